@@ -1,0 +1,6 @@
+//! fedcircuit: a laboratory for circuits in federated learning.
+
+pub mod error;
+pub mod rng;
+
+pub use error::{Error, Result};

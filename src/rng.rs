@@ -1,0 +1,57 @@
+//! Chance comes from the host: counter-based keys, so that no draw depends on the order of any other.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// What a stream of random numbers is for. The numbers are part of the format: never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Purpose {
+    /// Dealing examples to clients.
+    Partition = 1,
+    /// The global model's first weights.
+    Init = 2,
+    /// The order in which a client sees its examples.
+    Shuffle = 3,
+    /// Which clients take part in a round.
+    Cohort = 4,
+    /// Minibatches of circuit discovery.
+    Discovery = 5,
+    /// The drawn digits.
+    Digits = 6,
+}
+
+/// The key of a stream that belongs to no round.
+pub const NO_ROUND: u64 = u64::MAX;
+/// The key of a stream that belongs to no client.
+pub const NO_CLIENT: u64 = u64::MAX;
+
+/// The stream for (seed, round, client, purpose): equal keys give equal numbers, on every machine.
+pub fn stream(seed: u64, round: u64, client: u64, purpose: Purpose) -> ChaCha8Rng {
+    let mut key = [0u8; 32];
+    for (slot, word) in key.chunks_exact_mut(8).zip([seed, round, client, purpose as u64]) {
+        slot.copy_from_slice(&word.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::Rng;
+
+    #[test]
+    fn streams_differ_in_every_part_of_the_key_and_repeat() {
+        let first = |s, r, c, p| stream(s, r, c, p).next_u64();
+        let base = first(1, 2, 3, Purpose::Shuffle);
+        assert_eq!(base, first(1, 2, 3, Purpose::Shuffle));
+        for other in [
+            first(2, 2, 3, Purpose::Shuffle),
+            first(1, 3, 3, Purpose::Shuffle),
+            first(1, 2, 4, Purpose::Shuffle),
+            first(1, 2, 3, Purpose::Init),
+        ] {
+            assert_ne!(base, other);
+        }
+    }
+}
