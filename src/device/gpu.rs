@@ -1,0 +1,447 @@
+//! The GPU: kernels as compute pipelines, recorded and submitted in order.
+//!
+//! Dispatches collect in a list and are encoded together; the parameters of each lie in one ring of uniforms.
+//! Bind groups are kept and reused while their buffers live. Nothing waits for the device but [`Device::wait`],
+//! [`Device::read`], and the rule that at most two submissions are under way.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures_intrusive::channel::shared::oneshot_channel;
+
+use super::buffer::Store;
+use super::cpu::check_copy;
+use super::{Access, Buffer, Device, DeviceInfo, Kernel, Reading, Traffic, View};
+use crate::error::{Error, Result};
+
+/// Bytes between the parameter blocks in the ring: the strictest alignment of any GPU.
+const SLOT: usize = 256;
+/// Dispatches recorded before they are submitted. About three training steps: long enough to hide the cost of a
+/// submission, short enough to stay far from any watchdog.
+const OPS_A_SUBMIT: usize = 96;
+/// Submissions under way before the host waits for the oldest.
+const IN_FLIGHT: usize = 2;
+
+/// How a GPU is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GpuOptions {
+    /// Keep wgpu's bounds checks in the shaders. The tests do; a release run trusts the tested shaders.
+    pub checked: bool,
+}
+
+/// A wgpu device and the kernels compiled for it.
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: DeviceInfo,
+    checked: bool,
+    faults: Arc<Mutex<Option<String>>>,
+    graveyard: Arc<Mutex<Vec<u64>>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    pipelines: HashMap<&'static str, Arc<Pipeline>>,
+    groups: HashMap<GroupKey, wgpu::BindGroup>,
+    ops: Vec<Op>,
+    ring: wgpu::Buffer,
+    ring_data: Vec<u8>,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    traffic: Traffic,
+}
+
+type GroupKey = (&'static str, Vec<(u64, usize, usize)>);
+
+struct Pipeline {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+enum Op {
+    Dispatch { pipeline: Arc<Pipeline>, group: wgpu::BindGroup, slot: u32, groups: [u32; 3] },
+    Copy { from: wgpu::Buffer, start: u64, to: wgpu::Buffer, to_start: u64, bytes: u64 },
+    Clear { buffer: wgpu::Buffer, start: u64, bytes: u64 },
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Gpu {
+    /// Opens `adapter` with all the limits it has.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the driver refuses, with its reason.
+    pub fn open(adapter: &wgpu::Adapter, options: GpuOptions) -> Result<Self> {
+        let limits = adapter.limits();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("fedcircuit"),
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let about = adapter.get_info();
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
+            Error::device(
+                format!("{} cannot be opened: {e}", about.name),
+                "update its driver, or run with --device cpu",
+            )
+        })?;
+        let faults = Arc::new(Mutex::new(None));
+        watch(&device, &faults);
+        let ring = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("parameters"),
+            size: (SLOT * OPS_A_SUBMIT) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let info = DeviceInfo {
+            kind: "gpu",
+            name: about.name.clone(),
+            backend: about.backend.to_str().into(),
+            driver: format!("{} {}", about.driver, about.driver_info).trim().into(),
+            threads: 0,
+            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            max_buffer_bytes: limits.max_buffer_size,
+        };
+        let state = State {
+            pipelines: HashMap::new(),
+            groups: HashMap::new(),
+            ops: Vec::new(),
+            ring,
+            ring_data: Vec::with_capacity(SLOT * OPS_A_SUBMIT),
+            in_flight: VecDeque::new(),
+            traffic: Traffic::default(),
+        };
+        let graveyard = Arc::default();
+        Ok(Self { device, queue, info, checked: options.checked, faults, graveyard, state: Mutex::new(state) })
+    }
+
+    /// The first fault that wgpu reported since the last call, as an error.
+    fn fault(&self) -> Result<()> {
+        match lock(&self.faults).take() {
+            None => Ok(()),
+            Some(problem) => Err(Error::device(
+                format!("{} failed: {problem}", self.info.name),
+                "lower device.memory or training.batch_size, update the driver, or run with --device cpu",
+            )),
+        }
+    }
+
+    fn pipeline(&self, state: &mut State, kernel: &'static Kernel) -> Arc<Pipeline> {
+        if let Some(found) = state.pipelines.get(kernel.name) {
+            return found.clone();
+        }
+        let pipeline = Arc::new(self.compile(kernel));
+        state.pipelines.insert(kernel.name, pipeline.clone());
+        pipeline
+    }
+
+    #[allow(unsafe_code)]
+    fn compile(&self, kernel: &'static Kernel) -> Pipeline {
+        let source = (kernel.source)();
+        let module =
+            wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
+        let checks = wgpu::ShaderRuntimeChecks {
+            // Padding that was never computed may hold any bits, but loops are bounded by parameters alone.
+            ..wgpu::ShaderRuntimeChecks::unchecked()
+        };
+        let module = if self.checked {
+            self.device.create_shader_module(module)
+        } else {
+            // SAFETY: the shader is one of ours; the tests run every kernel with the checks on, over odd sizes with
+            // sentinel words around each buffer, and the typed calls check every size before a dispatch.
+            unsafe { self.device.create_shader_module_trusted(module, checks) }
+        };
+        let mut entries: Vec<_> = kernel
+            .bindings
+            .iter()
+            .map(|b| wgpu::BufferBindingType::Storage { read_only: b.access == Access::Read })
+            .map(|ty| (ty, false))
+            .collect();
+        entries.push((wgpu::BufferBindingType::Uniform, true));
+        let entries: Vec<_> = (0..)
+            .zip(entries)
+            .map(|(binding, (ty, has_dynamic_offset))| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+                count: None,
+            })
+            .collect();
+        let layout = self
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name), entries: &entries });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name),
+            bind_group_layouts: &[Some(&layout)],
+            ..Default::default()
+        });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        Pipeline { pipeline, layout }
+    }
+
+    fn group(
+        &self,
+        state: &mut State,
+        kernel: &'static Kernel,
+        layout: &Pipeline,
+        views: &[View<'_>],
+    ) -> wgpu::BindGroup {
+        let key = (kernel.name, views.iter().map(|v| (v.buffer.0.id, v.start, v.words)).collect());
+        if let Some(found) = state.groups.get(&key) {
+            return found.clone();
+        }
+        let storage = views.iter().map(|v| wgpu::BufferBinding {
+            buffer: raw(v.buffer),
+            offset: 4 * v.start as u64,
+            size: std::num::NonZeroU64::new(4 * v.words as u64),
+        });
+        let uniform = wgpu::BufferBinding {
+            buffer: &state.ring,
+            offset: 0,
+            size: std::num::NonZeroU64::new(4 * kernel.params_words as u64),
+        };
+        let entries: Vec<_> = (0..)
+            .zip(storage.chain([uniform]))
+            .map(|(binding, part)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(part) })
+            .collect();
+        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(kernel.name),
+            layout: &layout.layout,
+            entries: &entries,
+        });
+        state.groups.insert(key, group.clone());
+        group
+    }
+
+    /// Forgets the bind groups of buffers that are gone, so that their memory is freed.
+    fn bury(&self, state: &mut State) {
+        let gone: std::collections::HashSet<u64> = lock(&self.graveyard).drain(..).collect();
+        if !gone.is_empty() {
+            state.groups.retain(|(_, buffers), _| !buffers.iter().any(|(id, ..)| gone.contains(id)));
+        }
+    }
+
+    fn record(&self, state: &mut State, op: Op) -> Result<()> {
+        state.ops.push(op);
+        if state.ops.len() >= OPS_A_SUBMIT { self.submit(state) } else { Ok(()) }
+    }
+
+    /// Encodes and submits what was recorded.
+    fn submit(&self, state: &mut State) -> Result<()> {
+        self.bury(state);
+        if state.ops.is_empty() {
+            return self.fault();
+        }
+        self.queue.write_buffer(&state.ring, 0, &state.ring_data);
+        state.ring_data.clear();
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut ops = state.ops.drain(..).peekable();
+        while let Some(op) = ops.next() {
+            match op {
+                Op::Copy { from, start, to, to_start, bytes } => {
+                    encoder.copy_buffer_to_buffer(&from, start, &to, to_start, bytes);
+                }
+                Op::Clear { buffer, start, bytes } => encoder.clear_buffer(&buffer, start, Some(bytes)),
+                Op::Dispatch { pipeline, group, slot, groups } => {
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                    let mut next = Some((pipeline, group, slot, groups));
+                    while let Some((pipeline, group, slot, [x, y, z])) = next.take() {
+                        pass.set_pipeline(&pipeline.pipeline);
+                        pass.set_bind_group(0, &group, &[slot]);
+                        pass.dispatch_workgroups(x, y, z);
+                        if let Some(Op::Dispatch { pipeline, group, slot, groups }) =
+                            ops.next_if(|op| matches!(op, Op::Dispatch { .. }))
+                        {
+                            next = Some((pipeline, group, slot, groups));
+                        }
+                    }
+                }
+            }
+        }
+        drop(ops);
+        state.in_flight.push_back(self.queue.submit([encoder.finish()]));
+        while state.in_flight.len() > IN_FLIGHT {
+            let oldest = state.in_flight.pop_front();
+            self.poll(oldest)?;
+        }
+        self.fault()
+    }
+
+    fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }).map(|_| ()).map_err(|e| {
+            Error::device(format!("{} stopped answering: {e}", self.info.name), "try again, or run with --device cpu")
+        })
+    }
+
+    fn create(&self, label: &str, words: usize, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        let bytes = 4 * words as u64;
+        let limit = self.info.max_binding_bytes.min(self.info.max_buffer_bytes);
+        if bytes > limit {
+            return Err(too_large(label, bytes, format!("{} allows {} a buffer", self.info.name, mib(limit))));
+        }
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes,
+            usage,
+            mapped_at_creation: false,
+        });
+        match pollster::block_on(scope.pop()) {
+            None => Ok(buffer),
+            Some(_) => Err(too_large(label, bytes, format!("{} has not that much memory left", self.info.name))),
+        }
+    }
+}
+
+/// Keeps the first fault until the next call asks for it: wgpu reports validation errors and lost devices aside.
+fn watch(device: &wgpu::Device, faults: &Arc<Mutex<Option<String>>>) {
+    let keep = |faults: Arc<Mutex<Option<String>>>| {
+        move |text: String| {
+            lock(&faults).get_or_insert(text);
+        }
+    };
+    let (report, lost) = (keep(faults.clone()), keep(faults.clone()));
+    device.on_uncaptured_error(Arc::new(move |e| report(e.to_string())));
+    device.set_device_lost_callback(move |reason, text| {
+        if reason != wgpu::DeviceLostReason::Destroyed {
+            lost(format!("the device was lost: {text}"));
+        }
+    });
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn too_large(label: &str, bytes: u64, limit: String) -> Error {
+    Error::TooLarge {
+        what: format!("buffer {label:?}"),
+        needed: mib(bytes),
+        limit,
+        help: "lower training.batch_size or device.max_wave, take a smaller model, or run with --device cpu".into(),
+    }
+}
+
+fn raw(buffer: &Buffer) -> &wgpu::Buffer {
+    match &buffer.0.store {
+        Store::Gpu(raw) => raw,
+        _ => panic!("buffer {} belongs to another device", buffer.label()),
+    }
+}
+
+impl Device for Gpu {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn alloc(&self, label: &str, words: usize) -> Result<Buffer> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        self.bury(&mut lock(&self.state));
+        let raw = self.create(label, words.max(1), usage)?;
+        Ok(Buffer::new(label, words.max(1), Store::Gpu(raw), Some(self.graveyard.clone())))
+    }
+
+    fn write(&self, to: View<'_>, data: &[u32]) -> Result<()> {
+        check_copy("write", data.len(), to)?;
+        // A queue write overtakes whatever is only recorded, so that goes first.
+        self.submit(&mut lock(&self.state))?;
+        self.queue.write_buffer(raw(to.buffer), 4 * to.start as u64, bytemuck::cast_slice(data));
+        Ok(())
+    }
+
+    fn copy(&self, from: View<'_>, to: View<'_>) -> Result<()> {
+        check_copy("copy", from.words, to)?;
+        check_copy("copy", from.words, from)?;
+        let op = Op::Copy {
+            from: raw(from.buffer).clone(),
+            start: 4 * from.start as u64,
+            to: raw(to.buffer).clone(),
+            to_start: 4 * to.start as u64,
+            bytes: 4 * from.words as u64,
+        };
+        self.record(&mut lock(&self.state), op)
+    }
+
+    fn clear(&self, view: View<'_>) -> Result<()> {
+        check_copy("clear", view.words, view)?;
+        let (start, bytes) = (4 * view.start as u64, 4 * view.words as u64);
+        self.record(&mut lock(&self.state), Op::Clear { buffer: raw(view.buffer).clone(), start, bytes })
+    }
+
+    fn dispatch(&self, kernel: &'static Kernel, params: &[u32], buffers: &[View<'_>], groups: [u32; 3]) -> Result<()> {
+        kernel.check(params, buffers, groups)?;
+        if groups.contains(&0) {
+            return Ok(());
+        }
+        let state = &mut *lock(&self.state);
+        let pipeline = self.pipeline(state, kernel);
+        let group = self.group(state, kernel, &pipeline, buffers);
+        let slot = state.ring_data.len();
+        state.ring_data.extend_from_slice(bytemuck::cast_slice(params));
+        state.ring_data.resize(slot + SLOT, 0);
+        state.traffic.dispatches += 1;
+        self.record(state, Op::Dispatch { pipeline, group, slot: slot as u32, groups })
+    }
+
+    fn wait(&self) -> Result<()> {
+        let state = &mut *lock(&self.state);
+        self.submit(state)?;
+        state.in_flight.clear();
+        self.poll(None)?;
+        self.fault()
+    }
+
+    fn read<'a>(&'a self, views: &[View<'a>]) -> Reading<'a> {
+        let views = views.to_vec();
+        Box::pin(async move {
+            let total: usize = views.iter().map(|v| v.words).sum();
+            let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
+            let staging = self.create("read-back", total.max(1), usage)?;
+            let (sender, receiver) = oneshot_channel();
+            {
+                let state = &mut *lock(&self.state);
+                let mut at = 0;
+                for view in &views {
+                    check_copy("read", view.words, *view)?;
+                    let (from, start) = (raw(view.buffer).clone(), 4 * view.start as u64);
+                    let (to, bytes) = (staging.clone(), 4 * view.words as u64);
+                    self.record(state, Op::Copy { from, start, to, to_start: at, bytes })?;
+                    at += bytes;
+                }
+                self.submit(state)?;
+                state.traffic.readbacks += 1;
+                state.traffic.bytes_read_back += at;
+                state.in_flight.clear();
+                staging.map_async(wgpu::MapMode::Read, .., move |result| {
+                    // The receiver is gone only when the caller dropped the reading.
+                    let _ = sender.send(result);
+                });
+                self.poll(None)?;
+            }
+            let lost =
+                |what: String| Error::device(format!("{}: {what}", self.info.name), "run again, or use --device cpu");
+            match receiver.receive().await {
+                Some(Ok(())) => {}
+                Some(Err(e)) => return Err(lost(format!("results could not be read back: {e}"))),
+                None => return Err(lost("results never arrived".into())),
+            }
+            self.fault()?;
+            let mapped = staging.get_mapped_range(..).map_err(|e| lost(format!("results could not be mapped: {e}")))?;
+            let mut words = mapped.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            Ok(views.iter().map(|v| words.by_ref().take(v.words).collect()).collect())
+        })
+    }
+
+    fn traffic(&self) -> Traffic {
+        lock(&self.state).traffic
+    }
+}

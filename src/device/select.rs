@@ -1,0 +1,219 @@
+//! Which devices there are, and which one `--device` means.
+
+use super::{Cpu, Device, Gpu, GpuOptions, Shadow};
+use crate::error::{Error, Result};
+
+/// What `--device` asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// A hardware GPU where there is one, else the CPU engine.
+    Auto,
+    /// The CPU engine.
+    Cpu,
+    /// Any GPU, hardware before software.
+    Gpu,
+    /// The CPU engine and any GPU, every kernel compared.
+    Shadow,
+    /// The one adapter whose name contains this text.
+    Named(String),
+}
+
+impl std::str::FromStr for Choice {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(match text.to_ascii_lowercase().as_str() {
+            "auto" => Self::Auto,
+            "cpu" => Self::Cpu,
+            "gpu" => Self::Gpu,
+            "shadow" => Self::Shadow,
+            _ => Self::Named(text.to_string()),
+        })
+    }
+}
+
+/// An adapter and the limits that matter here.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct AdapterSummary {
+    /// Its name.
+    pub name: String,
+    /// "vulkan", "metal" or "dx12".
+    pub backend: String,
+    /// Driver and version.
+    pub driver: String,
+    /// "discrete", "integrated", "virtual", "software" or "other".
+    pub kind: &'static str,
+    /// Largest range of a buffer that a kernel may see, in bytes: it bounds the clients of a wave.
+    pub max_binding_bytes: u64,
+    /// Largest buffer, in bytes.
+    pub max_buffer_bytes: u64,
+    /// Workgroup memory, in bytes.
+    pub workgroup_bytes: u32,
+    /// Invocations of a workgroup.
+    pub workgroup_invocations: u32,
+    /// Storage buffers a kernel may bind.
+    pub storage_buffers: u32,
+    /// Why it cannot be used, if so.
+    pub unusable: Option<String>,
+}
+
+/// What every kernel needs: within the WebGPU defaults.
+const WORKGROUP_BYTES: u32 = 16 << 10;
+const INVOCATIONS: u32 = 256;
+const STORAGE_BUFFERS: u32 = 8;
+
+struct Found {
+    adapter: wgpu::Adapter,
+    summary: AdapterSummary,
+}
+
+fn find() -> Vec<Found> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let instance = wgpu::Instance::new(descriptor);
+    let mut found: Vec<_> = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
+        .into_iter()
+        .map(|adapter| Found { summary: summarise(&adapter), adapter })
+        .collect();
+    found.sort_by_key(|f| match f.summary.kind {
+        "discrete" => 0,
+        "integrated" => 1,
+        "virtual" => 2,
+        "other" => 3,
+        _ => 4,
+    });
+    found
+}
+
+fn summarise(adapter: &wgpu::Adapter) -> AdapterSummary {
+    let (about, limits) = (adapter.get_info(), adapter.limits());
+    let mut lacks = Vec::new();
+    if limits.max_compute_workgroup_storage_size < WORKGROUP_BYTES {
+        lacks.push(format!("{WORKGROUP_BYTES} bytes of workgroup memory"));
+    }
+    if limits.max_compute_invocations_per_workgroup < INVOCATIONS {
+        lacks.push(format!("{INVOCATIONS} invocations a workgroup"));
+    }
+    if limits.max_storage_buffers_per_shader_stage < STORAGE_BUFFERS {
+        lacks.push(format!("{STORAGE_BUFFERS} storage buffers a kernel"));
+    }
+    AdapterSummary {
+        name: about.name,
+        backend: about.backend.to_str().into(),
+        driver: format!("{} {}", about.driver, about.driver_info).trim().into(),
+        kind: match about.device_type {
+            wgpu::DeviceType::DiscreteGpu => "discrete",
+            wgpu::DeviceType::IntegratedGpu => "integrated",
+            wgpu::DeviceType::VirtualGpu => "virtual",
+            wgpu::DeviceType::Cpu => "software",
+            wgpu::DeviceType::Other => "other",
+        },
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+        storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        unusable: (!lacks.is_empty()).then(|| format!("lacks {}", lacks.join(", "))),
+    }
+}
+
+/// Every adapter that wgpu reaches, hardware first.
+pub fn adapters() -> Vec<AdapterSummary> {
+    find().into_iter().map(|f| f.summary).collect()
+}
+
+/// Opens the device that `choice` means, and says in one line which it is and why.
+///
+/// # Errors
+/// [`Error::Config`] naming `--device` when no adapter or several match; [`Error::Device`] when it will not open.
+pub fn open(choice: &Choice, options: GpuOptions, threads: Option<usize>) -> Result<(Box<dyn Device>, String)> {
+    if *choice == Choice::Cpu {
+        return Ok((Box::new(Cpu::new(threads)?), "CPU engine, as asked".into()));
+    }
+    let found: Vec<_> = find().into_iter().filter(|f| f.summary.unusable.is_none()).collect();
+    let named = |f: &Found| format!("{} ({}, {})", f.summary.name, f.summary.backend, f.summary.kind);
+    match choice {
+        Choice::Auto => match found.iter().find(|f| f.summary.kind != "software") {
+            Some(f) => Ok((Box::new(Gpu::open(&f.adapter, options)?), format!("{}, the first hardware GPU", named(f)))),
+            None => {
+                let why = match found.first() {
+                    Some(f) => format!("CPU engine: no hardware GPU here ({} only when asked for)", f.summary.name),
+                    None => "CPU engine: no GPU here".into(),
+                };
+                Ok((Box::new(Cpu::new(threads)?), why))
+            }
+        },
+        Choice::Gpu | Choice::Shadow => {
+            let f = found.first().ok_or_else(none_here)?;
+            let gpu = Gpu::open(&f.adapter, options)?;
+            if *choice == Choice::Gpu {
+                return Ok((Box::new(gpu), format!("{}, as asked", named(f))));
+            }
+            Ok((Box::new(Shadow::new(Cpu::new(threads)?, gpu)), format!("CPU engine against {}", named(f))))
+        }
+        Choice::Named(part) => {
+            let f = the_one(part, &found, |f| f.summary.name.clone())?;
+            Ok((Box::new(Gpu::open(&f.adapter, options)?), format!("{}, as asked", named(f))))
+        }
+        Choice::Cpu => unreachable!("handled above"),
+    }
+}
+
+fn none_here() -> Error {
+    Error::config(
+        "--device",
+        "no GPU adapter here",
+        "install a Vulkan driver (software: mesa-vulkan-drivers), or use --device cpu",
+    )
+}
+
+/// The one item whose name contains `part`, whatever the case.
+fn the_one<'a, T>(part: &str, items: &'a [T], name: impl Fn(&T) -> String) -> Result<&'a T> {
+    let wanted = part.to_lowercase();
+    let matches: Vec<_> = items.iter().filter(|f| name(f).to_lowercase().contains(&wanted)).collect();
+    let names = |items: &mut dyn Iterator<Item = &T>| items.map(|f| name(f)).collect::<Vec<_>>().join(", ");
+    match matches.as_slice() {
+        [one] => Ok(one),
+        [] => Err(Error::config(
+            "--device",
+            format!("no adapter's name contains {part:?}"),
+            format!(
+                "accepted: auto, cpu, gpu, or part of one of: {}",
+                match names(&mut items.iter()) {
+                    all if all.is_empty() => "(no adapters here)".into(),
+                    all => all,
+                }
+            ),
+        )),
+        several => Err(Error::config(
+            "--device",
+            format!("{part:?} matches several adapters: {}", names(&mut several.iter().copied())),
+            "give a longer part of the name",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_must_match_one_adapter() {
+        let adapters = ["NVIDIA H200".to_string(), "AMD Radeon 780M".into(), "AMD Radeon 7900".into()];
+        let pick = |part: &str| the_one(part, &adapters, String::clone);
+        assert_eq!(pick("h200").unwrap(), "NVIDIA H200");
+        assert_eq!(pick("780").unwrap(), "AMD Radeon 780M");
+        let none = pick("intel").unwrap_err();
+        assert!(none.to_string().contains("intel") && none.to_string().contains("NVIDIA H200"));
+        assert_eq!(none.exit_code(), 2);
+        let several = pick("radeon").unwrap_err().to_string();
+        assert!(several.contains("780M") && several.contains("7900"));
+        assert!(the_one("x", &Vec::<String>::new(), String::clone).is_err());
+    }
+
+    #[test]
+    fn words_of_the_command_line() {
+        assert_eq!("AUTO".parse::<Choice>().unwrap(), Choice::Auto);
+        assert_eq!("llvm".parse::<Choice>().unwrap(), Choice::Named("llvm".into()));
+    }
+}

@@ -1,0 +1,173 @@
+//! The shadow device: runs every kernel on the CPU engine and on a GPU and names the first that differs.
+//!
+//! After each kernel the GPU's outputs are replaced by the CPU's, so that every kernel is judged on equal inputs
+//! and rounding does not add up over a run.
+
+use super::buffer::Store;
+use super::{Access, Buffer, Compare, Cpu, Device, DeviceInfo, Gpu, Kernel, Reading, Traffic, View, f32s};
+use crate::error::{Error, Result};
+
+/// Two devices in lock step.
+pub struct Shadow {
+    cpu: Cpu,
+    gpu: Gpu,
+    info: DeviceInfo,
+}
+
+impl Shadow {
+    /// Pairs the two; whatever is read back comes from the CPU engine.
+    pub fn new(cpu: Cpu, gpu: Gpu) -> Self {
+        let (c, g) = (cpu.info(), gpu.info());
+        let info = DeviceInfo {
+            kind: "shadow",
+            name: format!("{} checked against {}", g.name, c.name),
+            max_binding_bytes: c.max_binding_bytes.min(g.max_binding_bytes),
+            max_buffer_bytes: c.max_buffer_bytes.min(g.max_buffer_bytes),
+            threads: c.threads,
+            ..g.clone()
+        };
+        Self { cpu, gpu, info }
+    }
+}
+
+fn pair(buffer: &Buffer) -> (&Buffer, &Buffer) {
+    match &buffer.0.store {
+        Store::Both { cpu, gpu } => (cpu, gpu),
+        _ => panic!("buffer {} belongs to another device", buffer.label()),
+    }
+}
+
+fn split(view: View<'_>) -> (View<'_>, View<'_>) {
+    let (cpu, gpu) = pair(view.buffer);
+    (View { buffer: cpu, ..view }, View { buffer: gpu, ..view })
+}
+
+impl Device for Shadow {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn alloc(&self, label: &str, words: usize) -> Result<Buffer> {
+        let store = Store::Both { cpu: self.cpu.alloc(label, words)?, gpu: self.gpu.alloc(label, words)? };
+        Ok(Buffer::new(label, words.max(1), store, None))
+    }
+
+    fn write(&self, to: View<'_>, data: &[u32]) -> Result<()> {
+        let (cpu, gpu) = split(to);
+        self.cpu.write(cpu, data)?;
+        self.gpu.write(gpu, data)
+    }
+
+    fn copy(&self, from: View<'_>, to: View<'_>) -> Result<()> {
+        let ((cpu, gpu), (cpu_to, gpu_to)) = (split(from), split(to));
+        self.cpu.copy(cpu, cpu_to)?;
+        self.gpu.copy(gpu, gpu_to)
+    }
+
+    fn clear(&self, view: View<'_>) -> Result<()> {
+        let (cpu, gpu) = split(view);
+        self.cpu.clear(cpu)?;
+        self.gpu.clear(gpu)
+    }
+
+    fn dispatch(&self, kernel: &'static Kernel, params: &[u32], buffers: &[View<'_>], groups: [u32; 3]) -> Result<()> {
+        let (cpu, gpu): (Vec<_>, Vec<_>) = buffers.iter().map(|v| split(*v)).unzip();
+        self.cpu.dispatch(kernel, params, &cpu, groups)?;
+        self.gpu.dispatch(kernel, params, &gpu, groups)?;
+        for (i, binding) in kernel.bindings.iter().enumerate().filter(|(_, b)| b.access == Access::Write) {
+            let want = pollster::block_on(self.cpu.read(&[cpu[i]]))?.remove(0);
+            let got = pollster::block_on(self.gpu.read(&[gpu[i]]))?.remove(0);
+            compare(binding.compare, &got, &want).map_err(|detail| Error::Mismatch {
+                kernel: kernel.name,
+                output: binding.name,
+                detail,
+            })?;
+            self.gpu.write(gpu[i], &want)?;
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.gpu.wait()
+    }
+
+    fn read<'a>(&'a self, views: &[View<'a>]) -> Reading<'a> {
+        let cpu: Vec<_> = views.iter().map(|v| split(*v).0).collect();
+        self.cpu.read(&cpu)
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.cpu.traffic()
+    }
+}
+
+/// Whether `got` passes for `want`; otherwise where it does not, and by how much.
+///
+/// # Errors
+/// A sentence for a person.
+pub fn compare(rule: Compare, got: &[u32], want: &[u32]) -> std::result::Result<(), String> {
+    if got.len() != want.len() {
+        return Err(format!("{} words instead of {}", got.len(), want.len()));
+    }
+    match rule {
+        Compare::Exact => match got.iter().zip(want).position(|(g, w)| g != w) {
+            None => Ok(()),
+            Some(i) => Err(format!("word {i} is {:#x} instead of {:#x}", got[i], want[i])),
+        },
+        Compare::Close(tolerance) => close(tolerance, f32s(got), f32s(want)),
+        Compare::Codes(share) => {
+            let bytes = |w: &[u32]| bytemuck::cast_slice::<u32, u8>(w).to_vec();
+            let differing = bytes(got).iter().zip(bytes(want)).filter(|(g, w)| **g != *w).count();
+            let allowed = (share * 4.0 * want.len() as f32).ceil() as usize;
+            if differing <= allowed {
+                return Ok(());
+            }
+            Err(format!("{differing} of {} codes differ, {allowed} may", 4 * want.len()))
+        }
+    }
+}
+
+fn close(tolerance: f32, got: &[f32], want: &[f32]) -> std::result::Result<(), String> {
+    let scale = want.iter().fold(1.0f32, |m, w| if w.is_finite() { m.max(w.abs()) } else { m });
+    let mut worst: Option<(usize, f32)> = None;
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        let diff = (g - w).abs();
+        // Written so that NaN fails; equal infinities (and equal NaN bits) are what both devices were asked for.
+        if !(diff <= tolerance * scale) && g.to_bits() != w.to_bits() && worst.is_none_or(|(_, d)| !(diff <= d)) {
+            worst = Some((i, diff));
+        }
+    }
+    match worst {
+        None => Ok(()),
+        Some((i, diff)) => Err(format!(
+            "element {i} is {} instead of {} (off by {diff:e}; allowed {:e})",
+            got[i],
+            want[i],
+            tolerance * scale
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|v| v.to_bits()).collect()
+    }
+
+    #[test]
+    fn the_checker_notices_corruption_and_nan() {
+        let want = words(&[1.0, -2.0, 300.0]);
+        assert!(compare(Compare::Close(1e-6), &want, &want).is_ok());
+        assert!(compare(Compare::Close(1e-6), &words(&[1.0, -2.0, 300.000_1]), &want).is_ok());
+        assert!(compare(Compare::Close(1e-6), &words(&[1.0, -2.01, 300.0]), &want).is_err());
+        assert!(compare(Compare::Close(1e9), &words(&[1.0, f32::NAN, 300.0]), &want).is_err());
+        assert!(compare(Compare::Close(1e9), &words(&[1.0, f32::INFINITY, 300.0]), &want).is_err());
+        assert!(compare(Compare::Exact, &[1, 2], &[1, 3]).is_err());
+        assert!(compare(Compare::Exact, &[1], &[1, 3]).is_err());
+        assert!(compare(Compare::Codes(0.0), &[0x0102_0304], &[0x0102_0304]).is_ok());
+        assert!(compare(Compare::Codes(0.0), &[0x0102_0304], &[0x0102_0404]).is_err());
+        assert!(compare(Compare::Codes(0.25), &[0x0102_0304], &[0x0102_0404]).is_ok());
+    }
+}

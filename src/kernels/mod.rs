@@ -1,0 +1,29 @@
+//! Every kernel, one file each beside its shader: the declaration, the typed call, the plain Rust twin, the cases.
+//!
+//! Layout of what the kernels share (dimension letters: K clients, B images of a batch, C channels, H, W, P
+//! parameters, G gates):
+//!
+//! - Activations and their gradients are `[K][C][H][W][B]`, the batch innermost: a weight is one number times a
+//!   contiguous run of images, and neighbouring GPU threads read neighbouring words. B is a multiple of 4.
+//! - A client's batch holds `counts[k]` images; at and beyond that every activation, code and gradient is zero.
+//! - Parameters, gradients and optimiser moments are `[K][P]`, each tensor at its offset of the layout.
+//! - Argmax codes of the fused ReLU and pooling are `[K][C][H][W][B]` bytes, four to a word: the winner's place in its
+//!   window (row-major), or 4 where the ReLU was dead.
+//! - Sums over images run in chunks of [`CHUNK`] images whose partial sums are added in order, so that no bit depends
+//!   on the padded B, the wave, or the number of threads.
+
+pub mod adam;
+mod unroll;
+
+pub use unroll::unroll;
+
+use crate::device::Kernel;
+
+/// Images of one partial sum, and of one unit of work on the CPU.
+pub const CHUNK: usize = 32;
+
+/// The code of a pooling window whose ReLU was dead.
+pub const DEAD: u8 = 4;
+
+/// All kernels, in the order of a training step and then of the circuits.
+pub static ALL: &[&Kernel] = &[&adam::KERNEL];

@@ -1,0 +1,122 @@
+//! Every kernel: its shader validates with no GPU and matches its declaration, and agrees with its twin.
+
+use fedcircuit::device::{Access, Case, Cpu, Device, Kernel, View, compare};
+use fedcircuit::kernels::ALL;
+use wgpu::naga;
+
+use crate::common::gpu;
+
+/// A word that no kernel writes: it stands before and after every buffer.
+const SENTINEL: u32 = 0x7fa5_a5a5;
+
+#[test]
+fn shaders_validate_and_match_their_declarations() {
+    for kernel in ALL {
+        let source = (kernel.source)();
+        let module = naga::front::wgsl::parse_str(&source)
+            .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));
+        let flags = naga::valid::ValidationFlags::all();
+        let mut validator = naga::valid::Validator::new(flags, naga::valid::Capabilities::default());
+        validator.validate(&module).unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));
+        declaration(kernel, &module);
+    }
+}
+
+fn declaration(kernel: &Kernel, module: &naga::Module) {
+    let name = kernel.name;
+    let entry = &module.entry_points[0];
+    assert_eq!((entry.name.as_str(), module.entry_points.len()), ("main", 1), "{name}");
+    assert_eq!(entry.workgroup_size, kernel.workgroup, "{name}: workgroup size");
+    assert!(kernel.workgroup.iter().product::<u32>() <= 256, "{name}: WebGPU guarantees 256 invocations");
+    let mut found = vec![None; kernel.bindings.len() + 1];
+    let mut workgroup_bytes = 0;
+    for (_, var) in module.global_variables.iter() {
+        let size = module.types[var.ty].inner.size(module.to_ctx());
+        match (&var.binding, var.space) {
+            (Some(at), space) => found[at.binding as usize] = Some((var.name.clone().unwrap_or_default(), space, size)),
+            (None, naga::AddressSpace::WorkGroup) => workgroup_bytes += size,
+            _ => {}
+        }
+    }
+    assert!(
+        workgroup_bytes <= 16 << 10,
+        "{name}: {workgroup_bytes} bytes of workgroup memory; WebGPU guarantees 16 KiB"
+    );
+    assert!(kernel.bindings.len() <= 8, "{name}: WebGPU guarantees 8 storage buffers");
+    for (binding, var) in kernel.bindings.iter().zip(&found) {
+        let (var, space, _) = var.as_ref().unwrap_or_else(|| panic!("{name}: {} is not in the shader", binding.name));
+        assert_eq!(var, binding.name, "{name}");
+        let naga::AddressSpace::Storage { access } = space else { panic!("{name}: {var} is not a storage buffer") };
+        let writes = access.contains(naga::StorageAccess::STORE);
+        assert_eq!(writes, binding.access == Access::Write, "{name}: access of {var}");
+    }
+    let (_, space, size) = found.last().unwrap().as_ref().unwrap_or_else(|| panic!("{name}: no uniform block"));
+    assert_eq!(*space, naga::AddressSpace::Uniform, "{name}");
+    assert_eq!(*size as usize, 4 * kernel.params_words, "{name}: size of the uniform block");
+    let reads_first = kernel.bindings.is_sorted_by_key(|b| b.access == Access::Write);
+    assert!(reads_first, "{name}: bindings that are read come first");
+}
+
+#[test]
+fn shaders_agree_with_their_twins() {
+    let Some(gpu) = gpu() else { return };
+    let cpu = Cpu::new(Some(2)).unwrap();
+    for kernel in ALL {
+        for case in (kernel.cases)() {
+            let want = run(&cpu, kernel, &case);
+            let got = run(gpu, kernel, &case);
+            for ((binding, got), want) in kernel.bindings.iter().zip(&got).zip(&want) {
+                let place = format!("{}, case {:?}, {}", kernel.name, case.name, binding.name);
+                if let fedcircuit::device::Compare::Close(_) = binding.compare {
+                    let finite = |w: &[u32]| fedcircuit::device::f32s(w).iter().all(|v| v.is_finite());
+                    assert!(finite(want) && finite(got), "{place}: not finite");
+                }
+                compare(binding.compare, got, want).unwrap_or_else(|e| panic!("{place}: {e}"));
+            }
+        }
+    }
+}
+
+/// Twins give the same bits whatever the number of threads.
+#[test]
+fn twins_do_not_depend_on_threads() {
+    let (one, two) = (Cpu::new(Some(1)).unwrap(), Cpu::new(Some(2)).unwrap());
+    for kernel in ALL {
+        for case in (kernel.cases)() {
+            assert_eq!(run(&one, kernel, &case), run(&two, kernel, &case), "{}, case {:?}", kernel.name, case.name);
+        }
+    }
+}
+
+/// Runs a case with sentinel words around every buffer and returns what the buffers then hold; checks that no
+/// sentinel moved and nothing that is only read changed.
+fn run(device: &dyn Device, kernel: &'static Kernel, case: &Case) -> Vec<Vec<u32>> {
+    const MARGIN: usize = View::ALIGN;
+    let buffers: Vec<_> = case
+        .buffers
+        .iter()
+        .zip(kernel.bindings)
+        .map(|(words, binding)| {
+            let buffer = device.alloc(binding.name, words.len() + 2 * MARGIN).unwrap();
+            let framed = [&[SENTINEL; MARGIN][..], words, &[SENTINEL; MARGIN]].concat();
+            device.write(buffer.all(), &framed).unwrap();
+            buffer
+        })
+        .collect();
+    let views: Vec<_> = buffers.iter().zip(&case.buffers).map(|(b, words)| b.view(MARGIN, words.len())).collect();
+    device.dispatch(kernel, &case.params, &views, case.groups).unwrap();
+    let whole: Vec<_> = buffers.iter().map(|b| b.all()).collect();
+    let read = pollster::block_on(device.read(&whole)).unwrap();
+    let mut inside = Vec::new();
+    for ((words, case_words), binding) in read.into_iter().zip(&case.buffers).zip(kernel.bindings) {
+        let (head, tail) = (&words[..MARGIN], &words[words.len() - MARGIN..]);
+        let intact = head.iter().chain(tail).all(|w| *w == SENTINEL);
+        assert!(intact, "{}, case {:?}: wrote outside of {}", kernel.name, case.name, binding.name);
+        let body = words[MARGIN..words.len() - MARGIN].to_vec();
+        if binding.access == Access::Read {
+            assert_eq!(&body, case_words, "{}: changed its input {}", kernel.name, binding.name);
+        }
+        inside.push(body);
+    }
+    inside
+}

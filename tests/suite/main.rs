@@ -1,0 +1,4 @@
+//! The test suite: one binary, a module a subject.
+
+mod common;
+mod kernels;
