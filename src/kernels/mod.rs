@@ -13,6 +13,7 @@
 //!   on the padded B, the wave, or the number of threads.
 
 pub mod adam;
+pub mod shape;
 mod unroll;
 
 pub use unroll::unroll;
