@@ -88,18 +88,16 @@ pub enum Error {
     },
     /// Training produced a value that is not a number.
     #[error(
-        "training diverged in round {round}, client {client}, at step {step}: the loss is not finite\n  \
+        "training diverged in round {round}, {place}: the loss is not finite\n  \
          lower training.lr (now {lr}), or check the data; earlier rounds are on disk"
     )]
     Diverged {
         /// One-based round.
         round: usize,
-        /// The client's number.
-        client: usize,
-        /// One-based step of that client in that round.
-        step: usize,
+        /// Which client at which step, both as the user counts them.
+        place: String,
         /// The learning rate in use.
-        lr: f32,
+        lr: f64,
     },
     /// Ctrl-C, or a termination signal.
     #[error("stopped after round {round} as asked; everything up to there is on disk")]

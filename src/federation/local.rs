@@ -1,0 +1,296 @@
+//! Local training: every client of a wave, step by step, in the same dispatches. Nothing is read back.
+
+use rand::seq::SliceRandom;
+
+use super::cohort::steps;
+use super::examples::{Orders, upload};
+use super::{LocalModels, Member, Pulse, Stage, slots_that_fit};
+use crate::config::{Optimizer, Sparsity, Training};
+use crate::device::{Buffer, Device, View, f32s};
+use crate::error::Result;
+use crate::kernels::adam::{Adam, adam};
+use crate::kernels::broadcast::broadcast;
+use crate::kernels::cross_entropy::cross_entropy;
+use crate::kernels::loss_summary::loss_summary;
+use crate::kernels::magnitude_threshold::magnitude_threshold;
+use crate::kernels::nonzeros::nonzeros;
+use crate::kernels::prune::prune;
+use crate::kernels::sgd::{Sgd, sgd};
+use crate::model::{Depth, Layout, Network, Op, Rows, Wants, Workspace};
+use crate::rng::{Purpose, stream};
+
+/// Words of a client's summary on the device.
+pub(super) const SUMMARY_WORDS: usize = 4;
+
+/// The training that every client does in a round.
+#[derive(Debug)]
+pub struct LocalTraining {
+    training: Training,
+    sparsity: Sparsity,
+    seed: u64,
+    stride: usize,
+    tensors: Vec<usize>,
+    tensor_table: Buffer,
+    filter_table: Buffer,
+    filters: usize,
+    wave: Option<WaveBuffers>,
+}
+
+/// Everything a wave of clients owns; kept from round to round while its size does not change.
+#[derive(Debug)]
+struct WaveBuffers {
+    slots: usize,
+    weights: Buffer,
+    grads: Buffer,
+    first: Buffer,
+    second: Buffer,
+    thresholds: Buffer,
+    rows: Buffer,
+    summary: Buffer,
+    alive: Buffer,
+    space: Workspace,
+}
+
+/// What a client reports of its training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LocalSummary {
+    /// Mean loss over the last local epoch's images, each at its own step.
+    pub loss: f64,
+    /// Share of those images that were classified correctly.
+    pub accuracy: f64,
+    /// One-based first step whose loss was not finite.
+    pub diverged: Option<usize>,
+}
+
+impl LocalSummary {
+    /// From the words of the `loss_summary` kernel.
+    pub(super) fn from_words(words: &[u32]) -> Self {
+        Self {
+            loss: f64::from(f32::from_bits(words[0])),
+            accuracy: f64::from(words[1]) / f64::from(words[2].max(1)),
+            diverged: (words[3] != u32::MAX).then(|| words[3] as usize + 1),
+        }
+    }
+}
+
+impl LocalTraining {
+    /// Prepares training for clients of at most `largest` examples.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn new(
+        device: &dyn Device,
+        network: &Network,
+        training: &Training,
+        sparsity: &Sparsity,
+        seed: u64,
+        largest: usize,
+    ) -> Result<Self> {
+        let (table, filters) = pruning_tables(network, sparsity.min_alive);
+        Ok(Self {
+            training: training.clone(),
+            sparsity: sparsity.clone(),
+            seed,
+            // The padded batch depends on the whole population, never on a wave.
+            stride: training.batch_size.min(largest).next_multiple_of(4),
+            tensors: network.layout.prunable().map(|t| t.words()).collect(),
+            tensor_table: upload(device, "table of tensors", &table)?,
+            filter_table: upload(device, "table of filters", &filters)?,
+            filters: filters.len() / 4,
+            wave: None,
+        })
+    }
+
+    /// Optimiser steps of a client with `examples` examples in a round.
+    pub fn steps(&self, examples: usize) -> usize {
+        steps(examples, self.training.batch_size, self.training.local_epochs)
+    }
+
+    /// Clients that fit the device at once, of at most `most`, the longest of whom takes `steps` steps.
+    ///
+    /// # Errors
+    /// [`crate::Error::TooLarge`] when not even one does.
+    pub fn wave_size(&self, stage: Stage<'_>, most: usize, steps: usize) -> Result<usize> {
+        let words = stage.network.layout.words;
+        let (space, largest) = stage.network.workspace_words(self.stride, Depth::Weights);
+        let orders = steps * (self.stride + 1 + self.tensors.len() + 2);
+        let what = format!("one client of batch size {}", self.training.batch_size);
+        slots_that_fit(stage.budget, most, space + 4 * words + orders, largest.max(words).max(orders), &what)
+    }
+
+    /// Trains `wave` from `global` and leaves its models on the device. The wave's summaries, `[wave][4]`, and numbers
+    /// of nonzero weights, `[wave][tensors]`, go to the given views.
+    ///
+    /// # Errors
+    /// What the device says, and [`crate::Error::Interrupted`].
+    pub fn train<'a>(
+        &'a mut self,
+        stage: Stage<'_>,
+        global: &Buffer,
+        wave: &'a [Member<'a>],
+        summary: View<'_>,
+        alive: View<'_>,
+        pulse: &mut Pulse<'_>,
+    ) -> Result<LocalModels<'a>> {
+        let device = stage.device;
+        let slots = wave.len();
+        self.reserve(stage, slots)?;
+        let this = &*self;
+        let Some(buffers) = &this.wave else { unreachable!("reserved above") };
+        let orders = Orders::upload(device, &this.batches(wave, pulse.round), this.stride)?;
+        let keeps = upload(device, "survivors to keep", &this.keeps(wave, orders.steps))?;
+        let stats = device.alloc("losses of the steps", 2 * orders.steps * slots)?;
+        let words = stage.network.layout.words;
+        broadcast(device, words, slots, global.all(), buffers.weights.view(0, slots * words))?;
+        device.clear(buffers.first.all())?;
+        device.clear(buffers.second.all())?;
+        for step in 0..orders.steps {
+            let active = wave.partition_point(|m| m.steps > step);
+            this.step(stage, buffers, &orders, stats.all(), step, active)?;
+            this.prune(stage, buffers, &keeps, step * slots, active)?;
+            pulse.beat(active)?;
+        }
+        this.prune(stage, buffers, &keeps, orders.steps * slots, slots)?;
+        this.summarise(stage, buffers, wave, &orders, &stats)?;
+        device.copy(buffers.summary.view(0, summary.words), summary)?;
+        device.copy(buffers.alive.view(0, alive.words), alive)?;
+        Ok(LocalModels { weights: buffers.weights.view(0, slots * words), members: wave })
+    }
+
+    fn step(
+        &self,
+        stage: Stage<'_>,
+        buffers: &WaveBuffers,
+        orders: &Orders,
+        stats: View<'_>,
+        step: usize,
+        active: usize,
+    ) -> Result<()> {
+        let (device, network, space) = (stage.device, stage.network, &buffers.space);
+        let batch = orders.batch(step, active);
+        let from = Rows { weights: buffers.weights.all(), rows: buffers.rows.all(), counts: orders.counts.all() };
+        stage.train.gather(device, orders, step, batch, space)?;
+        network.forward(device, space, batch, from, None)?;
+        let (logits, targets, grad) = (space.logits(), space.targets.all(), space.logits_grad());
+        let stats_at = 2 * step * orders.slots;
+        cross_entropy(device, network.classes, batch, logits, targets, from.counts, grad, stats, stats_at)?;
+        network.backward(device, space, batch, from, Wants::Weights(buffers.grads.all()))?;
+        let part = active * network.layout.words;
+        let view = |buffer: &'_ Buffer| -> View<'_> { View { words: part, ..buffer.all() } };
+        let (grads, weights) = (view(&buffers.grads), view(&buffers.weights));
+        let (first, second) = (view(&buffers.first), view(&buffers.second));
+        match self.training.optimizer {
+            Optimizer::Adam => {
+                adam(device, Adam::new(self.training.lr), step as u32 + 1, grads, weights, first, second)
+            }
+            Optimizer::Sgd { momentum, weight_decay } => {
+                let rule = Sgd { lr: self.training.lr, momentum, weight_decay };
+                sgd(device, rule, step == 0, grads, weights, first)
+            }
+        }
+    }
+
+    /// Prunes the first `active` clients' weights to the numbers of survivors in row `at` of `keeps`.
+    fn prune(&self, stage: Stage<'_>, buffers: &WaveBuffers, keeps: &Buffer, at: usize, active: usize) -> Result<()> {
+        if self.sparsity.target == 0.0 {
+            return Ok(());
+        }
+        let (device, words, tensors) = (stage.device, stage.network.layout.words, self.tensors.len());
+        let weights = buffers.weights.view(0, active * words);
+        let (table, thresholds) = (self.tensor_table.all(), buffers.thresholds.all());
+        magnitude_threshold(device, active, words, weights, table, keeps.all(), at * tensors, thresholds)?;
+        prune(device, active, words, self.filter_table.all(), thresholds, tensors, weights)
+    }
+
+    fn summarise(
+        &self,
+        stage: Stage<'_>,
+        buffers: &WaveBuffers,
+        wave: &[Member<'_>],
+        orders: &Orders,
+        stats: &Buffer,
+    ) -> Result<()> {
+        let device = stage.device;
+        let steps: Vec<u32> = wave.iter().map(|m| m.steps as u32).collect();
+        let last: Vec<u32> = steps.iter().map(|s| s - s / self.training.local_epochs as u32).collect();
+        let (steps, last) = (upload(device, "steps", &steps)?, upload(device, "last epochs", &last)?);
+        let (counts, out) = (orders.counts.all(), buffers.summary.all());
+        loss_summary(device, orders.steps, wave.len(), stats.all(), counts, steps.all(), last.all(), out)?;
+        let weights = buffers.weights.view(0, wave.len() * stage.network.layout.words);
+        nonzeros(device, wave.len(), stage.network.layout.words, self.tensor_table.all(), weights, buffers.alive.all())
+    }
+
+    /// Each member's batches: every epoch its examples in a new order, a last partial batch kept.
+    fn batches(&self, wave: &[Member<'_>], round: usize) -> Vec<Vec<Vec<u32>>> {
+        wave.iter()
+            .map(|member| {
+                let mut rng = stream(self.seed, round as u64, member.client as u64, Purpose::Shuffle);
+                let mut order = member.examples.to_vec();
+                let mut batches = Vec::with_capacity(member.steps);
+                for _ in 0..self.training.local_epochs {
+                    order.shuffle(&mut rng);
+                    batches.extend(order.chunks(self.training.batch_size).map(<[u32]>::to_vec));
+                }
+                batches
+            })
+            .collect()
+    }
+
+    /// `[steps + 1][wave][tensors]`: survivors that each tensor keeps after each step, and once more at the end.
+    ///
+    /// The ramp (method.md): s_t = S t / A for t < A = int(anneal T), then S; keep = max(1, int((1 - s) n)).
+    fn keeps(&self, wave: &[Member<'_>], steps: usize) -> Vec<u32> {
+        let target = self.sparsity.target;
+        let mut keeps = Vec::with_capacity((steps + 1) * wave.len() * self.tensors.len());
+        for step in 0..=steps {
+            for member in wave {
+                let ramp = (self.sparsity.anneal * member.steps as f64) as usize;
+                let s = if step < ramp.min(member.steps) { target * step as f64 / ramp as f64 } else { target };
+                keeps.extend(self.tensors.iter().map(|n| (((1.0 - s) * *n as f64) as u32).max(1)));
+            }
+        }
+        keeps
+    }
+
+    fn reserve(&mut self, stage: Stage<'_>, slots: usize) -> Result<()> {
+        if self.wave.as_ref().is_some_and(|w| w.slots >= slots) {
+            return Ok(());
+        }
+        self.wave = None;
+        let (device, network) = (stage.device, stage.network);
+        let words = slots * network.layout.words;
+        let identity: Vec<u32> = (0..slots as u32).collect();
+        self.wave = Some(WaveBuffers {
+            slots,
+            weights: device.alloc("local weights", words)?,
+            grads: device.alloc("gradients", words)?,
+            first: device.alloc("first moments", words)?,
+            second: device.alloc("second moments", words)?,
+            thresholds: device.alloc("thresholds", slots * self.tensors.len())?,
+            rows: upload(device, "rows", &identity)?,
+            summary: device.alloc("summaries", slots * SUMMARY_WORDS)?,
+            alive: device.alloc("nonzero weights", slots * self.tensors.len())?,
+            space: network.workspace(device, slots, self.stride, Depth::Weights)?,
+        });
+        Ok(())
+    }
+}
+
+/// The tables of the pruning kernels: `[tensors][4]` (at, words, 0, 0) and `[filters][4]` (at, words, tensor, floor).
+/// A filter is an output channel's weights; only those of convolutions have a floor.
+fn pruning_tables(network: &Network, min_alive: usize) -> (Vec<u32>, Vec<u32>) {
+    let Layout { tensors, .. } = &network.layout;
+    let (mut table, mut filters) = (Vec::new(), Vec::new());
+    for (number, tensor) in tensors.iter().filter(|t| !t.is_bias()).enumerate() {
+        table.extend([tensor.at as u32, tensor.words() as u32, 0, 0]);
+        let size = tensor.words() / tensor.shape[0];
+        let floor = match network.layers[tensor.layer].op {
+            Op::Conv(_) => min_alive.min(size),
+            Op::Linear(_) => 0,
+        };
+        for filter in 0..tensor.shape[0] {
+            filters.extend([(tensor.at + filter * size) as u32, size as u32, number as u32, floor as u32]);
+        }
+    }
+    (table, filters)
+}

@@ -1,0 +1,18 @@
+//! Federated learning: rounds of local training and averaging, every client of a wave at once.
+//!
+//! The federation does not know circuits or reports; they observe the round ([`Observer`]).
+
+mod cohort;
+mod examples;
+mod local;
+mod memory;
+mod observer;
+mod simulation;
+mod strategy;
+
+pub use cohort::{Member, Waves};
+pub use examples::{Examples, Orders};
+pub use local::{LocalSummary, LocalTraining};
+pub use memory::{Budget, slots_that_fit};
+pub use observer::{LocalModels, Observer, Pulse, Stage};
+pub use simulation::{Client, Global, Round, Seconds, Simulation};

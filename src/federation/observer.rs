@@ -1,0 +1,85 @@
+//! What may watch a round, and what it is given.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Budget, Examples, Member};
+use crate::device::{Buffer, Device, View};
+use crate::error::{Error, Result};
+use crate::model::Network;
+
+/// What stays the same for a whole simulation.
+#[derive(Clone, Copy)]
+pub struct Stage<'a> {
+    /// Where everything runs.
+    pub device: &'a dyn Device,
+    /// The network that every client trains.
+    pub network: &'a Network,
+    /// Training examples, on the device.
+    pub train: &'a Examples,
+    /// Test examples, on the device.
+    pub test: &'a Examples,
+    /// Memory a wave may take.
+    pub budget: Budget,
+}
+
+/// The trained local models of one wave.
+#[derive(Clone, Copy)]
+pub struct LocalModels<'a> {
+    /// `[members][P]`, in the order of `members`.
+    pub weights: View<'a>,
+    /// Whose they are.
+    pub members: &'a [Member<'a>],
+}
+
+/// Progress, and the wish to stop.
+pub struct Pulse<'a> {
+    /// Set by Ctrl-C.
+    pub stop: &'a AtomicBool,
+    /// The round under way, one-based.
+    pub round: usize,
+    /// Told how many client-steps were done.
+    pub advance: &'a mut dyn FnMut(u64),
+}
+
+impl Pulse<'_> {
+    /// Says that `steps` client-steps are done.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when the run was asked to stop.
+    pub fn beat(&mut self, steps: usize) -> Result<()> {
+        (self.advance)(steps as u64);
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted { round: self.round - 1 });
+        }
+        Ok(())
+    }
+}
+
+/// Watches a round on the device. It may use the models it is shown but not change them; what it wants to know comes
+/// back with the round's one read-back.
+pub trait Observer {
+    /// Client-steps it will add to a round of these members, for the progress bar.
+    fn cost(&self, members: &[Member<'_>]) -> u64;
+
+    /// Before the first wave: `members` are all of the round's clients, in the order of the waves.
+    fn before_round(&mut self, stage: Stage<'_>, members: &[Member<'_>]) -> Result<()>;
+
+    /// After a wave's local training. `offset` is the place of its first member in the round.
+    fn after_local(&mut self, stage: Stage<'_>, models: LocalModels<'_>, offset: usize, pulse: &mut Pulse<'_>)
+    -> Result<()>;
+
+    /// After the new global model, `[P]`, is there. `members` are all of the round's clients.
+    fn after_aggregate(
+        &mut self,
+        stage: Stage<'_>,
+        global: &Buffer,
+        members: &[Member<'_>],
+        pulse: &mut Pulse<'_>,
+    ) -> Result<()>;
+
+    /// What to read back at the end of the round.
+    fn results(&self) -> Vec<View<'_>>;
+
+    /// Receives what [`Observer::results`] asked for, in that order.
+    fn absorb(&mut self, round: usize, words: Vec<Vec<u32>>) -> Result<()>;
+}

@@ -1,0 +1,14 @@
+//! The network: layers that chain, where their parameters lie, how they start, and the pass forward and backward as a
+//! sequence of kernel calls.
+
+mod init;
+mod layers;
+mod layout;
+mod network;
+mod weights;
+
+pub use init::initial_weights;
+pub use layers::{Input, Layer, LayerSpec, Op, SpecKind, chain};
+pub use layout::{GateRange, Layout, Tensor};
+pub use network::{Depth, Network, Rows, Wants, Workspace};
+pub use weights::{load, save};

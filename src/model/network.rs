@@ -1,0 +1,291 @@
+//! The pass forward and backward, written once as kernel calls; it runs on any device.
+
+use super::{Input, Layer, Layout, Op};
+use crate::device::{Buffer, Device, View};
+use crate::error::Result;
+use crate::kernels::shape::{Batch, Gates};
+use crate::kernels::{
+    CHUNK, conv_forward, conv_input_grad, conv_weight_grad, gate_grad, linear_forward, linear_input_grad,
+    linear_weight_grad, weight_grad_sum,
+};
+
+/// Layers, and where their parameters and gates lie.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// In order, from the images to the logits.
+    pub layers: Vec<Layer>,
+    /// Of a row of parameters and a row of gates.
+    pub layout: Layout,
+    /// Shape of the images.
+    pub input: Input,
+    /// Number of logits.
+    pub classes: usize,
+}
+
+/// Whose weights a pass uses, and how many images it has.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// `[rows][P]`.
+    pub weights: View<'a>,
+    /// `[slots]`: the row of parameters that a slot uses.
+    pub rows: View<'a>,
+    /// Numbers of images; a batch says where its own stand.
+    pub counts: View<'a>,
+}
+
+/// What a backward pass is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Wants<'a> {
+    /// Gradients of every parameter, `[slots][P]`.
+    Weights(View<'a>),
+    /// Gradients of every gate, `[slots][G]`.
+    Gates(View<'a>),
+}
+
+/// Activations and gradients of one batch for some slots. What it holds between passes is nobody's.
+#[derive(Debug)]
+pub struct Workspace {
+    /// Slots it has room for.
+    pub slots: usize,
+    /// B: images a slot, padded.
+    pub stride: usize,
+    /// `[slots][C*H*W][B]`.
+    pub input: Buffer,
+    /// `[slots][B]`, a class or `u32::MAX`.
+    pub targets: Buffer,
+    layers: Vec<LayerBuffers>,
+    partials: Option<Buffer>,
+}
+
+#[derive(Debug)]
+struct LayerBuffers {
+    output: Buffer,
+    codes: Option<Buffer>,
+    output_grad: Option<Buffer>,
+}
+
+/// What a workspace has to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Forward passes.
+    Forward,
+    /// Forward passes and gradients of activations.
+    Gates,
+    /// All of that and gradients of weights.
+    Weights,
+}
+
+impl Network {
+    /// Lays out `layers`, which chain from `input` to `classes` logits.
+    pub fn new(layers: Vec<Layer>, input: Input, classes: usize) -> Self {
+        let layout = Layout::new(&layers);
+        Self { layers, layout, input, classes }
+    }
+
+    /// Words of one slot's workspace: in all, and of its largest buffer.
+    pub fn workspace_words(&self, stride: usize, depth: Depth) -> (usize, usize) {
+        let mut parts = vec![self.layers[0].sizes().0 * stride, stride];
+        for layer in &self.layers {
+            let output = layer.sizes().1 * stride;
+            parts.push(output);
+            if matches!(layer.op, Op::Conv(_)) {
+                parts.push(output / 4);
+            }
+            if depth != Depth::Forward {
+                parts.push(output);
+            }
+        }
+        if depth == Depth::Weights {
+            parts.push(self.partial_words(stride));
+        }
+        (parts.iter().sum(), parts.into_iter().max().unwrap_or(0))
+    }
+
+    fn partial_words(&self, stride: usize) -> usize {
+        let words = |layer: &Layer| match layer.op {
+            Op::Conv(conv) => conv.partial_words() * stride.div_ceil(CHUNK),
+            Op::Linear(_) => 0,
+        };
+        self.layers.iter().map(words).max().unwrap_or(0)
+    }
+
+    /// Buffers for `slots` slots of `stride` images.
+    ///
+    /// # Errors
+    /// What [`Device::alloc`] says.
+    pub fn workspace(&self, device: &dyn Device, slots: usize, stride: usize, depth: Depth) -> Result<Workspace> {
+        let mut layers = Vec::new();
+        for layer in &self.layers {
+            let words = slots * layer.sizes().1 * stride;
+            let grads = depth != Depth::Forward;
+            layers.push(LayerBuffers {
+                output: device.alloc(&format!("{} output", layer.name), words)?,
+                codes: match layer.op {
+                    Op::Conv(_) => Some(device.alloc(&format!("{} codes", layer.name), words / 4)?),
+                    Op::Linear(_) => None,
+                },
+                output_grad: grads.then(|| device.alloc(&format!("{} output gradient", layer.name), words)).transpose()?,
+            });
+        }
+        let partials = match self.partial_words(stride) {
+            words if depth == Depth::Weights && words > 0 => {
+                Some(device.alloc("partial weight gradients", slots * words)?)
+            }
+            _ => None,
+        };
+        Ok(Workspace {
+            slots,
+            stride,
+            input: device.alloc("images", slots * self.layers[0].sizes().0 * stride)?,
+            targets: device.alloc("targets", slots * stride)?,
+            layers,
+            partials,
+        })
+    }
+
+    /// From the images in `space.input` to the logits. `gates` is `[slots][G]`, hard; without it nothing is gated.
+    ///
+    /// # Errors
+    /// Those of the kernels.
+    pub fn forward(
+        &self,
+        device: &dyn Device,
+        space: &Workspace,
+        batch: Batch,
+        from: Rows<'_>,
+        gates: Option<View<'_>>,
+    ) -> Result<()> {
+        let Rows { weights, rows, counts } = from;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let place = self.layout.place(i);
+            let range = self.layout.gates.iter().find(|g| g.layer == i);
+            let gates = gates.zip(range).map(|(values, g)| Gates { values, row_words: self.layout.gate_words, at: g.at });
+            let (input, output) = (space.layer_input(i), space.layers[i].output.all());
+            match layer.op {
+                Op::Conv(conv) => {
+                    let codes = space.codes(i);
+                    let io = conv_forward::ConvForward { input, weights, rows, counts, output, codes };
+                    conv_forward::conv_forward(device, &conv, batch, place, gates, io)?;
+                }
+                Op::Linear(linear) => {
+                    let io = linear_forward::LinearForward { input, weights, rows, counts, output };
+                    linear_forward::linear_forward(device, &linear, batch, place, gates, io)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From the gradient of the logits ([`Workspace::logits_grad`]) to what is wanted. Follows a forward pass over
+    /// the same batch.
+    ///
+    /// # Errors
+    /// Those of the kernels.
+    pub fn backward(
+        &self,
+        device: &dyn Device,
+        space: &Workspace,
+        batch: Batch,
+        from: Rows<'_>,
+        wants: Wants<'_>,
+    ) -> Result<()> {
+        for (i, layer) in self.layers.iter().enumerate().rev() {
+            match wants {
+                Wants::Weights(grads) => self.weight_grads(device, space, batch, from, i, grads)?,
+                Wants::Gates(grads) => {
+                    if let Some(range) = self.layout.gates.iter().find(|g| g.layer == i) {
+                        let shape = gate_grad::GateGrad {
+                            channels: range.channels,
+                            pixels: layer.sizes().1 / range.channels,
+                            row_words: self.layout.gate_words,
+                            at: range.at,
+                        };
+                        let (output, grad) = (space.layers[i].output.all(), space.output_grad(i));
+                        gate_grad::gate_grad(device, shape, batch, output, grad, grads)?;
+                    }
+                }
+            }
+            if i > 0 {
+                self.input_grad(device, space, batch, from, layer, i)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn weight_grads(
+        &self,
+        device: &dyn Device,
+        space: &Workspace,
+        batch: Batch,
+        from: Rows<'_>,
+        i: usize,
+        grads: View<'_>,
+    ) -> Result<()> {
+        let (place, counts) = (self.layout.place(i), from.counts);
+        let (input, output_grad) = (space.layer_input(i), space.output_grad(i));
+        match self.layers[i].op {
+            Op::Conv(conv) => {
+                let partials = space.partials.as_ref().map(Buffer::all).unwrap_or(output_grad);
+                let io = conv_weight_grad::ConvWeightGrad { input, output_grad, codes: space.codes(i), counts, partials };
+                conv_weight_grad::conv_weight_grad(device, &conv, batch, io)?;
+                weight_grad_sum::weight_grad_sum(device, &conv, batch, place, partials, grads)
+            }
+            Op::Linear(linear) => {
+                let output = space.layers[i].output.all();
+                let io = linear_weight_grad::LinearWeightGrad { input, output, output_grad, counts, grads };
+                linear_weight_grad::linear_weight_grad(device, &linear, batch, place, io)
+            }
+        }
+    }
+
+    fn input_grad(
+        &self,
+        device: &dyn Device,
+        space: &Workspace,
+        batch: Batch,
+        from: Rows<'_>,
+        layer: &Layer,
+        i: usize,
+    ) -> Result<()> {
+        let Rows { weights, rows, counts } = from;
+        let place = self.layout.place(i);
+        let (output_grad, input_grad) = (space.output_grad(i), space.output_grad(i - 1));
+        match layer.op {
+            Op::Conv(conv) => {
+                let codes = space.codes(i);
+                let io = conv_input_grad::ConvInputGrad { output_grad, codes, weights, rows, counts, input_grad };
+                conv_input_grad::conv_input_grad(device, &conv, batch, place, io)
+            }
+            Op::Linear(linear) => {
+                let output = space.layers[i].output.all();
+                let io = linear_input_grad::LinearInputGrad { output, output_grad, weights, rows, counts, input_grad };
+                linear_input_grad::linear_input_grad(device, &linear, batch, place, io)
+            }
+        }
+    }
+}
+
+impl Workspace {
+    /// `[slots][classes][B]`, after a forward pass.
+    pub fn logits(&self) -> View<'_> {
+        self.layers[self.layers.len() - 1].output.all()
+    }
+
+    /// `[slots][classes][B]`, to be filled before a backward pass.
+    pub fn logits_grad(&self) -> View<'_> {
+        self.output_grad(self.layers.len() - 1)
+    }
+
+    fn layer_input(&self, layer: usize) -> View<'_> {
+        if layer == 0 { self.input.all() } else { self.layers[layer - 1].output.all() }
+    }
+
+    // Only a workspace of the right depth reaches the calls below: their absence is a fault of this module.
+    fn codes(&self, layer: usize) -> View<'_> {
+        self.layers[layer].codes.as_ref().expect("convolutions have codes").all()
+    }
+
+    fn output_grad(&self, layer: usize) -> View<'_> {
+        self.layers[layer].output_grad.as_ref().expect("the workspace holds gradients").all()
+    }
+}
