@@ -1,5 +1,6 @@
 //! fedcircuit: a laboratory for circuits in federated learning.
 
+pub mod data;
 pub mod error;
 pub mod rng;
 
