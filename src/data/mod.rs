@@ -1,5 +1,6 @@
 //! Where examples come from: labelled pictures as bytes, and how they are dealt to clients.
 
+pub mod digits;
 pub mod idx;
 pub mod mnist;
 
