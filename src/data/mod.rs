@@ -1,6 +1,7 @@
 //! Where examples come from: labelled pictures as bytes, and how they are dealt to clients.
 
 pub mod digits;
+pub mod fetch;
 pub mod idx;
 pub mod mnist;
 
