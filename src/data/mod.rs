@@ -4,6 +4,7 @@ pub mod digits;
 pub mod fetch;
 pub mod idx;
 pub mod mnist;
+pub mod partition;
 
 /// Labelled pictures for one task, split into training and test examples.
 #[derive(Clone, Debug, PartialEq)]
