@@ -1,0 +1,157 @@
+//! `mnist`: 70,000 handwritten digits (LeCun, Cortes and Burges), read from the four IDX files as distributed.
+
+use std::path::{Path, PathBuf};
+
+use super::{Dataset, Split, digit_names, idx};
+use crate::error::{Error, Result};
+
+const SIDE: usize = 28;
+const CLASSES: u8 = 10;
+
+/// The stems of the files and their number of dimensions: pictures and labels, for training and for test.
+const TRAIN: [(&str, u8); 2] = [("train-images", 3), ("train-labels", 1)];
+const TEST: [(&str, u8); 2] = [("t10k-images", 3), ("t10k-labels", 1)];
+
+/// The folder that holds MNIST files, `dir` itself or `dir/mnist`: the first with any of the four. `None` if neither.
+pub fn find(dir: &Path) -> Option<PathBuf> {
+    let any = |folder: &PathBuf| TRAIN.into_iter().chain(TEST).any(|file| locate(folder, file).is_some());
+    candidates(dir).into_iter().find(any)
+}
+
+/// Reads MNIST from `dir` or `dir/mnist`; each of the four files may be plain or gzip.
+///
+/// # Errors
+/// `File` if the files are absent (naming which, and where they were sought), damaged, or do not fit together; `Io` if
+/// the system cannot read them.
+pub fn load(dir: &Path) -> Result<Dataset> {
+    let Some(folder) = find(dir) else {
+        let [first, second] = candidates(dir);
+        let problem = format!("no MNIST files here; looked in {} and {}", first.display(), second.display());
+        return Err(Error::file(dir, problem, help()));
+    };
+    Ok(Dataset {
+        name: "mnist".into(),
+        channels: 1,
+        height: SIDE,
+        width: SIDE,
+        classes: usize::from(CLASSES),
+        class_names: digit_names(),
+        mean: vec![0.1307],
+        std: vec![0.3081],
+        train: load_split(&folder, TRAIN)?,
+        test: load_split(&folder, TEST)?,
+    })
+}
+
+fn load_split(folder: &Path, [pictures, labels]: [(&str, u8); 2]) -> Result<Split> {
+    let pictures = require(folder, pictures)?;
+    let labels_path = require(folder, labels)?;
+    let pixels = idx::read(&pictures, &[SIDE, SIDE])?;
+    let labels = idx::read(&labels_path, &[])?;
+    let count = pixels.len() / (SIDE * SIDE);
+    if count != labels.len() {
+        let problem = format!("it has {} labels for the {count} pictures of {}", labels.len(), pictures.display());
+        return Err(Error::file(labels_path, problem, help()));
+    }
+    if let Some(at) = labels.iter().position(|&label| label >= CLASSES) {
+        let problem = format!("label number {} (counted from 0) is {}, not a digit from 0 to 9", at, labels[at]);
+        return Err(Error::file(labels_path, problem, help()));
+    }
+    Ok(Split { pixels, labels })
+}
+
+fn candidates(dir: &Path) -> [PathBuf; 2] {
+    [dir.to_path_buf(), dir.join("mnist")]
+}
+
+/// The names a file goes by, unpacked before packed.
+fn names((stem, dims): (&str, u8)) -> [String; 4] {
+    ["-|", ".|", "-|.gz", ".|.gz"].map(|pattern| format!("{stem}{}", pattern.replace('|', &format!("idx{dims}-ubyte"))))
+}
+
+fn locate(folder: &Path, file: (&str, u8)) -> Option<PathBuf> {
+    names(file).into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
+}
+
+fn require(folder: &Path, file: (&str, u8)) -> Result<PathBuf> {
+    locate(folder, file).ok_or_else(|| {
+        let names = names(file);
+        let problem = format!("{} is missing; looked for {}", names[0], names.join(", "));
+        Error::file(folder, problem, help())
+    })
+}
+
+fn help() -> String {
+    "get the four files with `fedcircuit data fetch mnist`, name their folder with --data, \
+     or use the built-in data set: data.source = \"digits\""
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &Path, name: &str, dims: &[u32], values: &[u8]) {
+        let mut bytes = vec![0, 0, 8, dims.len() as u8];
+        dims.iter().for_each(|dim| bytes.extend(dim.to_be_bytes()));
+        bytes.extend(values);
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+
+    /// Two training pictures and one test picture.
+    fn small(folder: &Path) {
+        let pixels: Vec<u8> = (0..2 * 784).map(|i| (i % 251) as u8).collect();
+        write(folder, "train-images-idx3-ubyte", &[2, 28, 28], &pixels);
+        write(folder, "train-labels.idx1-ubyte", &[2], &[9, 0]);
+        write(folder, "t10k-images.idx3-ubyte", &[1, 28, 28], &pixels[..784]);
+        write(folder, "t10k-labels-idx1-ubyte", &[1], &[4]);
+    }
+
+    #[test]
+    fn finds_and_loads_either_spelling_in_either_folder() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(find(root.path()), None);
+        let inner = root.path().join("mnist");
+        std::fs::create_dir(&inner).unwrap();
+        small(&inner);
+        assert_eq!(find(root.path()), Some(inner.clone()));
+        let data = load(root.path()).unwrap();
+        assert_eq!(data, load(&inner).unwrap());
+        assert_eq!((data.train.labels.as_slice(), data.test.labels.as_slice()), (&[9, 0][..], &[4][..]));
+        assert_eq!(data.train.example(1)[0], (784 % 251) as u8);
+        assert_eq!(data.example_len(), 784);
+    }
+
+    #[test]
+    fn errors_name_the_file_and_what_is_wrong() {
+        let root = tempfile::tempdir().unwrap();
+        let message = |what: &str| {
+            let text = load(root.path()).unwrap_err().to_string();
+            assert!(text.contains(what) && text.contains("data fetch mnist"), "{text}");
+        };
+        message("no MNIST files here");
+        small(root.path());
+        write(root.path(), "t10k-labels-idx1-ubyte", &[2], &[4, 4]);
+        message("2 labels for the 1 pictures");
+        write(root.path(), "t10k-labels-idx1-ubyte", &[1], &[10]);
+        message("label number 0 (counted from 0) is 10");
+        std::fs::remove_file(root.path().join("train-labels.idx1-ubyte")).unwrap();
+        message("train-labels-idx1-ubyte is missing; looked for train-labels-idx1-ubyte, train-labels.idx1-ubyte, ");
+    }
+
+    #[test]
+    fn the_real_files_have_the_published_counts_and_statistics() {
+        let folder = std::env::var_os("FEDCIRCUIT_DATA").map(PathBuf::from);
+        let Some(folder) = folder.filter(|folder| find(folder).is_some()) else {
+            println!("skipped: FEDCIRCUIT_DATA names no folder with MNIST");
+            return;
+        };
+        let data = load(&folder).unwrap();
+        assert_eq!((data.train.len(), data.test.len()), (60_000, 10_000));
+        let counts: Vec<usize> = data.train.by_class(10).iter().map(Vec::len).collect();
+        assert_eq!(counts, [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]);
+        let mean = data.train.pixels.iter().map(|&p| f64::from(p)).sum::<f64>() / (255.0 * 47_040_000.0);
+        assert!((mean - 0.1307).abs() < 1e-4, "{mean}");
+        assert_eq!(data.test.labels[..5], [7, 2, 1, 0, 4]);
+    }
+}

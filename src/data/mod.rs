@@ -1,0 +1,90 @@
+//! Where examples come from: labelled pictures as bytes, and how they are dealt to clients.
+
+pub mod digits;
+pub mod fetch;
+pub mod idx;
+pub mod mnist;
+pub mod partition;
+
+/// Labelled pictures for one task, split into training and test examples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// The name by which an experiment asks for it.
+    pub name: String,
+    /// Colour channels C.
+    pub channels: usize,
+    /// Rows H of a picture.
+    pub height: usize,
+    /// Columns W of a picture.
+    pub width: usize,
+    /// Number of classes; labels are 0 to `classes - 1`.
+    pub classes: usize,
+    /// What people call each class, `classes` long.
+    pub class_names: Vec<String>,
+    /// Per channel, the mean that normalisation takes off a pixel after division by 255.
+    pub mean: Vec<f32>,
+    /// Per channel, the standard deviation that normalisation divides by after that.
+    pub std: Vec<f32>,
+    /// Examples dealt to the clients.
+    pub train: Split,
+    /// Examples nobody trains on.
+    pub test: Split,
+}
+
+impl Dataset {
+    /// Values in one picture: C * H * W.
+    pub fn example_len(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+}
+
+/// Pictures and their labels, in a fixed order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Split {
+    /// `[N][C * H * W]`, one byte a value, 0 to 255.
+    pub pixels: Vec<u8>,
+    /// `[N]`, each below the number of classes.
+    pub labels: Vec<u8>,
+}
+
+impl Split {
+    /// Number of examples N.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are no examples.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The values of example `index`, `[C * H * W]`.
+    ///
+    /// # Panics
+    /// If `index` is not below `len()`.
+    pub fn example(&self, index: usize) -> &[u8] {
+        let size = self.pixels.len() / self.len();
+        &self.pixels[index * size..(index + 1) * size]
+    }
+
+    /// For each class, the examples that carry its label, in ascending order: `[classes][]`.
+    pub fn by_class(&self, classes: usize) -> Vec<Vec<u32>> {
+        indices_by_class(&self.labels, classes)
+    }
+}
+
+/// For each class, the positions of its label, in ascending order: `[classes][]`. Labels out of range are left out.
+pub fn indices_by_class(labels: &[u8], classes: usize) -> Vec<Vec<u32>> {
+    let mut members = vec![Vec::new(); classes];
+    for (index, &label) in labels.iter().enumerate() {
+        if let Some(list) = members.get_mut(usize::from(label)) {
+            list.push(index as u32);
+        }
+    }
+    members
+}
+
+/// The names of the ten digits, "zero" first.
+pub(crate) fn digit_names() -> Vec<String> {
+    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"].map(String::from).to_vec()
+}
