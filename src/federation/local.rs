@@ -238,14 +238,15 @@ impl LocalTraining {
 
     /// `[steps + 1][wave][tensors]`: survivors that each tensor keeps after each step, and once more at the end.
     ///
-    /// The ramp (method.md): s_t = S t / A for t < A = int(anneal T), then S; keep = max(1, int((1 - s) n)).
+    /// The ramp: s_t = S (t / A) for t < A = int(anneal T), then S; keep = max(1, int((1 - s) n)), all in double precision
+    /// and in this order, as the paper's code has it.
     fn keeps(&self, wave: &[Member<'_>], steps: usize) -> Vec<u32> {
         let target = self.sparsity.target;
         let mut keeps = Vec::with_capacity((steps + 1) * wave.len() * self.tensors.len());
         for step in 0..=steps {
             for member in wave {
                 let ramp = (self.sparsity.anneal * member.steps as f64) as usize;
-                let s = if step < ramp.min(member.steps) { target * step as f64 / ramp as f64 } else { target };
+                let s = if step < ramp { target * (step as f64 / ramp as f64) } else { target };
                 keeps.extend(self.tensors.iter().map(|n| (((1.0 - s) * *n as f64) as u32).max(1)));
             }
         }

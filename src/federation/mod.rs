@@ -11,6 +11,7 @@ mod simulation;
 mod strategy;
 
 pub use cohort::{Member, Waves};
+pub(crate) use examples::upload;
 pub use examples::{Examples, Orders};
 pub use local::{LocalSummary, LocalTraining};
 pub use memory::{Budget, slots_that_fit};

@@ -59,10 +59,10 @@ impl Pulse<'_> {
 /// back with the round's one read-back.
 pub trait Observer {
     /// Client-steps it will add to a round of these members, for the progress bar.
-    fn cost(&self, members: &[Member<'_>]) -> u64;
+    fn cost(&self, stage: Stage<'_>, members: &[Member<'_>]) -> u64;
 
-    /// Before the first wave: `members` are all of the round's clients, in the order of the waves.
-    fn before_round(&mut self, stage: Stage<'_>, members: &[Member<'_>]) -> Result<()>;
+    /// Before the first wave of one-based `round`: `members` are all of its clients, in the order of the waves.
+    fn before_round(&mut self, stage: Stage<'_>, members: &[Member<'_>], round: usize) -> Result<()>;
 
     /// After a wave's local training. `offset` is the place of its first member in the round.
     fn after_local(&mut self, stage: Stage<'_>, models: LocalModels<'_>, offset: usize, pulse: &mut Pulse<'_>)
@@ -81,5 +81,5 @@ pub trait Observer {
     fn results(&self) -> Vec<View<'_>>;
 
     /// Receives what [`Observer::results`] asked for, in that order.
-    fn absorb(&mut self, round: usize, words: Vec<Vec<u32>>) -> Result<()>;
+    fn absorb(&mut self, words: Vec<Vec<u32>>) -> Result<()>;
 }

@@ -226,7 +226,7 @@ impl<'d> Simulation<'d> {
         let summaries = device.alloc("summaries of the round", count * SUMMARY_WORDS)?;
         let alive = device.alloc("nonzero weights of the round", count * self.tensors.len())?;
         for observer in observers.iter_mut() {
-            observer.before_round(stage, &waves.members)?;
+            observer.before_round(stage, &waves.members, pulse.round)?;
         }
         strategy.begin(device)?;
         for (offset, wave) in waves.iter() {
@@ -269,7 +269,7 @@ impl<'d> Simulation<'d> {
         let observed: Vec<Vec<Vec<u32>>> = parts[1..].iter().map(|n| words.by_ref().take(*n).collect()).collect();
         drop(views);
         for (observer, words) in observers.iter_mut().zip(observed) {
-            observer.absorb(pulse.round, words)?;
+            observer.absorb(words)?;
         }
         let clients = summarise(&waves.members, &own[0], pulse.round, self.lr)?;
         let global = self.judge(pulse.round, &own[2], f32::from_bits(own[3][0]))?;

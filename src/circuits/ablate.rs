@@ -1,0 +1,63 @@
+//! Testing a circuit: accuracy on the test images of its class with some channels zeroed.
+
+use crate::device::{Buffer, View};
+use crate::error::Result;
+use crate::federation::{Orders, Stage};
+use crate::kernels::confusion::confusion;
+use crate::model::{Depth, Rows, Workspace};
+
+/// Images of an ablation batch.
+const BATCH: usize = 256;
+
+/// The test images of each slot's class, ready for several ablations of the same slots.
+pub(super) struct Ablation {
+    orders: Orders,
+    space: Workspace,
+    losses: Buffer,
+}
+
+/// Words of one slot, in all and in its largest buffer.
+pub(super) fn words(stage: Stage<'_>) -> (usize, usize) {
+    let (space, largest) = stage.network.workspace_words(BATCH, Depth::Forward);
+    let images = stage.test.host_labels.len();
+    (space + images, largest.max(images))
+}
+
+impl Ablation {
+    /// Prepares slots of the given classes; `members[class]` are the test images of a class.
+    pub fn new(stage: Stage<'_>, classes: &[u32], members: &[Vec<u32>]) -> Result<Self> {
+        let device = stage.device;
+        let batches: Vec<Vec<Vec<u32>>> = classes
+            .iter()
+            .map(|class| members[*class as usize].chunks(BATCH).map(<[u32]>::to_vec).collect())
+            .collect();
+        Ok(Self {
+            orders: Orders::upload(device, &batches, BATCH)?,
+            space: stage.network.workspace(device, classes.len(), BATCH, Depth::Forward)?,
+            losses: device.alloc("ablated losses", classes.len())?,
+        })
+    }
+
+    /// Counts the predictions of all slots under `gates` (`[slots][G]`) into `counters` (`[slots][classes][classes]`,
+    /// cleared first).
+    pub fn count(
+        &self,
+        stage: Stage<'_>,
+        weights: View<'_>,
+        rows: &Buffer,
+        gates: View<'_>,
+        counters: View<'_>,
+    ) -> Result<()> {
+        let (device, network, space) = (stage.device, stage.network, &self.space);
+        device.clear(counters)?;
+        let from = Rows { weights, rows: rows.all(), counts: self.orders.counts.all() };
+        for step in 0..self.orders.steps {
+            let batch = self.orders.batch(step, self.orders.slots);
+            stage.test.gather(device, &self.orders, step, batch, space)?;
+            network.forward(device, space, batch, from, Some(gates))?;
+            let (logits, targets) = (space.logits(), space.targets.all());
+            confusion(device, network.classes, batch, logits, targets, from.counts, counters, self.losses.all())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,10 @@
+//! Circuits: the few channels that suffice for a class, found for many (client, class) pairs in one batched program,
+//! tested by ablation, and compared. Everything stays on the device until the round's one read-back.
+
+mod ablate;
+mod discover;
+mod edges;
+mod laboratory;
+mod masks;
+
+pub use laboratory::{CircuitResult, Laboratory, OverlapCounts, PairResult};
