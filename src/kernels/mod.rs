@@ -13,8 +13,16 @@
 //!   on the padded B, the wave, or the number of threads.
 
 pub mod adam;
+mod cases;
+pub mod conv_forward;
+pub mod conv_input_grad;
+pub mod conv_weight_grad;
+pub mod linear_forward;
+pub mod linear_input_grad;
+pub mod linear_weight_grad;
 pub mod shape;
 mod unroll;
+pub mod weight_grad_sum;
 
 pub use unroll::unroll;
 
@@ -27,4 +35,13 @@ pub const CHUNK: usize = 32;
 pub const DEAD: u8 = 4;
 
 /// All kernels, in the order of a training step and then of the circuits.
-pub static ALL: &[&Kernel] = &[&adam::KERNEL];
+pub static ALL: &[&Kernel] = &[
+    &conv_forward::KERNEL,
+    &linear_forward::KERNEL,
+    &linear_input_grad::KERNEL,
+    &linear_weight_grad::KERNEL,
+    &conv_input_grad::KERNEL,
+    &conv_weight_grad::KERNEL,
+    &weight_grad_sum::KERNEL,
+    &adam::KERNEL,
+];

@@ -224,3 +224,62 @@ pub(super) fn expect(kernel: &'static str, what: &str, view: View<'_>, words: us
     }
     Err(Error::Kernel { kernel, problem: format!("{what} holds {} words, {words} needed", view.words) })
 }
+
+impl Conv {
+    /// Refuses sizes that make no convolution, and parameters outside of their row.
+    pub(super) fn check(&self, kernel: &'static str, batch: Batch, place: Place) -> Result<()> {
+        let sizes = [self.in_channels, self.out_channels, self.kernel];
+        if !(1..=2).contains(&self.pool) || sizes.contains(&0) || self.sizes().1 == 0 {
+            return Err(Error::Kernel { kernel, problem: format!("{self:?} has no output") });
+        }
+        batch.check(kernel)?;
+        place.check(kernel, self.weights(), self.out_channels)
+    }
+}
+
+impl Linear {
+    /// Refuses sizes that make no layer, and parameters outside of their row.
+    pub(super) fn check(&self, kernel: &'static str, batch: Batch, place: Place) -> Result<()> {
+        if self.inputs * self.outputs == 0 {
+            return Err(Error::Kernel { kernel, problem: format!("{self:?} has no weights") });
+        }
+        batch.check(kernel)?;
+        place.check(kernel, self.inputs * self.outputs, self.outputs)
+    }
+}
+
+impl Batch {
+    fn check(&self, kernel: &'static str) -> Result<()> {
+        if self.slots > 0 && self.stride > 0 && self.stride % 4 == 0 {
+            return Ok(());
+        }
+        let problem = format!("{} slots of {} images; images come in fours", self.slots, self.stride);
+        Err(Error::Kernel { kernel, problem })
+    }
+
+    /// The counts of all slots lie in `counts`.
+    pub(super) fn check_counts(&self, kernel: &'static str, counts: View<'_>) -> Result<()> {
+        expect(kernel, "counts", counts, self.counts_at + self.slots)
+    }
+}
+
+impl Place {
+    fn check(&self, kernel: &'static str, weights: usize, biases: usize) -> Result<()> {
+        if self.weights_at + weights <= self.row_words && self.bias_at + biases <= self.row_words {
+            return Ok(());
+        }
+        let problem = format!("{weights} weights and {biases} biases do not fit {self:?}");
+        Err(Error::Kernel { kernel, problem })
+    }
+}
+
+impl Gates<'_> {
+    /// The gates of `channels` channels lie in their rows, and the rows in the buffer.
+    pub(super) fn check(&self, kernel: &'static str, slots: usize, channels: usize) -> Result<()> {
+        if self.at + channels > self.row_words {
+            let problem = format!("{channels} gates from {} do not fit rows of {}", self.at, self.row_words);
+            return Err(Error::Kernel { kernel, problem });
+        }
+        expect(kernel, "gates", self.values, slots * self.row_words)
+    }
+}
