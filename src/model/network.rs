@@ -227,8 +227,9 @@ impl Network {
             Op::Conv(conv) => {
                 let partials = space.partials.as_ref().map(Buffer::all).unwrap_or(output_grad);
                 let io = conv_weight_grad::ConvWeightGrad { input, output_grad, codes: space.codes(i), counts, partials };
-                conv_weight_grad::conv_weight_grad(device, &conv, batch, io)?;
-                weight_grad_sum::weight_grad_sum(device, &conv, batch, place, partials, grads)
+                conv_weight_grad::conv_weight_grad(device, &conv, batch, place, io)?;
+                let io = weight_grad_sum::WeightGradSum { partials, grads };
+                weight_grad_sum::weight_grad_sum(device, &conv, batch, place, io)
             }
             Op::Linear(linear) => {
                 let output = space.layers[i].output.all();
