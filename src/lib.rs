@@ -1,5 +1,6 @@
 //! fedcircuit: a laboratory for circuits in federated learning.
 
+pub mod config;
 pub mod error;
 pub mod rng;
 
