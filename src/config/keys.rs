@@ -1,5 +1,5 @@
 //! Reading one table of the experiment: every key is asked for once, with what it accepts, and whatever was never asked
-//! for is a misspelling. Written by hand because serde's messages name neither the path of a key nor the range of a value.
+//! for is a misspelling. Written by hand because serde's messages name neither a key's path nor its value's range.
 
 use toml::{Table, Value};
 
@@ -169,12 +169,10 @@ pub(crate) fn did_you_mean(word: &str, names: &[&str]) -> String {
 pub(crate) fn nearest<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     let word = word.to_lowercase();
     let allowed = (word.chars().count() / 3).max(1);
-    let close = |name: &str| {
-        let same_start = word.len() >= 3 && (name.starts_with(&word) || word.starts_with(name));
-        same_start || strsim::damerau_levenshtein(&word, name) <= allowed
-    };
-    let candidates = names.iter().copied().filter(|name| close(name));
-    candidates.min_by_key(|name| strsim::damerau_levenshtein(&word, name))
+    let same_start = |name: &str| word.len() >= 3 && (name.starts_with(&word) || word.starts_with(name));
+    let distance = |name: &str| strsim::damerau_levenshtein(&word, name);
+    let candidates = names.iter().copied().filter(|name| same_start(name) || distance(name) <= allowed);
+    candidates.min_by_key(|name| (!same_start(name), distance(name)))
 }
 
 #[cfg(test)]
@@ -189,6 +187,7 @@ mod tests {
         assert_eq!(nearest("local_epoch", &names), Some("local_epochs"));
         assert_eq!(nearest("rl", &names), Some("lr"));
         assert_eq!(nearest("momentum", &names), None);
+        assert_eq!(nearest("3-class", &["1-class", "3-classes"]), Some("3-classes"));
     }
 
     #[test]

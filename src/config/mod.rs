@@ -75,11 +75,11 @@ pub struct Data {
     /// fallback to the source itself is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Source>,
-    /// Training examples: how many digits to draw (default 60000), or how many of a file's first examples to keep
+    /// Training examples: how many digits to draw (default 12000), or how many of a file's first examples to keep
     /// (default all).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_examples: Option<usize>,
-    /// The same for the test examples (digits: default 10000).
+    /// The same for the test examples (digits: default 2000).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_examples: Option<usize>,
 }
@@ -113,11 +113,11 @@ impl Data {
         Some(Data { source, fallback: None, ..self.clone() }.with_defaults())
     }
 
-    /// Digits are drawn, so that "all of them" must be a number: as many as MNIST has.
+    /// Digits are drawn, so that "all of them" must be a number: a fifth of MNIST's, enough for the paper's network.
     fn with_defaults(mut self) -> Self {
         if self.source == Source::Digits {
-            self.train_examples.get_or_insert(60_000);
-            self.test_examples.get_or_insert(10_000);
+            self.train_examples.get_or_insert(12_000);
+            self.test_examples.get_or_insert(2_000);
         }
         self
     }

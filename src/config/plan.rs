@@ -122,9 +122,10 @@ fn resolve(mut table: Table, changes: &[Override], overrides: &[Override]) -> Re
 /// Puts before a faulty key where its value came from: the command line or the file.
 fn blame(error: Error, origin: &str, overrides: &[Override]) -> Error {
     let Error::Config { key, problem, help } = error else { return error };
-    let inside =
-        |outer: &str| key.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-    let from_command_line = overrides.iter().any(|o| inside(&o.key));
+    let within = |outer: &str, inner: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let from_command_line = overrides.iter().any(|o| within(&o.key, &key) || within(&key, &o.key));
     let key = if from_command_line { format!("--set {key}") } else { format!("{origin}: {key}") };
     Error::Config { key, problem, help }
 }

@@ -179,13 +179,18 @@ fn class_list(path: &str, list: &[Value], classes: usize) -> Result<Vec<u32>> {
     Ok(read)
 }
 
+/// Above 0 and at most 1000, also as the single-precision number that kernels get.
+fn is_rate(x: f64) -> bool {
+    x as f32 > 0.0 && x <= 1000.0
+}
+
 fn training(mut keys: Keys<'_>) -> Result<Training> {
     let local_epochs = keys.count("local_epochs", &EPOCHS)?.unwrap_or(5);
     let batch_size = keys.count("batch_size", &BATCH)?.unwrap_or(256);
     let is_sgd = keys.choice("optimizer", &[("adam", false), ("sgd", true)])?.unwrap_or(false);
-    let lr = keys.real("lr", RATE, |x| x > 0.0 && x <= 1000.0)?.unwrap_or(0.001);
+    let lr = keys.real("lr", RATE, is_rate)?.unwrap_or(0.001);
     let optimizer = if is_sgd {
-        let momentum = keys.real("momentum", "a number from 0 to below 1", |x| (0.0..1.0).contains(&x))?;
+        let momentum = keys.real("momentum", "a number from 0 to below 1", |x| x >= 0.0 && (x as f32) < 1.0)?;
         let decay = keys.real("weight_decay", "a number from 0 to 1000", |x| (0.0..=1000.0).contains(&x))?;
         Optimizer::Sgd { momentum: momentum.unwrap_or(0.0), weight_decay: decay.unwrap_or(0.0) }
     } else {
@@ -224,7 +229,7 @@ fn circuits(mut keys: Keys<'_>, classes: usize) -> Result<Circuits> {
     };
     let method = keys.choice("method", &[("gates", Method::Gates)])?.unwrap_or(Method::Gates);
     let steps = keys.count("steps", &STEPS)?.unwrap_or(200);
-    let lr = keys.real("lr", RATE, |x| x > 0.0 && x <= 1000.0)?.unwrap_or(0.1);
+    let lr = keys.real("lr", RATE, is_rate)?.unwrap_or(0.1);
     let l0 = keys.real("l0", "a number from 0 to 1000", |x| (0.0..=1000.0).contains(&x))?.unwrap_or(0.01);
     let ablation = keys.choice("ablation", &[("zero", Ablation::Zero)])?.unwrap_or(Ablation::Zero);
     keys.finish("[circuits]")?;

@@ -60,6 +60,7 @@ fn refusals_name_the_key_the_value_and_what_is_accepted() {
         ("training.lr=nan", "training.lr: the number nan", "above 0"),
         ("training.lr=inf", "training.lr: the number inf", "at most 1000"),
         ("training.lr=-0.1", "training.lr: the number -0.1", "above 0"),
+        ("training.lr=1e-60", "training.lr: the number", "above 0"),
         ("training.lr=fast", "training.lr: the text \"fast\"", "a number above 0"),
         ("training.momentum=0.9", "training.momentum: unknown key", "optimizer = \"adam\""),
         ("training={optimizer=\"sgd\",momentum=1}", "training.momentum: the number 1", "below 1"),
@@ -136,6 +137,7 @@ fn messages_say_whether_the_file_or_the_command_line_is_at_fault() {
     let wrong = format!("rounds = 0\n{BASE}");
     assert!(message(&wrong, &["seed=1"]).starts_with("a.toml: rounds: the number 0"));
     assert!(message(BASE, &["rounds=0"]).starts_with("--set rounds: the number 0"));
+    assert!(message(BASE, &["trainng.lr=3"]).starts_with("--set trainng: unknown key\n  did you mean training?"));
     assert!(message("name = ", &[]).starts_with("a.toml: is not valid TOML: TOML parse error at line 1"));
     assert!(message("", &[]).starts_with("a.toml: name: is missing"));
     assert!(message("name = \"a\"", &[]).contains("data: is missing"));
@@ -168,7 +170,7 @@ fn comparisons_that_cannot_be_told_apart_or_do_nothing_are_refused() {
 fn defaults_fill_what_the_file_leaves_out() {
     let e = read(BASE, &[]).unwrap();
     assert_eq!((e.seed, e.rounds), (0, 10));
-    assert_eq!((e.data.train_examples, e.data.test_examples), (Some(60_000), Some(10_000)));
+    assert_eq!((e.data.train_examples, e.data.test_examples), (Some(12_000), Some(2_000)));
     assert_eq!(e.training, Training { local_epochs: 5, batch_size: 256, optimizer: Optimizer::Adam, lr: 0.001 });
     assert_eq!(e.sparsity, Sparsity { target: 0.0, anneal: 0.5, min_alive: 4 });
     assert_eq!(e.strategy, Strategy::FedAvg { weighting: Weighting::Examples });
@@ -180,22 +182,22 @@ fn defaults_fill_what_the_file_leaves_out() {
 }
 
 #[test]
-fn missing_files_fall_back_to_as_many_digits_as_mnist_has() {
+fn missing_files_fall_back_to_drawn_digits() {
     let mnist = read(BASE, &["data={source=\"mnist\",fallback=\"digits\",test_examples=500}"]).unwrap().data;
     assert_eq!(mnist.train_examples, None);
     let digits = mnist.fallen_back().unwrap();
-    assert_eq!((digits.source, digits.train_examples, digits.test_examples), (Source::Digits, Some(60_000), Some(500)));
+    assert_eq!((digits.source, digits.train_examples, digits.test_examples), (Source::Digits, Some(12_000), Some(500)));
     let never_missing = read(BASE, &["data.fallback=digits"]).unwrap().data;
     assert_eq!((never_missing.fallback, never_missing.fallen_back()), (None, None));
 }
 
 #[test]
 fn a_resolved_experiment_reads_back_as_itself() {
-    let layers = "model.layers=[{kind=\"conv\",channels=8,kernel=5,padding=0,pool=2,name=\"stem\"},{kind=\"linear\",features=10}]";
+    let layers = format!("model.layers={}", conv("channels=8,kernel=5,padding=0,pool=2,name=\"stem\""));
     let sgd = "training={optimizer=\"sgd\",momentum=0.9,weight_decay=1e-4,lr=1}";
     for sets in [
         vec![],
-        vec![layers, sgd, "circuits.classes=[1,2]", "device={memory=\"1.5GiB\",max_wave=3,threads=2}"],
+        vec![layers.as_str(), sgd, "circuits.classes=[1,2]", "device={memory=\"1.5GiB\",max_wave=3,threads=2}"],
         vec![
             "model.preset=mlp-2nn",
             "model.init=w.safetensors",
