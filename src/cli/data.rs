@@ -1,0 +1,74 @@
+//! `fedcircuit data <list | fetch NAME>`.
+
+use clap::{Args, Subcommand};
+
+use super::print;
+use crate::config::{Source, did_you_mean};
+use crate::{Error, Result};
+
+/// Flags of `fedcircuit data`.
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: DataAction,
+}
+
+/// What to do with data sets.
+#[derive(Debug, Subcommand)]
+pub enum DataAction {
+    /// List the data sets, and how to get them
+    List,
+    /// Download a data set
+    Fetch(FetchArgs),
+}
+
+/// Flags of `fedcircuit data fetch`.
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// The data set
+    pub name: String,
+}
+
+const LIST: &str = "\
+mnist   handwritten digits, 28x28, 60,000 + 10,000; `fedcircuit data fetch mnist`, or IDX files in --data DIR
+digits  handwritten-looking digits, 28x28, drawn by the program; nothing to fetch
+";
+
+/// Lists or fetches.
+pub fn execute(args: DataArgs) -> Result<()> {
+    match args.action {
+        DataAction::List => print(LIST),
+        DataAction::Fetch(args) => fetchable(&args.name).map(drop),
+    }
+}
+
+/// The data set called `name`, if it is one that has to be fetched.
+fn fetchable(name: &str) -> Result<Source> {
+    let source = Source::ALL.into_iter().find(|(known, _)| *known == name);
+    match source {
+        Some((_, source @ Source::Mnist)) => Ok(source),
+        Some((_, Source::Digits)) => Err(Error::config(
+            "data fetch",
+            "digits are drawn by the program",
+            "accepted: mnist; digits need no fetching",
+        )),
+        None => {
+            let help = format!("{}accepted: mnist", did_you_mean(name, &["mnist"]));
+            Err(Error::config("data fetch", format!("no data set is called {name:?}"), help))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_fetched_is() {
+        assert_eq!(fetchable("mnist").unwrap(), Source::Mnist);
+        assert!(fetchable("digits").unwrap_err().to_string().contains("need no fetching"));
+        assert!(fetchable("mnits").unwrap_err().to_string().contains("did you mean mnist? accepted: mnist"));
+        assert!(Source::ALL.iter().all(|(name, _)| LIST.contains(name)));
+    }
+}

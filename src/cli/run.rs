@@ -1,0 +1,160 @@
+//! `fedcircuit run`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, value_parser};
+
+use crate::config::{Override, Plan, load, presets};
+use crate::report::folder::check_free;
+use crate::{Error, Result};
+
+/// Flags of `fedcircuit run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// A preset (see `fedcircuit presets`) or the path of an experiment file
+    #[arg(value_name = "PRESET|FILE.toml")]
+    pub experiment: String,
+    /// What computes: auto takes a hardware GPU, else the CPU engine
+    #[arg(long, value_name = "auto|cpu|gpu|PART OF A NAME", default_value = "auto")]
+    pub device: String,
+    /// Where data sets are looked for: DIR and DIR/<data set>
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The run's folder, which must be empty or absent [default: runs/<name>-<seed>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// The root of every random draw, instead of the experiment's
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(i64).range(0..))]
+    pub seed: Option<i64>,
+    /// How many rounds, instead of the experiment's
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(i64).range(1..=1_000_000))]
+    pub rounds: Option<i64>,
+    /// Change a key of the experiment, such as sparsity.target=0.97; a section given whole is replaced
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// What a run needs to know, with nothing left to look up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRequest {
+    /// The experiments; variants go into folders of their own inside `out`.
+    pub plan: Plan,
+    /// As typed: `auto`, `cpu`, `gpu` or part of an adapter's name.
+    pub device: String,
+    /// Where data sets are looked for, if it was said.
+    pub data: Option<PathBuf>,
+    /// The run's folder: free when this was made.
+    pub out: PathBuf,
+    /// Whether to print errors only.
+    pub quiet: bool,
+}
+
+impl RunRequest {
+    /// The folder of a variant: `out` itself where nothing is compared.
+    pub fn folder_of(&self, label: Option<&str>) -> PathBuf {
+        label.map_or_else(|| self.out.clone(), |label| self.out.join(label))
+    }
+}
+
+/// Resolves the flags: reads the experiment, applies `--set`, and refuses a folder that is taken, all before any work.
+pub fn prepare(args: RunArgs) -> Result<RunRequest> {
+    let mut overrides = args.set.iter().map(|set| Override::parse(set)).collect::<Result<Vec<_>>>()?;
+    overrides.extend(args.seed.map(|seed| Override::new("seed", seed)));
+    overrides.extend(args.rounds.map(|rounds| Override::new("rounds", rounds)));
+    let plan = read_plan(&args.experiment, &overrides)?;
+    let out = args.out.unwrap_or_else(|| plan.default_folder());
+    check_free(&out)?;
+    Ok(RunRequest { plan, device: args.device, data: args.data, out, quiet: args.quiet })
+}
+
+/// A name that a preset has is the preset; whatever looks like a path, or is one, is a file.
+fn read_plan(experiment: &str, overrides: &[Override]) -> Result<Plan> {
+    let preset = presets::get(experiment);
+    let path = Path::new(experiment);
+    let is_path = path.extension().is_some_and(|e| e == "toml") || path.components().count() > 1 || path.exists();
+    match preset {
+        Err(_) if is_path => {
+            let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| Error::file(path, "is not text in UTF-8", "accepted: an experiment in TOML"))?;
+            load(&text, experiment, overrides)
+        }
+        preset => preset?.load(overrides),
+    }
+}
+
+/// Runs the experiment.
+pub fn execute(args: RunArgs) -> Result<()> {
+    prepare(args)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn parse(line: &[&str]) -> Result<RunRequest> {
+        let words = ["fedcircuit", "run"].iter().chain(line);
+        let cli = super::super::Cli::try_parse_from(words).unwrap();
+        let super::super::Command::Run(args) = cli.command else { panic!("run") };
+        prepare(args)
+    }
+
+    #[test]
+    fn flags_change_every_variant() {
+        let out = tempfile::tempdir().unwrap();
+        let out = out.path().join("out");
+        let request = parse(&[
+            "quickstart",
+            "--seed",
+            "7",
+            "--rounds",
+            "2",
+            "--set",
+            "training.lr=0.01",
+            "--out",
+            out.to_str().unwrap(),
+        ])
+        .unwrap();
+        assert_eq!((request.device.as_str(), request.quiet, &request.out), ("auto", false, &out));
+        assert_eq!(request.plan.variants.len(), 2);
+        for variant in &request.plan.variants {
+            let experiment = &variant.experiment;
+            assert_eq!((experiment.seed, experiment.rounds, experiment.training.lr), (7, 2, 0.01));
+        }
+        assert_eq!(request.folder_of(Some("iid")), out.join("iid"));
+        assert_eq!(request.folder_of(None), out);
+    }
+
+    #[test]
+    fn files_and_folders_at_fault_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+        std::fs::write(at("latin.toml"), b"name = \"\xe9\"").unwrap();
+        std::fs::write(
+            at("typo.toml"),
+            "name = \"a\"\nrouns = 3\n[data]\nsource = \"digits\"\n[partition]\nkind = \"iid\"\nnum_clients = 2\n",
+        )
+        .unwrap();
+        for (args, says) in [
+            (vec![at("absent.toml")], "cannot read"),
+            (vec![at("latin.toml")], "is not text in UTF-8"),
+            (vec![at("typo.toml")], "typo.toml: rouns: unknown key\n  did you mean rounds?"),
+            (vec!["paper_iid".into()], "paper_iid: is neither a file nor a preset\n  did you mean paper-iid?"),
+            (vec!["quickstart".into(), "--out".into(), at("")], "exists and is not empty"),
+            (vec!["quickstart".into(), "--out".into(), at("typo.toml")], "typo.toml is not a folder"),
+            (
+                vec!["quickstart".into(), "--set".into(), "sparsity.target=1".into()],
+                "--set sparsity.target: the number 1",
+            ),
+        ] {
+            let error = parse(&args.iter().map(String::as_str).collect::<Vec<_>>()).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{error}");
+            assert!(error.to_string().contains(says), "{args:?}: {error}");
+        }
+    }
+}

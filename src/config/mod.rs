@@ -1,0 +1,330 @@
+//! The experiment: what is simulated, as plain data. Every key of the TOML is a field here, documented with its default
+//! and its range; `read.rs` turns text into these structs and refuses everything else.
+
+mod bytes;
+mod keys;
+mod model;
+mod overrides;
+mod plan;
+pub mod presets;
+mod read;
+#[cfg(test)]
+mod refusals;
+
+use std::path::PathBuf;
+
+use serde::{Serialize, Serializer};
+
+pub use bytes::Bytes;
+pub(crate) use keys::{did_you_mean, nearest};
+pub use model::{Activation, Architecture, Layer, LayerKind, Model, ModelPreset};
+pub use overrides::Override;
+pub use plan::{Plan, Variant, load};
+
+use crate::{Error, Result};
+
+/// One federation, with every default filled in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Experiment {
+    /// Names the run and its folder: letters, digits, `-`, `_` and `.`. Required.
+    pub name: String,
+    /// The root of every random draw. Default 0.
+    pub seed: u64,
+    /// Rounds of training and averaging. Default 10.
+    pub rounds: usize,
+    /// What the clients learn from.
+    pub data: Data,
+    /// Which client owns which examples.
+    pub partition: Partition,
+    /// The network.
+    pub model: Model,
+    /// What a client does in a round.
+    pub training: Training,
+    /// How the clients prune.
+    pub sparsity: Sparsity,
+    /// How updates become the next global model.
+    pub strategy: Strategy,
+    /// How circuits are found; without the section they are not looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuits: Option<Circuits>,
+    /// Limits on the machine's use. None of them changes a result.
+    pub device: Device,
+    /// What is written beside the figures.
+    pub output: Output,
+}
+
+impl Experiment {
+    /// The resolved configuration, every default spelled out: reading it again gives an equal experiment.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| {
+            Error::config(
+                self.name.as_str(),
+                format!("cannot be written as TOML: {error}"),
+                "this is a fault in fedcircuit",
+            )
+        })
+    }
+}
+
+/// `[data]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Data {
+    /// The data set. Required.
+    pub source: Source,
+    /// What to use when the source's files are not found; without it, the run stops and says how to get them. A
+    /// fallback to the source itself is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Source>,
+    /// Training examples: how many digits to draw (default 12000), or how many of a file's first examples to keep
+    /// (default all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_examples: Option<usize>,
+    /// The same for the test examples (digits: default 2000).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_examples: Option<usize>,
+}
+
+/// A data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// LeCun's handwritten digits, from IDX files.
+    Mnist,
+    /// Digits drawn by the program itself, with no download.
+    Digits,
+}
+
+impl Source {
+    /// Every source, by the name the TOML gives it.
+    pub const ALL: [(&'static str, Source); 2] = [("mnist", Source::Mnist), ("digits", Source::Digits)];
+
+    /// How many classes the source has.
+    pub fn classes(self) -> usize {
+        match self {
+            Source::Mnist | Source::Digits => 10,
+        }
+    }
+}
+
+impl Data {
+    /// What to read when the source's files are missing, where the experiment allows it.
+    pub fn fallen_back(&self) -> Option<Data> {
+        let source = self.fallback?;
+        Some(Data { source, fallback: None, ..self.clone() }.with_defaults())
+    }
+
+    /// Digits are drawn, so that "all of them" must be a number: a fifth of MNIST's, enough for the paper's network.
+    fn with_defaults(mut self) -> Self {
+        if self.source == Source::Digits {
+            self.train_examples.get_or_insert(12_000);
+            self.test_examples.get_or_insert(2_000);
+        }
+        self
+    }
+}
+
+/// `[partition]`: `kind` and that kind's own keys. Definitions as Flower Datasets has them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Partition {
+    /// Shuffled and dealt in equal parts.
+    Iid {
+        /// Clients. Required.
+        num_clients: usize,
+    },
+    /// Per class, the clients' shares are drawn from Dir(alpha): small alpha, few classes a client.
+    Dirichlet {
+        /// Clients. Required.
+        num_clients: usize,
+        /// Concentration, above 0. Required.
+        alpha: f64,
+        /// The draw is repeated until the smallest client has so many examples. Default 10.
+        min_partition_size: usize,
+        /// Clients that already have their even share get no more. Default false.
+        self_balancing: bool,
+    },
+    /// A client owns every training example of its classes; shared classes are duplicated.
+    ByClass {
+        /// One list of classes a client. Required.
+        classes: Vec<Vec<u32>>,
+    },
+    /// Each client holds a few classes, and each class is split evenly between its holders.
+    Pathological {
+        /// Clients. Required.
+        num_clients: usize,
+        /// Classes a client holds. Required.
+        classes_per_client: usize,
+        /// Who gets which classes. Default random.
+        assignment: Assignment,
+    },
+    /// Sorted by label, cut into equal chunks, the chunks dealt at random (McMahan et al., 2017).
+    Shards {
+        /// Clients. Required.
+        num_clients: usize,
+        /// Chunks a client gets. Required.
+        shards_per_client: usize,
+        /// Examples in a chunk. Required.
+        shard_size: usize,
+    },
+}
+
+/// How a pathological partition deals classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Assignment {
+    /// Each client's classes are drawn.
+    Random,
+    /// Client k holds classes k, k+1, ... modulo the number of classes.
+    Deterministic,
+    /// Client k's first class is k modulo the number of classes, the others are drawn.
+    FirstDeterministic,
+}
+
+/// `[training]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Training {
+    /// Passes over a client's examples in each round. Default 5.
+    pub local_epochs: usize,
+    /// Examples a step; a last, smaller batch is kept. Default 256.
+    pub batch_size: usize,
+    /// The optimiser, fresh in every round: `optimizer` and that optimiser's own keys. Default adam.
+    #[serde(flatten)]
+    pub optimizer: Optimizer,
+    /// Learning rate, above 0. Default 0.001.
+    pub lr: f64,
+}
+
+/// The optimiser of local training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "optimizer", rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Adam with betas 0.9 and 0.999 and epsilon 1e-8.
+    Adam,
+    /// Stochastic gradient descent, as PyTorch's.
+    Sgd {
+        /// Heavy-ball momentum, in [0, 1). Default 0.
+        momentum: f64,
+        /// L2 penalty added to the gradient. Default 0.
+        weight_decay: f64,
+    },
+}
+
+/// `[sparsity]`: magnitude pruning after each local step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sparsity {
+    /// Share of each weight tensor that ends up zero, in [0, 1). Default 0, which trains dense.
+    pub target: f64,
+    /// Share of a client's steps over which sparsity ramps up from 0, in [0, 1]. Default 0.5.
+    pub anneal: f64,
+    /// Each convolution filter keeps at least so many of its weights. Default 4.
+    pub min_alive: usize,
+}
+
+/// `[strategy]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Strategy {
+    /// The weighted mean of the clients' models.
+    FedAvg {
+        /// A client's weight in the mean. Default examples.
+        weighting: Weighting,
+    },
+}
+
+/// A client's weight in an average.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weighting {
+    /// The same for every client, as in the paper.
+    Uniform,
+    /// In proportion to the client's training examples, as in McMahan et al.
+    Examples,
+}
+
+/// `[circuits]`: which circuits are found after each round, and how.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Circuits {
+    /// The classes whose circuits are found in each client. Default owned.
+    pub classes: CircuitClasses,
+    /// How. Default gates.
+    pub method: Method,
+    /// Optimiser steps of the search. Default 200.
+    pub steps: usize,
+    /// The gates' learning rate, above 0. Default 0.1.
+    pub lr: f64,
+    /// Weight of the penalty on open gates, at least 0. Default 0.01.
+    pub l0: f64,
+    /// What a channel outside the circuit gives. Default zero.
+    pub ablation: Ablation,
+}
+
+/// Classes whose circuits are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CircuitClasses {
+    /// Those of which the client has training examples: `"owned"`.
+    Owned,
+    /// The same list for every client; a class that a client lacks gives an empty circuit.
+    List(Vec<u32>),
+}
+
+impl Serialize for CircuitClasses {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            CircuitClasses::Owned => serializer.serialize_str("owned"),
+            CircuitClasses::List(classes) => classes.serialize(serializer),
+        }
+    }
+}
+
+/// How circuits are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// One learned gate a channel, with the straight-through gradient.
+    Gates,
+}
+
+/// What an ablated channel gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ablation {
+    /// Zero.
+    Zero,
+}
+
+/// `[device]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Device {
+    /// Memory a wave of clients may take, such as `"2GiB"`. Default: what the device allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    /// At most so many clients at once. Default: as many as fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_wave: Option<usize>,
+    /// Threads of the CPU engine. Default: one a core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+}
+
+/// `[output]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Output {
+    /// Whether the clients' local models are saved beside the global one. Default false.
+    pub save_clients: bool,
+    /// Save weights every so many rounds. The last round's are always saved; the default, 0, saves no others.
+    pub save_every: usize,
+}
+
+impl Output {
+    /// Whether the weights of one-based `round` of `rounds` are saved.
+    pub fn saves(&self, round: usize, rounds: usize) -> bool {
+        round == rounds || (self.save_every > 0 && round.is_multiple_of(self.save_every))
+    }
+}
+
+impl Model {
+    /// The file with the first weights, as a path.
+    pub fn init_path(&self) -> Option<PathBuf> {
+        self.init.as_ref().map(PathBuf::from)
+    }
+}

@@ -1,0 +1,102 @@
+//! `--set key.path=value`: one key of the experiment, changed on the command line.
+
+use toml::{Table, Value};
+
+use crate::{Error, Result};
+
+/// A dotted key and the value it gets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Override {
+    /// The dotted path, such as `sparsity.target`.
+    pub key: String,
+    /// The value, as TOML understands it.
+    pub value: Value,
+}
+
+impl Override {
+    /// An override by the program itself, such as the one `--seed` stands for.
+    pub fn new(key: &str, value: impl Into<Value>) -> Self {
+        Self { key: key.into(), value: value.into() }
+    }
+
+    /// Reads `key.path=value`. The value is TOML; a bare word that is not, such as `mnist`, is taken as text.
+    pub fn parse(argument: &str) -> Result<Self> {
+        let help = "accepted: key.path=value, such as sparsity.target=0.97";
+        let (key, text) = argument
+            .split_once('=')
+            .ok_or_else(|| Error::config("--set", format!("{argument:?} has no \"=\""), help))?;
+        let (key, text) = (key.trim(), text.trim());
+        if key.split('.').any(str::is_empty) {
+            return Err(Error::config("--set", format!("{key:?} is not a key"), help));
+        }
+        let value = read_value(text).map_err(|problem| {
+            let help =
+                "accepted: a TOML value such as 3, 0.5, true, \"text\", [0, 1] or { kind = \"iid\" }, or a bare word";
+            Error::config(format!("--set {key}"), problem, help)
+        })?;
+        Ok(Self { key: key.into(), value })
+    }
+
+    /// Writes the value into `table`, making the sections on the way.
+    pub(super) fn apply(&self, table: &mut Table) -> Result<()> {
+        let mut segments: Vec<&str> = self.key.split('.').collect();
+        let last = segments.pop().unwrap_or_default();
+        let mut at = table;
+        for segment in segments {
+            let next = at.entry(segment).or_insert_with(|| Value::Table(Table::new()));
+            at = next.as_table_mut().ok_or_else(|| {
+                Error::config(self.key.as_str(), format!("{segment} is not a section"), "accepted: the path of a key")
+            })?;
+        }
+        at.insert(last.into(), self.value.clone());
+        Ok(())
+    }
+}
+
+fn read_value(text: &str) -> std::result::Result<Value, String> {
+    let parsed = toml::from_str::<Table>(&format!("value = {text}"));
+    match parsed {
+        Ok(mut table) if table.len() == 1 => table.remove("value").ok_or_else(|| "holds no value".into()),
+        Ok(_) => Err(format!("{text:?} holds more than one value")),
+        // What opens like a list, a table or quoted text was meant as TOML: its fault is better named than hidden.
+        Err(error) if text.is_empty() || text.starts_with(['[', '{', '"', '\'']) => {
+            Err(format!("{text:?} is not a TOML value: {}", error.message()))
+        }
+        Err(_) => Ok(Value::String(text.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_toml_and_bare_words_are_text() {
+        for (argument, key, value) in [
+            ("sparsity.target=0.97", "sparsity.target", Value::Float(0.97)),
+            ("rounds = 3", "rounds", Value::Integer(3)),
+            ("data.source=mnist", "data.source", Value::String("mnist".into())),
+            ("name=a=b", "name", Value::String("a=b".into())),
+            ("model.init=out/w.safetensors", "model.init", Value::String("out/w.safetensors".into())),
+            ("output.save_clients=true", "output.save_clients", Value::Boolean(true)),
+            ("c=[[0,1],[2]]", "c", toml::from_str::<Table>("c = [[0,1],[2]]").unwrap()["c"].clone()),
+        ] {
+            assert_eq!(Override::parse(argument).unwrap(), Override { key: key.into(), value }, "{argument}");
+        }
+    }
+
+    #[test]
+    fn malformed_arguments_name_themselves() {
+        for (argument, says) in [
+            ("rounds", "\"rounds\" has no \"=\""),
+            ("=3", "\"\" is not a key"),
+            ("a..b=3", "\"a..b\" is not a key"),
+            ("rounds=", "--set rounds: \"\" is not a TOML value"),
+            ("partition.classes=[[0,1],[2]", "--set partition.classes: \"[[0,1],[2]\" is not a TOML value"),
+            ("rounds=1\nseed=2", "holds more than one value"),
+        ] {
+            let message = Override::parse(argument).unwrap_err().to_string();
+            assert!(message.contains(says) && message.contains("accepted"), "{argument}: {message}");
+        }
+    }
+}

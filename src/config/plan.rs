@@ -1,0 +1,170 @@
+//! What one command runs: a single experiment, or the variants that its `[[compare]]` entries set side by side.
+//!
+//! ```toml
+//! [[compare]]
+//! name = "iid"                                           # the variant's folder and its column in the tables
+//! set = { partition = { kind = "iid", num_clients = 10 } }  # keys or whole sections, as --set would change them
+//! ```
+
+use toml::{Table, Value};
+
+use super::keys::{Keys, refused};
+use super::{Experiment, Override, read};
+use crate::{Error, Result};
+
+/// The experiments of one file, in the order in which they run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The file's `name`.
+    pub name: String,
+    /// One, or as many as the file compares.
+    pub variants: Vec<Variant>,
+}
+
+/// One experiment of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    /// The name under `[[compare]]`; `None` where the file compares nothing. The experiment is then called after the
+    /// file and the variant, `quickstart-iid`.
+    pub label: Option<String>,
+    /// The resolved experiment.
+    pub experiment: Experiment,
+}
+
+impl Plan {
+    /// Where the run goes without `--out`: `runs/<name>-<seed>`. Variants are folders inside it.
+    pub fn default_folder(&self) -> std::path::PathBuf {
+        let seed = self.variants.first().map_or(0, |variant| variant.experiment.seed);
+        format!("runs/{}-{seed}", self.name).into()
+    }
+}
+
+const MAX_VARIANTS: usize = 100;
+
+/// Reads an experiment file. `origin` is the file's name as messages give it; `overrides` are applied last, to every
+/// variant.
+pub fn load(text: &str, origin: &str, overrides: &[Override]) -> Result<Plan> {
+    let mut table: Table = toml::from_str(text).map_err(|error| {
+        Error::config(
+            origin,
+            format!("is not valid TOML: {}", error.to_string().trim_end()),
+            "accepted: a TOML file, see `fedcircuit presets show quickstart`",
+        )
+    })?;
+    let blame = |error| blame(error, origin, overrides);
+    let compare = table.remove("compare");
+    let variants = match &compare {
+        None => vec![Variant { label: None, experiment: resolve(table.clone(), &[], overrides).map_err(blame)? }],
+        Some(compare) => compared(&table, compare, overrides).map_err(blame)?,
+    };
+    let mut base = table;
+    for change in overrides {
+        change.apply(&mut base).map_err(blame)?;
+    }
+    let name = base.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
+    Ok(Plan { name, variants })
+}
+
+fn compared(table: &Table, compare: &Value, overrides: &[Override]) -> Result<Vec<Variant>> {
+    let help = "accepted: [[compare]] entries, each with a name and set = { ... }";
+    let entries = compare.as_array().ok_or_else(|| refused("compare".into(), compare, help))?;
+    if entries.is_empty() || entries.len() > MAX_VARIANTS {
+        let help = format!("{help}, 1 to {MAX_VARIANTS} of them");
+        return Err(Error::config("compare", format!("has {} entries", entries.len()), help));
+    }
+    let mut variants: Vec<Variant> = Vec::new();
+    for (i, entry) in entries.iter().enumerate() {
+        let at = format!("compare[{i}]");
+        let entry = entry.as_table().ok_or_else(|| refused(at.clone(), entry, help))?;
+        let (label, changes) = read_entry(Keys::new(entry, at.as_str()))?;
+        if variants.iter().any(|variant| variant.label.as_ref() == Some(&label)) {
+            return Err(Error::config(
+                format!("{at}.name"),
+                format!("{label:?} names two variants"),
+                "accepted: each name once",
+            ));
+        }
+        let mut experiment = resolve(table.clone(), &changes, overrides)?;
+        experiment.name = format!("{}-{label}", experiment.name);
+        variants.push(Variant { label: Some(label), experiment });
+    }
+    Ok(variants)
+}
+
+fn read_entry(mut keys: Keys<'_>) -> Result<(String, Vec<Override>)> {
+    let help = "accepted: a name of at most 40 letters, digits, - and _";
+    let label = keys.text("name", "a name")?.ok_or_else(|| keys.missing("name", help))?;
+    let plain = label.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    if !plain || label.is_empty() || label.len() > 40 {
+        return Err(Error::config(keys.path_of("name"), format!("{label:?} cannot name a folder"), help));
+    }
+    let path = keys.path_of("set");
+    let help = "accepted: a table of dotted keys, such as { \"training.lr\" = 0.01 }";
+    let set = match keys.value("set") {
+        None => return Err(keys.missing("set", help)),
+        Some(Value::Table(set)) => set,
+        Some(other) => return Err(refused(path, other, help)),
+    };
+    keys.finish("[[compare]]")?;
+    if let Some(key) = set.keys().find(|key| ["name", "compare"].contains(&key.as_str())) {
+        return Err(Error::config(format!("{path}.{key}"), "cannot differ between variants", help));
+    }
+    Ok((label.to_string(), set.iter().map(|(key, value)| Override::new(key, value.clone())).collect()))
+}
+
+fn resolve(mut table: Table, changes: &[Override], overrides: &[Override]) -> Result<Experiment> {
+    for change in changes.iter().chain(overrides) {
+        change.apply(&mut table)?;
+    }
+    read::experiment(&table)
+}
+
+/// Puts before a faulty key where its value came from: the command line or the file.
+fn blame(error: Error, origin: &str, overrides: &[Override]) -> Error {
+    let Error::Config { key, problem, help } = error else { return error };
+    let within = |outer: &str, inner: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let from_command_line = overrides.iter().any(|o| within(&o.key, &key) || within(&key, &o.key));
+    let key = if from_command_line { format!("--set {key}") } else { format!("{origin}: {key}") };
+    Error::Config { key, problem, help }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Optimizer, Partition};
+    use super::*;
+
+    const BASE: &str =
+        "name = \"a\"\nseed = 3\n[data]\nsource = \"digits\"\n[partition]\nkind = \"iid\"\nnum_clients = 5\n";
+
+    #[test]
+    fn variants_change_keys_and_sections_and_the_command_line_has_the_last_word() {
+        let text = format!(
+            "{BASE}[[compare]]\nname = \"one\"\nset = {{ \"training.lr\" = 0.5, rounds = 7 }}\n\
+             [[compare]]\nname = \"two\"\nset = {{ partition = {{ kind = \"by_class\", classes = [[0], [1]] }} }}\n"
+        );
+        let plan = load(&text, "a.toml", &[Override::new("rounds", 2)]).unwrap();
+        assert_eq!(plan.default_folder().to_str(), Some("runs/a-3"));
+        let [one, two] = &plan.variants[..] else { panic!("two variants") };
+        assert_eq!((one.label.as_deref(), one.experiment.name.as_str()), (Some("one"), "a-one"));
+        assert_eq!((one.experiment.training.lr, one.experiment.rounds), (0.5, 2));
+        assert_eq!(two.experiment.partition, Partition::ByClass { classes: vec![vec![0], vec![1]] });
+        assert_eq!((two.experiment.training.lr, two.experiment.rounds), (0.001, 2));
+    }
+
+    #[test]
+    fn a_new_name_on_the_command_line_names_the_folder() {
+        let text = format!("{BASE}[[compare]]\nname = \"one\"\nset = {{}}\n");
+        let plan = load(&text, "a.toml", &[Override::new("name", "b"), Override::new("seed", 9)]).unwrap();
+        assert_eq!(plan.default_folder().to_str(), Some("runs/b-9"));
+        assert_eq!(plan.variants[0].experiment.name, "b-one");
+    }
+
+    #[test]
+    fn a_section_set_whole_is_replaced() {
+        let set = Override::parse("training={ optimizer = \"sgd\", momentum = 0.9 }").unwrap();
+        let experiment = load(BASE, "a.toml", &[set]).unwrap().variants.remove(0).experiment;
+        assert_eq!(experiment.training.optimizer, Optimizer::Sgd { momentum: 0.9, weight_decay: 0.0 });
+    }
+}

@@ -1,0 +1,232 @@
+//! Tests: what the reader accepts, and how it refuses the rest.
+
+use super::*;
+
+const BASE: &str = "name = \"a\"\n[data]\nsource = \"digits\"\n[partition]\nkind = \"iid\"\nnum_clients = 5\n";
+
+fn read(text: &str, sets: &[&str]) -> Result<Experiment> {
+    let overrides: Vec<Override> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
+    Ok(load(text, "a.toml", &overrides)?.variants.remove(0).experiment)
+}
+
+/// The message for `BASE` with one key set.
+fn refusal(set: &str) -> String {
+    match read(BASE, &[set]) {
+        Ok(_) => panic!("{set} was accepted"),
+        Err(error) => {
+            assert_eq!(error.exit_code(), 2);
+            error.to_string()
+        }
+    }
+}
+
+#[test]
+fn refusals_name_the_key_the_value_and_what_is_accepted() {
+    for (set, says, accepted) in [
+        ("rounds=0", "rounds: the number 0 is not accepted", "from 1 to 1000000"),
+        ("rounds=-1", "rounds: the number -1", "from 1 to 1000000"),
+        ("rounds=10.0", "rounds: the number 10.0", "a whole number"),
+        ("rounds=ten", "rounds: the text \"ten\"", "a whole number"),
+        ("rounds=99999999999", "rounds: the number 99999999999", "every round adds a line"),
+        ("seed=-1", "seed: the number -1", "from 0"),
+        ("name=a/b", "name: \"a/b\" cannot name a folder", "letters, digits"),
+        ("name=..", "name: \"..\" cannot name a folder", "not starting with a point"),
+        ("name=3", "name: the number 3", "a name"),
+        ("data=3", "data: the number 3", "[data]"),
+        ("data.source=mnits", "data.source: the text \"mnits\"", "did you mean mnist? accepted: \"mnist\", \"digits\""),
+        ("data.fallback=mnist", "data.fallback: the text \"mnist\"", "\"digits\""),
+        ("data.train_examples=0", "data.train_examples: the number 0", "from 1"),
+        ("data.test_examples=1e3", "data.test_examples: the number 1000", "a whole number"),
+        ("partition.num_clients=0", "partition.num_clients: the number 0", "from 1 to 1000000"),
+        ("partition.num_clients=5000000", "partition.num_clients: the number 5000000", "at least one example"),
+        ("partition.alpha=0.5", "partition.alpha: unknown key", "[partition] with kind = \"iid\": kind, num_clients"),
+        ("partition.kind=irichlet", "partition.kind: the text \"irichlet\"", "did you mean dirichlet?"),
+        ("partition.kind=inner_dirichlet", "partition.kind", "\"by_class\""),
+        ("partition={kind=\"dirichlet\",num_clients=3}", "partition.alpha: is missing", "concentration"),
+        ("partition={kind=\"dirichlet\",num_clients=3,alpha=nan}", "partition.alpha: the number nan", "above 0"),
+        ("partition={kind=\"dirichlet\",num_clients=3,alpha=0}", "partition.alpha: the number 0", "above 0"),
+        ("partition={kind=\"by_class\"}", "partition.classes: is missing", "one list of classes a client"),
+        ("partition={kind=\"by_class\",classes=[]}", "partition.classes: names no client", "[[0, 1, 2]"),
+        ("partition={kind=\"by_class\",classes=[0,1]}", "partition.classes[0]: the number 0", "one list of classes"),
+        ("partition={kind=\"by_class\",classes=[[0],[]]}", "partition.classes[1]: is an empty list", "[0, 1, 2]"),
+        ("partition={kind=\"by_class\",classes=[[0,10]]}", "partition.classes[0]: the number 10", "from 0 to 9"),
+        ("partition={kind=\"by_class\",classes=[[4,4]]}", "partition.classes[0]: names class 4 twice", "once"),
+        ("partition={kind=\"pathological\",num_clients=3,classes_per_client=11}", "classes_per_client", "from 1 to 10"),
+        ("partition={kind=\"shards\",num_clients=3,shards_per_client=2}", "partition.shard_size: is missing", "from 1"),
+        ("model.preset=simple_cnn", "model.preset: the text \"simple_cnn\"", "did you mean simple-cnn?"),
+        ("training.local_epochs=0", "training.local_epochs: the number 0", "from 1"),
+        ("training.batch_size=0", "training.batch_size: the number 0", "from 1 to 65536"),
+        ("training.optimizer=adamw", "training.optimizer: the text \"adamw\"", "did you mean adam?"),
+        ("training.lr=nan", "training.lr: the number nan", "above 0"),
+        ("training.lr=inf", "training.lr: the number inf", "at most 1000"),
+        ("training.lr=-0.1", "training.lr: the number -0.1", "above 0"),
+        ("training.lr=1e-60", "training.lr: the number", "above 0"),
+        ("training.lr=fast", "training.lr: the text \"fast\"", "a number above 0"),
+        ("training.momentum=0.9", "training.momentum: unknown key", "optimizer = \"adam\""),
+        ("training={optimizer=\"sgd\",momentum=1}", "training.momentum: the number 1", "below 1"),
+        ("training={optimizer=\"sgd\",weight_decay=-1}", "training.weight_decay: the number -1", "from 0"),
+        ("sparsity.target=1", "sparsity.target: the number 1", "below 1"),
+        ("sparsity.target=-0.5", "sparsity.target: the number -0.5", "from 0"),
+        ("sparsity.anneal=1.5", "sparsity.anneal: the number 1.5", "from 0 to 1"),
+        ("sparsity.min_alive=-1", "sparsity.min_alive: the number -1", "from 0"),
+        ("strategy.kind=fedprox", "strategy.kind: the text \"fedprox\"", "\"fedavg\""),
+        ("strategy.weighting=uniforn", "strategy.weighting: the text \"uniforn\"", "did you mean uniform?"),
+        ("circuits.classes=own", "circuits.classes: the text \"own\"", "did you mean owned?"),
+        ("circuits.classes=[]", "circuits.classes: is an empty list", "a list of classes"),
+        ("circuits.classes=[12]", "circuits.classes: the number 12", "from 0 to 9"),
+        ("circuits.method=gate", "circuits.method: the text \"gate\"", "\"gates\""),
+        ("circuits.steps=0", "circuits.steps: the number 0", "from 1"),
+        ("circuits.l0=-1", "circuits.l0: the number -1", "from 0"),
+        ("circuits.ablation=mean", "circuits.ablation: the text \"mean\"", "\"zero\""),
+        ("device.memory=2", "device.memory: the number 2", "\"2GiB\""),
+        ("device.memory=lots", "device.memory: the text \"lots\"", "\"2GiB\""),
+        ("device.max_wave=0", "device.max_wave: the number 0", "from 1"),
+        ("device.threads=5000", "device.threads: the number 5000", "from 1 to 1024"),
+        ("output.save_clients=yes", "output.save_clients: the text \"yes\"", "true or false"),
+        ("output.save_every=-3", "output.save_every: the number -3", "from 0"),
+        ("rouns=3", "rouns: unknown key", "did you mean rounds? accepted in the experiment: name, seed"),
+        ("sparsity.traget=0.5", "sparsity.traget: unknown key", "did you mean target? accepted in [sparsity]"),
+        ("training.learning_rate=1", "training.learning_rate: unknown key", "lr"),
+    ] {
+        let message = refusal(set);
+        assert!(
+            message.starts_with("--set ") && message.contains(says) && message.contains(accepted),
+            "{set}: {message}"
+        );
+    }
+}
+
+#[test]
+fn layers_out_of_range_are_refused_where_they_stand() {
+    let linear = "{kind=\"linear\",features=10}";
+    for (layers, says, accepted) in [
+        ("[]".to_string(), "model.layers: has 0 layers", "1 to 64 layers"),
+        ("[3]".into(), "model.layers[0]: the number 3", "kind = \"conv\""),
+        (format!("[{{channels=3}}, {linear}]"), "model.layers[0].kind: is missing", "\"conv\", \"linear\""),
+        (format!("[{{kind=\"cnov\"}}, {linear}]"), "model.layers[0].kind: the text", "did you mean conv?"),
+        (format!("[{{kind=\"conv\"}}, {linear}]"), "model.layers[0].channels: is missing", "output channels"),
+        (conv("channels=0"), "model.layers[0].channels: the number 0", "from 1 to 4096"),
+        (conv("channels=9,kernel=4"), "model.layers[0].kernel: the number 4", "3 or 5"),
+        (conv("channels=9,kernel=7"), "model.layers[0].kernel: the number 7", "3 or 5"),
+        (conv("channels=9,padding=3"), "model.layers[0].padding: the number 3", "from 0 to 2"),
+        (conv("channels=9,pool=3"), "model.layers[0].pool: the number 3", "from 1 to 2"),
+        (conv("channels=9,stride=2"), "model.layers[0].stride: unknown key", "kernel, padding, pool"),
+        (conv("channels=9,activation=\"gelu\""), "model.layers[0].activation: the text \"gelu\"", "\"relu\", \"none\""),
+        (conv("channels=9,name=\"a.b\""), "model.layers[0].name: \"a.b\"", "letters, digits and _"),
+        (conv("channels=9,name=\"all\""), "model.layers[0].name: \"all\" is taken", "overlap.csv"),
+        (conv("channels=9,name=\"fc\""), "model.layers[1].name: \"fc\" names an earlier layer", "once"),
+        (format!("[{linear}, {{kind=\"conv\",channels=3}}, {linear}]"), "model.layers[1]: is a convolution", "first"),
+        ("[{kind=\"conv\",channels=3}]".into(), "model.layers[0]: is a convolution", "a linear one"),
+        ("[{kind=\"linear\",features=10,activation=\"relu\"}]".into(), "model.layers[0].activation", "\"none\""),
+    ] {
+        let message = refusal(&format!("model.layers={layers}"));
+        assert!(message.contains(says) && message.contains(accepted), "{layers}: {message}");
+    }
+    let both = refusal(&format!("model={{preset=\"simple-cnn\",layers=[{linear}]}}"));
+    assert!(both.contains("model.layers: is given beside model.preset"), "{both}");
+}
+
+/// One convolution with `keys` before the last layer.
+fn conv(keys: &str) -> String {
+    format!("[{{kind=\"conv\",{keys}}}, {{kind=\"linear\",features=10}}]")
+}
+
+#[test]
+fn messages_say_whether_the_file_or_the_command_line_is_at_fault() {
+    let message = |text: &str, sets: &[&str]| read(text, sets).unwrap_err().to_string();
+    let wrong = format!("rounds = 0\n{BASE}");
+    assert!(message(&wrong, &["seed=1"]).starts_with("a.toml: rounds: the number 0"));
+    assert!(message(BASE, &["rounds=0"]).starts_with("--set rounds: the number 0"));
+    assert!(message(BASE, &["trainng.lr=3"]).starts_with("--set trainng: unknown key\n  did you mean training?"));
+    assert!(message("name = ", &[]).starts_with("a.toml: is not valid TOML: TOML parse error at line 1"));
+    assert!(message("", &[]).starts_with("a.toml: name: is missing"));
+    assert!(message("name = \"a\"", &[]).contains("data: is missing"));
+    assert!(message("nam = \"a\"", &[]).contains("nam: unknown key\n  did you mean name?"));
+    assert!(message(&BASE.replace("[partition]", "[partiton]"), &[]).contains("did you mean partition?"));
+    assert!(message("name = \"a\"\n[data]\nsource = \"digits\"", &[]).contains("partition: is missing"));
+    assert!(message(&format!("rounds = 3\n{BASE}"), &["rounds.max=3"]).contains("rounds.max: rounds is not a section"));
+}
+
+#[test]
+fn comparisons_that_cannot_be_told_apart_or_do_nothing_are_refused() {
+    for (entry, says) in [
+        ("compare = 3\n", "compare: the number 3"),
+        ("compare = []\n", "compare: has 0 entries"),
+        ("compare = [{ set = {} }]\n", "compare[0].name: is missing"),
+        ("compare = [{ name = \"a/b\", set = {} }]\n", "compare[0].name: \"a/b\" cannot name a folder"),
+        ("compare = [{ name = \"a\" }]\n", "compare[0].set: is missing"),
+        ("compare = [{ name = \"a\", sets = {} }]\n", "compare[0].sets: unknown key\n  did you mean set?"),
+        ("compare = [{ name = \"a\", set = {}, x = 1 }]\n", "compare[0].x: unknown key"),
+        ("compare = [{ name = \"a\", set = { name = \"b\" } }]\n", "compare[0].set.name: cannot differ"),
+        ("compare = [{ name = \"a\", set = {} }, { name = \"a\", set = {} }]\n", "names two variants"),
+        ("compare = [{ name = \"a\", set = { rouns = 1 } }]\n", "rouns: unknown key"),
+    ] {
+        let message = read(&format!("{entry}{BASE}"), &[]).unwrap_err().to_string();
+        assert!(message.contains(says), "{entry}: {message}");
+    }
+}
+
+#[test]
+fn defaults_fill_what_the_file_leaves_out() {
+    let e = read(BASE, &[]).unwrap();
+    assert_eq!((e.seed, e.rounds), (0, 10));
+    assert_eq!((e.data.train_examples, e.data.test_examples), (Some(12_000), Some(2_000)));
+    assert_eq!(e.training, Training { local_epochs: 5, batch_size: 256, optimizer: Optimizer::Adam, lr: 0.001 });
+    assert_eq!(e.sparsity, Sparsity { target: 0.0, anneal: 0.5, min_alive: 4 });
+    assert_eq!(e.strategy, Strategy::FedAvg { weighting: Weighting::Examples });
+    assert_eq!(e.circuits, None);
+    assert_eq!(e.device, Device::default());
+    assert_eq!(e.model.architecture, Architecture::Preset(ModelPreset::SimpleCnn));
+    let circuits = read(BASE, &["circuits={}"]).unwrap().circuits.unwrap();
+    assert_eq!((circuits.classes, circuits.steps, circuits.lr, circuits.l0), (CircuitClasses::Owned, 200, 0.1, 0.01));
+}
+
+#[test]
+fn missing_files_fall_back_to_drawn_digits() {
+    let mnist = read(BASE, &["data={source=\"mnist\",fallback=\"digits\",test_examples=500}"]).unwrap().data;
+    assert_eq!(mnist.train_examples, None);
+    let digits = mnist.fallen_back().unwrap();
+    assert_eq!((digits.source, digits.train_examples, digits.test_examples), (Source::Digits, Some(12_000), Some(500)));
+    let never_missing = read(BASE, &["data.fallback=digits"]).unwrap().data;
+    assert_eq!((never_missing.fallback, never_missing.fallen_back()), (None, None));
+}
+
+#[test]
+fn a_resolved_experiment_reads_back_as_itself() {
+    let layers = format!("model.layers={}", conv("channels=8,kernel=5,padding=0,pool=2,name=\"stem\""));
+    let sgd = "training={optimizer=\"sgd\",momentum=0.9,weight_decay=1e-4,lr=1}";
+    for sets in [
+        vec![],
+        vec![layers.as_str(), sgd, "circuits.classes=[1,2]", "device={memory=\"1.5GiB\",max_wave=3,threads=2}"],
+        vec![
+            "model.preset=mlp-2nn",
+            "model.init=w.safetensors",
+            "circuits={}",
+            "output={save_clients=true,save_every=5}",
+        ],
+        vec!["partition={kind=\"dirichlet\",num_clients=4,alpha=0.1}"],
+        vec!["partition={kind=\"by_class\",classes=[[0,1],[2]]}", "data={source=\"mnist\",fallback=\"digits\"}"],
+        vec!["partition={kind=\"pathological\",num_clients=4,classes_per_client=2,assignment=\"first_deterministic\"}"],
+        vec!["partition={kind=\"shards\",num_clients=4,shards_per_client=2,shard_size=30}"],
+    ] {
+        let experiment = read(BASE, &sets).unwrap();
+        let text = experiment.to_toml().unwrap();
+        assert_eq!(read(&text, &[]).unwrap(), experiment, "{text}");
+    }
+    let text = read(BASE, &[]).unwrap().to_toml().unwrap();
+    for spelled_out in
+        ["rounds = 10", "anneal = 0.5", "optimizer = \"adam\"", "preset = \"simple-cnn\"", "save_every = 0"]
+    {
+        assert!(text.contains(spelled_out), "{spelled_out} in {text}");
+    }
+}
+
+#[test]
+fn weights_are_saved_in_the_last_round_and_every_so_many() {
+    let saved = |save_every| {
+        let output = Output { save_clients: false, save_every };
+        (1..=10).filter(|round| output.saves(*round, 10)).collect::<Vec<_>>()
+    };
+    assert_eq!(saved(0), [10]);
+    assert_eq!(saved(4), [4, 8, 10]);
+}

@@ -1,0 +1,347 @@
+//! The run folder: never over an earlier one, and whole after every round, even on a disk that fills up.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::append::{Appender, Store};
+use super::records::{CircuitRecord, OverlapRecord, RoundRecord};
+use super::summary::{Environment, Summary};
+use super::{circuits_json, rows};
+use crate::{Error, Result};
+
+/// A run's folder while the run goes on.
+pub struct RunFolder {
+    path: PathBuf,
+    growing: Growing,
+}
+
+/// Refuses a path where something is already: an empty folder, or nothing, is free.
+pub fn check_free(path: &Path) -> Result<()> {
+    let help = "give another folder with --out, or move this one away: nothing is written over";
+    match fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::config("--out", format!("{} exists and is not empty", path.display()), help)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(Error::config("--out", format!("{} is not a folder", path.display()), help))
+        }
+        Err(error) => Err(Error::io("read", path)(error)),
+    }
+}
+
+impl RunFolder {
+    /// Makes the folder, with those above it, and the files that grow by round. `gated_layers` are the layers that
+    /// circuits have channels in; without any, no circuit files are made.
+    pub fn create(path: &Path, gated_layers: &[String]) -> Result<Self> {
+        check_free(path)?;
+        fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        let growing = Growing::start(path, gated_layers, &mut |path| {
+            let file = File::create_new(path).map_err(Error::io("create", path))?;
+            Ok(Box::new(file))
+        })?;
+        Ok(Self { path: path.into(), growing })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `experiment.toml`: the resolved configuration.
+    pub fn write_experiment(&self, toml: &str) -> Result<()> {
+        write_whole(&self.path.join("experiment.toml"), toml.as_bytes())
+    }
+
+    /// `environment.json`.
+    pub fn write_environment(&self, environment: &Environment) -> Result<()> {
+        self.write_json("environment.json", environment)
+    }
+
+    /// `partition.csv`, from how many examples of each class each client holds.
+    pub fn write_partition(&self, counts: &[Vec<u32>]) -> Result<()> {
+        let path = self.path.join("partition.csv");
+        write_whole(&path, &rows::partition(counts).map_err(unwritable(&path))?)
+    }
+
+    /// `summary.json`.
+    pub fn write_summary(&self, summary: &Summary) -> Result<()> {
+        self.write_json("summary.json", summary)
+    }
+
+    /// One round's line and rows in every file. If one of them cannot be written, none has the round.
+    pub fn write_round(
+        &mut self,
+        round: &RoundRecord,
+        circuits: &[CircuitRecord],
+        overlaps: &[OverlapRecord],
+    ) -> Result<()> {
+        self.growing.write_round(round, circuits, overlaps)
+    }
+
+    /// Saves the global model after `round`: `model/round_0010.safetensors`.
+    pub fn write_model(&self, round: usize, safetensors: &[u8]) -> Result<PathBuf> {
+        self.write_weights(format!("round_{round:04}.safetensors"), safetensors)
+    }
+
+    /// Saves a client's local model of `round`: `model/round_0010_client_0003.safetensors`.
+    pub fn write_client_model(&self, round: usize, client: usize, safetensors: &[u8]) -> Result<PathBuf> {
+        self.write_weights(format!("round_{round:04}_client_{client:04}.safetensors"), safetensors)
+    }
+
+    fn write_weights(&self, name: String, safetensors: &[u8]) -> Result<PathBuf> {
+        let folder = self.path.join("model");
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let path = folder.join(name);
+        write_whole(&path, safetensors)?;
+        Ok(path)
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let path = self.path.join(name);
+        let mut text = serde_json::to_string_pretty(value).map_err(unwritable(&path))?;
+        text.push('\n');
+        write_whole(&path, text.as_bytes())
+    }
+}
+
+/// Writes a file that is there as a whole or not at all, and never over another.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || -> io::Result<()> {
+        let mut file = new_beside(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_data()?;
+        file.persist_noclobber(path)?;
+        Ok(())
+    };
+    write().map_err(Error::io("write", path))
+}
+
+/// A temporary file with the rights of an ordinary one: the default lets no one but the owner read the results.
+fn new_beside(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    let builder = {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666))
+    };
+    builder.prefix(".writing-").tempfile_in(folder)
+}
+
+/// Makes the store behind one growing file.
+type Open<'a> = &'a mut dyn FnMut(&Path) -> Result<Box<dyn Store>>;
+
+/// The files that grow by a round at a time.
+struct Growing {
+    metrics: Appender,
+    rounds: Appender,
+    circuits: Option<CircuitFiles>,
+}
+
+struct CircuitFiles {
+    layers: Vec<String>,
+    json: Appender,
+    csv: Appender,
+    overlap: Appender,
+    /// Whether the JSON object has a member yet, after which the next needs a comma.
+    any: bool,
+}
+
+impl Growing {
+    fn start(folder: &Path, gated_layers: &[String], open: Open) -> Result<Self> {
+        let mut start = |name: &str, head: &str, tail: &'static str| {
+            let path = folder.join(name);
+            Appender::start(open(&path)?, &path, head, tail)
+        };
+        let circuits = if gated_layers.is_empty() {
+            None
+        } else {
+            Some(CircuitFiles {
+                layers: gated_layers.to_vec(),
+                json: start("circuits.json", "{", "\n}\n")?,
+                csv: start("circuits.csv", &rows::circuits_header(gated_layers), "")?,
+                overlap: start("overlap.csv", rows::OVERLAP, "")?,
+                any: false,
+            })
+        };
+        Ok(Self { metrics: start("metrics.csv", rows::METRICS, "")?, rounds: start("rounds.jsonl", "", "")?, circuits })
+    }
+
+    fn write_round(
+        &mut self,
+        round: &RoundRecord,
+        circuits: &[CircuitRecord],
+        overlaps: &[OverlapRecord],
+    ) -> Result<()> {
+        let marks: Vec<u64> = self.appenders().map(|appender| appender.mark()).collect();
+        let written = self.try_write_round(round, circuits, overlaps);
+        if written.is_err() {
+            for (appender, mark) in self.appenders().zip(marks) {
+                appender.rewind(mark);
+            }
+        } else if let Some(files) = &mut self.circuits {
+            files.any = true;
+        }
+        written
+    }
+
+    /// The line of `rounds.jsonl` comes last: a round that is there is in all the other files too, even if the program
+    /// is killed between them.
+    fn try_write_round(
+        &mut self,
+        round: &RoundRecord,
+        circuits: &[CircuitRecord],
+        overlaps: &[OverlapRecord],
+    ) -> Result<()> {
+        if let Some(files) = &mut self.circuits {
+            let path = Path::new("circuits.json");
+            let member = circuits_json::round_member(round.round, circuits).map_err(unwritable(path))?;
+            let comma = if files.any { "," } else { "" };
+            files.json.append(format!("{comma}\n{member}").as_bytes())?;
+            let rows = rows::circuits(&files.layers, circuits).map_err(unwritable(Path::new("circuits.csv")))?;
+            files.csv.append(&rows)?;
+            let rows = rows::overlaps(overlaps).map_err(unwritable(Path::new("overlap.csv")))?;
+            files.overlap.append(&rows)?;
+        }
+        self.metrics.append(&rows::metrics(round).map_err(unwritable(Path::new("metrics.csv")))?)?;
+        let line = serde_json::to_string(round).map_err(unwritable(Path::new("rounds.jsonl")))?;
+        self.rounds.append(format!("{line}\n").as_bytes())
+    }
+
+    fn appenders(&mut self) -> impl Iterator<Item = &mut Appender> {
+        let circuits = self.circuits.iter_mut().flat_map(|files| [&mut files.json, &mut files.csv, &mut files.overlap]);
+        circuits.chain([&mut self.metrics, &mut self.rounds])
+    }
+}
+
+/// A record that its format cannot hold, as an error of the file it was meant for.
+fn unwritable<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> Error {
+    let path = path.to_path_buf();
+    move |error| Error::Io { action: "write", path, source: error.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::append::tests::{SmallDisk, SmallFile};
+    use super::super::records::{GlobalRecord, ModelSide, Seconds};
+    use super::*;
+
+    fn round(round: usize) -> RoundRecord {
+        RoundRecord {
+            round,
+            seconds: Seconds::default(),
+            global: GlobalRecord::default(),
+            clients: vec![],
+            sparsity: vec![],
+            readbacks: 1,
+            bytes_read_back: 0,
+        }
+    }
+
+    fn circuit(round: usize) -> CircuitRecord {
+        CircuitRecord {
+            round,
+            model: ModelSide::Local,
+            client: 0,
+            class: 0,
+            class_name: "zero".into(),
+            active_nodes: vec![("conv1".into(), vec![1])],
+            connectivity: vec![],
+            sufficiency: 1.0,
+            necessity: 0.0,
+            cross: None,
+        }
+    }
+
+    fn gated() -> Vec<String> {
+        vec!["conv1".into()]
+    }
+
+    fn read(folder: &RunFolder, name: &str) -> String {
+        fs::read_to_string(folder.path().join(name)).unwrap()
+    }
+
+    #[test]
+    fn every_file_is_whole_after_every_round() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut folder = RunFolder::create(&parent.path().join("runs/a-1"), &gated()).unwrap();
+        assert_eq!(read(&folder, "circuits.json"), "{\n}\n");
+        for n in 1..=2 {
+            folder.write_round(&round(n), &[circuit(n)], &[]).unwrap();
+            let json: serde_json::Value = serde_json::from_str(&read(&folder, "circuits.json")).unwrap();
+            assert_eq!(json.as_object().unwrap().len(), n);
+            let nodes = &json[format!("round_{n}")]["clients_local_model"]["client_0"]["0 - zero"]["active_nodes"];
+            assert_eq!(nodes["conv1"], serde_json::json!([1]));
+            assert_eq!(read(&folder, "rounds.jsonl").lines().count(), n);
+            assert_eq!(read(&folder, "circuits.csv").lines().count(), n + 1);
+            assert_eq!(read(&folder, "metrics.csv").lines().count(), n + 1);
+        }
+        assert_eq!(read(&folder, "overlap.csv"), rows::OVERLAP);
+    }
+
+    #[test]
+    fn whole_files_carry_their_names_and_are_never_replaced() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&parent.path().join("a"), &[]).unwrap();
+        folder.write_experiment("name = \"a\"\n").unwrap();
+        folder.write_partition(&[vec![3]]).unwrap();
+        folder.write_summary(&Summary::new("a", 1, &[], &[])).unwrap();
+        assert!(folder.write_model(10, b"w").unwrap().ends_with("model/round_0010.safetensors"));
+        assert!(folder.write_client_model(10, 3, b"w").unwrap().ends_with("model/round_0010_client_0003.safetensors"));
+        folder.write_experiment("another").unwrap_err();
+        assert_eq!(read(&folder, "experiment.toml"), "name = \"a\"\n");
+        let names = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+        let mut found: Vec<String> = fs::read_dir(folder.path()).unwrap().map(names).collect();
+        found.sort();
+        let expected = ["experiment.toml", "metrics.csv", "model", "partition.csv", "rounds.jsonl", "summary.json"];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_folder_or_file_that_is_there_is_left_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let (taken, empty, file) =
+            (parent.path().join("taken"), parent.path().join("empty"), parent.path().join("file"));
+        fs::create_dir(&taken).unwrap();
+        fs::write(taken.join("rounds.jsonl"), "precious").unwrap();
+        fs::create_dir(&empty).unwrap();
+        fs::write(&file, "precious").unwrap();
+        for path in [&taken, &file] {
+            let error = RunFolder::create(path, &[]).err().unwrap();
+            assert_eq!(error.exit_code(), 2);
+            let message = error.to_string();
+            assert!(message.starts_with("--out: ") && message.contains("nothing is written over"), "{message}");
+        }
+        assert_eq!(fs::read_to_string(taken.join("rounds.jsonl")).unwrap(), "precious");
+        RunFolder::create(&empty, &[]).unwrap();
+    }
+
+    /// Wherever the disk fills up, all files hold the same rounds.
+    #[test]
+    fn a_full_disk_leaves_the_earlier_rounds_in_every_file() {
+        let (mut rounds_seen, start_needs) = ([false; 4], 250);
+        for bytes in (start_needs..2500).step_by(7) {
+            let disk = SmallDisk::new(bytes);
+            let mut files: Vec<SmallFile> = Vec::new();
+            let mut growing = Growing::start(Path::new("run"), &gated(), &mut |_| {
+                files.push(disk.file());
+                Ok(Box::new(files[files.len() - 1].clone()))
+            })
+            .unwrap();
+            let written = (1..=3).take_while(|n| growing.write_round(&round(*n), &[circuit(*n)], &[]).is_ok()).count();
+            rounds_seen[written] = true;
+            let [json, csv, overlap, metrics, rounds] = &files[..] else { panic!("five files") };
+            let members: serde_json::Value = serde_json::from_str(&json.text()).unwrap();
+            assert_eq!(members.as_object().unwrap().len(), written, "{bytes} bytes");
+            assert_eq!(csv.text().lines().count(), 1 + written);
+            assert_eq!(overlap.text(), rows::OVERLAP);
+            assert_eq!(metrics.text().lines().count(), 1 + written);
+            assert!(rounds.text().lines().map(serde_json::from_str::<serde_json::Value>).all(|line| line.is_ok()));
+            assert_eq!(rounds.text().lines().count(), written);
+        }
+        assert_eq!(rounds_seen, [true; 4]);
+    }
+}

@@ -1,0 +1,264 @@
+//! What a run measures, as plain data. Accuracies are fractions. A number that is not finite is written as `null` in
+//! JSON and as an empty cell in CSV: neither format has a NaN, and a reader must be able to tell it from zero.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+/// One line of `rounds.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RoundRecord {
+    /// One-based.
+    pub round: usize,
+    /// Where the time went.
+    pub seconds: Seconds,
+    /// The new global model on the test set.
+    pub global: GlobalRecord,
+    /// The clients that took part, in order of their number.
+    pub clients: Vec<ClientRecord>,
+    /// Per layer, in the network's order, the share of the global model's weights that are zero.
+    #[serde(serialize_with = "as_map")]
+    pub sparsity: Vec<(String, f64)>,
+    /// How often the device was read.
+    pub readbacks: u64,
+    /// How much was read, in bytes.
+    pub bytes_read_back: u64,
+}
+
+/// Wall-clock seconds of a round's parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Seconds {
+    /// Local training and averaging.
+    pub train: f64,
+    /// Finding and measuring circuits.
+    pub circuits: f64,
+    /// The test set.
+    pub evaluate: f64,
+    /// The whole round.
+    pub total: f64,
+}
+
+/// The global model on the test set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct GlobalRecord {
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Over all classes.
+    pub accuracy: f64,
+    /// Over the test examples of classes that some client holds.
+    pub trained_accuracy: f64,
+    /// By class; not finite for a class without test examples.
+    pub per_class_accuracy: Vec<f64>,
+}
+
+/// One client's local training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct ClientRecord {
+    /// Its number.
+    pub client: usize,
+    /// Training examples it holds.
+    pub examples: usize,
+    /// Optimiser steps it made.
+    pub steps: usize,
+    /// Mean training loss of the round.
+    pub loss: f64,
+    /// Training accuracy of the round.
+    pub accuracy: f64,
+}
+
+/// Which model a circuit was found in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelSide {
+    /// The client's, after local training.
+    Local,
+    /// The new global model, with the client's data.
+    Global,
+}
+
+impl ModelSide {
+    /// As `circuits.csv` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ModelSide::Local => "local",
+            ModelSide::Global => "global",
+        }
+    }
+}
+
+/// The edges of one layer's circuit: each channel with the channels of the layer before that feed it.
+pub type Edges = Vec<(u32, Vec<u32>)>;
+
+/// One circuit: a class of a client, in one model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CircuitRecord {
+    /// One-based.
+    pub round: usize,
+    /// The model it was found in.
+    pub model: ModelSide,
+    /// The client whose data it was found with.
+    pub client: usize,
+    /// The class.
+    pub class: u32,
+    /// The class in words, without its number: `zero`.
+    pub class_name: String,
+    /// Per gated layer, in the network's order, the channels of the circuit, ascending.
+    pub active_nodes: Vec<(String, Vec<u32>)>,
+    /// Per layer, the edges between channels of the circuit.
+    pub connectivity: Vec<(String, Edges)>,
+    /// Accuracy on the class with all other channels ablated.
+    pub sufficiency: f64,
+    /// Accuracy on the class with the circuit's channels ablated: low where they are necessary.
+    pub necessity: f64,
+    /// For a circuit of the global model: accuracy of the local circuit's mask on the global weights.
+    pub cross: Option<f64>,
+}
+
+impl CircuitRecord {
+    /// Channels of the circuit in `layer`.
+    pub fn size(&self, layer: &str) -> usize {
+        self.active_nodes.iter().find(|(name, _)| name == layer).map_or(0, |(_, nodes)| nodes.len())
+    }
+}
+
+/// What two circuits are compared for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Comparison {
+    /// The same client and class, local model against global.
+    LocalGlobal,
+    /// The same class of two clients, local models.
+    InterClientLocal,
+    /// The same class found with two clients' data in the global model.
+    InterClientGlobal,
+    /// Two classes of a client, local model.
+    InterClassLocal,
+    /// Two classes found with a client's data in the global model.
+    InterClassGlobal,
+    /// The same client and class, local models of this round and the one before.
+    StabilityLocal,
+    /// The same client and class, global models of this round and the one before.
+    StabilityGlobal,
+    /// A local circuit against the global circuit of another class: what generic channels alone share.
+    Mismatched,
+}
+
+impl Comparison {
+    /// Every comparison, in the order of the tables.
+    pub const ALL: [Comparison; 8] = [
+        Comparison::LocalGlobal,
+        Comparison::Mismatched,
+        Comparison::InterClientLocal,
+        Comparison::InterClientGlobal,
+        Comparison::InterClassLocal,
+        Comparison::InterClassGlobal,
+        Comparison::StabilityLocal,
+        Comparison::StabilityGlobal,
+    ];
+
+    /// As `overlap.csv` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Comparison::LocalGlobal => "local_global",
+            Comparison::InterClientLocal => "inter_client_local",
+            Comparison::InterClientGlobal => "inter_client_global",
+            Comparison::InterClassLocal => "inter_class_local",
+            Comparison::InterClassGlobal => "inter_class_global",
+            Comparison::StabilityLocal => "stability_local",
+            Comparison::StabilityGlobal => "stability_global",
+            Comparison::Mismatched => "mismatched",
+        }
+    }
+}
+
+impl Serialize for Comparison {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// What an overlap counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Channels.
+    Node,
+    /// Weights between channels.
+    Edge,
+}
+
+impl Level {
+    /// As `overlap.csv` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Node => "node",
+            Level::Edge => "edge",
+        }
+    }
+}
+
+/// One row of `overlap.csv`: two circuits in one layer, or in `all` of them together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OverlapRecord {
+    /// One-based; of the later one, where two rounds are compared.
+    pub round: usize,
+    /// What is compared.
+    pub comparison: Comparison,
+    /// What is counted.
+    pub level: Level,
+    /// A layer's name, or `all`.
+    pub layer: String,
+    /// The first circuit's client.
+    pub client_a: usize,
+    /// The first circuit's class.
+    pub class_a: u32,
+    /// The second circuit's client.
+    pub client_b: usize,
+    /// The second circuit's class.
+    pub class_b: u32,
+    /// The first circuit's size.
+    pub size_a: usize,
+    /// The second circuit's size.
+    pub size_b: usize,
+    /// Shared over united; undefined where both are empty.
+    pub iou: Option<f64>,
+    /// What random sets of these sizes would give on average, see [`super::expected_iou`].
+    pub chance: Option<f64>,
+}
+
+/// Pairs as a JSON object that keeps their order.
+pub(super) fn as_map<K: Serialize, V: Serialize, S: Serializer>(
+    pairs: &[(K, V)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(pairs.len()))?;
+    for (key, value) in pairs {
+        map.serialize_entry(key, value)?;
+    }
+    map.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_is_one_line_with_layers_in_order_and_nan_as_null() {
+        let record = RoundRecord {
+            round: 2,
+            seconds: Seconds { train: 1.5, circuits: 0.25, evaluate: 0.25, total: 2.0 },
+            global: GlobalRecord {
+                loss: f64::NAN,
+                accuracy: 0.5,
+                trained_accuracy: 0.75,
+                per_class_accuracy: vec![1.0, f64::INFINITY],
+            },
+            clients: vec![ClientRecord { client: 0, examples: 10, steps: 5, loss: 0.5, accuracy: 1.0 }],
+            sparsity: vec![("conv1".into(), 0.5), ("another".into(), 0.0)],
+            readbacks: 1,
+            bytes_read_back: 64,
+        };
+        assert_eq!(
+            serde_json::to_string(&record).unwrap(),
+            r#"{"round":2,"seconds":{"train":1.5,"circuits":0.25,"evaluate":0.25,"total":2.0},"global":{"loss":null,"accuracy":0.5,"trained_accuracy":0.75,"per_class_accuracy":[1.0,null]},"clients":[{"client":0,"examples":10,"steps":5,"loss":0.5,"accuracy":1.0}],"sparsity":{"conv1":0.5,"another":0.0},"readbacks":1,"bytes_read_back":64}"#
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! Records as rows of CSV.
+
+use super::records::{CircuitRecord, OverlapRecord, RoundRecord};
+
+/// The columns of `metrics.csv`.
+pub const METRICS: &str = "round,loss,accuracy,trained_accuracy,seconds\n";
+/// The columns of `overlap.csv`.
+pub const OVERLAP: &str = "round,comparison,level,layer,client_a,class_a,client_b,class_b,size_a,size_b,iou,chance\n";
+/// The columns of `partition.csv`.
+pub const PARTITION: &str = "client,class,examples\n";
+
+/// One row of `metrics.csv`.
+pub fn metrics(record: &RoundRecord) -> csv::Result<Vec<u8>> {
+    let global = &record.global;
+    let figures = [global.loss, global.accuracy, global.trained_accuracy, record.seconds.total];
+    rows([[vec![record.round.to_string()], figures.map(number).to_vec()].concat()])
+}
+
+/// The columns of `circuits.csv` for a network with these gated layers.
+pub fn circuits_header(layers: &[String]) -> String {
+    let sizes: String = layers.iter().map(|layer| format!("size_{layer},")).collect();
+    format!("round,model,client,class,{sizes}sufficiency,necessity,cross\n")
+}
+
+/// One row of `circuits.csv` a circuit.
+pub fn circuits(layers: &[String], circuits: &[CircuitRecord]) -> csv::Result<Vec<u8>> {
+    rows(circuits.iter().map(|circuit| {
+        let mut row = vec![circuit.round.to_string(), circuit.model.name().into()];
+        row.extend([circuit.client.to_string(), circuit.class.to_string()]);
+        row.extend(layers.iter().map(|layer| circuit.size(layer).to_string()));
+        row.extend([number(circuit.sufficiency), number(circuit.necessity), optional(circuit.cross)]);
+        row
+    }))
+}
+
+/// One row of `overlap.csv` a comparison.
+pub fn overlaps(overlaps: &[OverlapRecord]) -> csv::Result<Vec<u8>> {
+    rows(overlaps.iter().map(|record| {
+        vec![
+            record.round.to_string(),
+            record.comparison.name().into(),
+            record.level.name().into(),
+            record.layer.clone(),
+            record.client_a.to_string(),
+            record.class_a.to_string(),
+            record.client_b.to_string(),
+            record.class_b.to_string(),
+            record.size_a.to_string(),
+            record.size_b.to_string(),
+            optional(record.iou),
+            optional(record.chance),
+        ]
+    }))
+}
+
+/// `partition.csv`, from how many examples of each class each client holds; classes that a client lacks get no row.
+pub fn partition(counts: &[Vec<u32>]) -> csv::Result<Vec<u8>> {
+    let held = counts.iter().enumerate().flat_map(|(client, counts)| {
+        let classes = counts.iter().enumerate().filter(|(_, examples)| **examples > 0);
+        classes.map(move |(class, examples)| vec![client.to_string(), class.to_string(), examples.to_string()])
+    });
+    Ok([PARTITION.as_bytes(), &rows(held)?].concat())
+}
+
+fn rows(rows: impl IntoIterator<Item = Vec<String>>) -> csv::Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.write_record(&row)?;
+    }
+    writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))
+}
+
+/// A number, or an empty cell where there is none.
+fn number(x: f64) -> String {
+    if x.is_finite() { x.to_string() } else { String::new() }
+}
+
+fn optional(x: Option<f64>) -> String {
+    x.map(number).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::records::{Comparison, GlobalRecord, Level, ModelSide, Seconds};
+    use super::*;
+
+    #[test]
+    fn rows_match_their_headers_and_leave_undefined_cells_empty() {
+        let round = RoundRecord {
+            round: 3,
+            seconds: Seconds { total: 1.5, ..Seconds::default() },
+            global: GlobalRecord { loss: f64::NAN, accuracy: 0.25, trained_accuracy: 1.0, per_class_accuracy: vec![] },
+            clients: vec![],
+            sparsity: vec![],
+            readbacks: 1,
+            bytes_read_back: 8,
+        };
+        assert_eq!(metrics(&round).unwrap(), b"3,,0.25,1,1.5\n");
+        let layers = ["conv1".to_string(), "conv2".to_string()];
+        let circuit = CircuitRecord {
+            round: 3,
+            model: ModelSide::Local,
+            client: 0,
+            class: 7,
+            class_name: "seven".into(),
+            active_nodes: vec![("conv1".into(), vec![1, 2]), ("conv2".into(), vec![])],
+            connectivity: vec![],
+            sufficiency: 1.0,
+            necessity: 0.5,
+            cross: None,
+        };
+        assert_eq!(circuits(&layers, &[circuit]).unwrap(), b"3,local,0,7,2,0,1,0.5,\n");
+        assert_eq!(
+            circuits_header(&layers),
+            "round,model,client,class,size_conv1,size_conv2,sufficiency,necessity,cross\n"
+        );
+        let overlap = OverlapRecord {
+            round: 3,
+            comparison: Comparison::InterClassGlobal,
+            level: Level::Edge,
+            layer: "all".into(),
+            client_a: 0,
+            class_a: 1,
+            client_b: 0,
+            class_b: 2,
+            size_a: 0,
+            size_b: 0,
+            iou: None,
+            chance: None,
+        };
+        assert_eq!(overlaps(&[overlap]).unwrap(), b"3,inter_class_global,edge,all,0,1,0,2,0,0,,\n");
+        assert_eq!(partition(&[vec![5, 0], vec![0, 7]]).unwrap(), b"client,class,examples\n0,0,5\n1,1,7\n");
+    }
+}

@@ -1,0 +1,175 @@
+//! What describes a run as a whole: its environment, its final figures, its mean overlaps.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::records::{Comparison, GlobalRecord, Level, OverlapRecord, RoundRecord, Seconds};
+
+/// `environment.json`: where the run happened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Environment {
+    /// fedcircuit's.
+    pub version: String,
+    /// What computed.
+    pub device: DeviceRecord,
+    /// The device's limits in use, by name.
+    pub limits: BTreeMap<String, u64>,
+    /// Clients computed at once, at most.
+    pub wave_size: usize,
+    /// Threads of the CPU engine and of the host's work.
+    pub threads: usize,
+}
+
+/// What computed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceRecord {
+    /// The adapter's name, or the processor's.
+    pub name: String,
+    /// `vulkan`, `metal`, `dx12` or `cpu`.
+    pub backend: String,
+    /// The driver and its version; empty for the CPU engine.
+    pub driver: String,
+}
+
+/// `summary.json`: final figures and totals.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// The experiment's.
+    pub name: String,
+    /// The experiment's.
+    pub seed: u64,
+    /// Rounds done.
+    pub rounds: usize,
+    /// The last global model on the test set.
+    pub global: GlobalRecord,
+    /// Over all rounds.
+    pub seconds: Seconds,
+    /// Over all rounds.
+    pub readbacks: u64,
+    /// Over all rounds.
+    pub bytes_read_back: u64,
+    /// Mean overlaps of the last round, by comparison, level and layer.
+    pub overlap: Vec<MeanOverlap>,
+}
+
+/// Overlaps of one kind, averaged over the pairs for which they are defined.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MeanOverlap {
+    /// What is compared.
+    pub comparison: Comparison,
+    /// What is counted.
+    pub level: Level,
+    /// A layer's name, or `all`.
+    pub layer: String,
+    /// Pairs averaged over.
+    pub pairs: usize,
+    /// Mean overlap.
+    pub iou: f64,
+    /// Mean of what chance gives the same pairs.
+    pub chance: f64,
+}
+
+impl Summary {
+    /// Sums up the rounds done; `overlaps` may hold any rounds, of which the last is averaged.
+    pub fn new(name: &str, seed: u64, rounds: &[RoundRecord], overlaps: &[OverlapRecord]) -> Self {
+        let total = |part: fn(&Seconds) -> f64| rounds.iter().map(|record| part(&record.seconds)).sum();
+        Self {
+            name: name.into(),
+            seed,
+            rounds: rounds.len(),
+            global: rounds.last().map(|record| record.global.clone()).unwrap_or_default(),
+            seconds: Seconds {
+                train: total(|s| s.train),
+                circuits: total(|s| s.circuits),
+                evaluate: total(|s| s.evaluate),
+                total: total(|s| s.total),
+            },
+            readbacks: rounds.iter().map(|record| record.readbacks).sum(),
+            bytes_read_back: rounds.iter().map(|record| record.bytes_read_back).sum(),
+            overlap: mean_overlaps(overlaps),
+        }
+    }
+}
+
+/// The last round's overlaps, averaged by comparison, level and layer: comparisons in the order of
+/// [`Comparison::ALL`], layers as they first appear.
+pub fn mean_overlaps(overlaps: &[OverlapRecord]) -> Vec<MeanOverlap> {
+    let last = overlaps.iter().map(|record| record.round).max().unwrap_or(0);
+    let mut means: Vec<MeanOverlap> = Vec::new();
+    for record in overlaps.iter().filter(|record| record.round == last) {
+        let (Some(iou), Some(chance)) = (record.iou, record.chance) else { continue };
+        let key = (record.comparison, record.level, record.layer.as_str());
+        let found = means.iter_mut().find(|mean| (mean.comparison, mean.level, mean.layer.as_str()) == key);
+        match found {
+            Some(mean) => {
+                mean.pairs += 1;
+                mean.iou += iou;
+                mean.chance += chance;
+            }
+            None => means.push(MeanOverlap {
+                comparison: record.comparison,
+                level: record.level,
+                layer: record.layer.clone(),
+                pairs: 1,
+                iou,
+                chance,
+            }),
+        }
+    }
+    for mean in &mut means {
+        mean.iou /= mean.pairs as f64;
+        mean.chance /= mean.pairs as f64;
+    }
+    let rank = |mean: &MeanOverlap| Comparison::ALL.iter().position(|comparison| *comparison == mean.comparison);
+    means.sort_by_key(rank);
+    means
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_are_over_all_rounds_and_figures_the_last_ones() {
+        let round = |round, accuracy| RoundRecord {
+            round,
+            seconds: Seconds { train: 1.5, total: 2.0, ..Seconds::default() },
+            global: GlobalRecord { accuracy, ..GlobalRecord::default() },
+            clients: vec![],
+            sparsity: vec![],
+            readbacks: 1,
+            bytes_read_back: 64,
+        };
+        let summary = Summary::new("a", 3, &[round(1, 0.25), round(2, 0.5)], &[]);
+        assert_eq!((summary.rounds, summary.readbacks, summary.bytes_read_back), (2, 2, 128));
+        assert_eq!((summary.seconds.train, summary.seconds.total, summary.global.accuracy), (3.0, 4.0, 0.5));
+    }
+
+    #[test]
+    fn undefined_overlaps_do_not_enter_the_mean() {
+        let overlap = |round, comparison, iou: Option<f64>| OverlapRecord {
+            round,
+            comparison,
+            level: Level::Node,
+            layer: "conv1".into(),
+            client_a: 0,
+            class_a: 0,
+            client_b: 0,
+            class_b: 0,
+            size_a: 1,
+            size_b: 1,
+            iou,
+            chance: iou.map(|_| 0.125),
+        };
+        let means = mean_overlaps(&[
+            overlap(1, Comparison::LocalGlobal, Some(1.0)),
+            overlap(2, Comparison::Mismatched, Some(0.25)),
+            overlap(2, Comparison::LocalGlobal, Some(0.5)),
+            overlap(2, Comparison::LocalGlobal, None),
+            overlap(2, Comparison::LocalGlobal, Some(0.0)),
+        ]);
+        let brief: Vec<_> = means.iter().map(|m| (m.comparison, m.pairs, m.iou, m.chance)).collect();
+        assert_eq!(brief, [(Comparison::LocalGlobal, 2, 0.25, 0.125), (Comparison::Mismatched, 1, 0.25, 0.125)]);
+    }
+}
