@@ -13,6 +13,12 @@
 //!   on the padded B, the wave, or the number of threads.
 
 pub mod adam;
+pub mod broadcast;
+mod cases;
+pub mod confusion;
+pub mod cross_entropy;
+pub mod gather;
+pub mod sgd;
 pub mod shape;
 mod unroll;
 
@@ -27,4 +33,5 @@ pub const CHUNK: usize = 32;
 pub const DEAD: u8 = 4;
 
 /// All kernels, in the order of a training step and then of the circuits.
-pub static ALL: &[&Kernel] = &[&adam::KERNEL];
+pub static ALL: &[&Kernel] =
+    &[&broadcast::KERNEL, &gather::KERNEL, &cross_entropy::KERNEL, &adam::KERNEL, &sgd::KERNEL, &confusion::KERNEL];
