@@ -18,6 +18,9 @@ mod cases;
 pub mod confusion;
 pub mod cross_entropy;
 pub mod gather;
+pub mod magnitude_threshold;
+pub mod nonzeros;
+pub mod prune;
 pub mod sgd;
 pub mod shape;
 mod unroll;
@@ -33,5 +36,14 @@ pub const CHUNK: usize = 32;
 pub const DEAD: u8 = 4;
 
 /// All kernels, in the order of a training step and then of the circuits.
-pub static ALL: &[&Kernel] =
-    &[&broadcast::KERNEL, &gather::KERNEL, &cross_entropy::KERNEL, &adam::KERNEL, &sgd::KERNEL, &confusion::KERNEL];
+pub static ALL: &[&Kernel] = &[
+    &broadcast::KERNEL,
+    &gather::KERNEL,
+    &cross_entropy::KERNEL,
+    &adam::KERNEL,
+    &sgd::KERNEL,
+    &magnitude_threshold::KERNEL,
+    &prune::KERNEL,
+    &nonzeros::KERNEL,
+    &confusion::KERNEL,
+];
