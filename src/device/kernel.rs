@@ -21,6 +21,8 @@ pub enum Compare {
     Close(f32),
     /// Bytes (argmax codes) of which at most this share may differ: rounding can move a near tie.
     Codes(f32),
+    /// Records of several kinds of words: word `i` follows rule `i % rules.len()`.
+    Fields(&'static [Compare]),
 }
 
 /// One storage buffer of a kernel. Bindings are numbered from 0 in the order declared; the uniform block comes last.

@@ -124,6 +124,10 @@ pub fn compare(rule: Compare, got: &[u32], want: &[u32]) -> std::result::Result<
             }
             Err(format!("{differing} of {} codes differ, {allowed} may", 4 * want.len()))
         }
+        Compare::Fields(rules) => rules.iter().enumerate().try_for_each(|(field, rule)| {
+            let pick = |w: &[u32]| -> Vec<u32> { w.iter().skip(field).step_by(rules.len()).copied().collect() };
+            compare(*rule, &pick(got), &pick(want)).map_err(|e| format!("field {field} of {}: {e}", rules.len()))
+        }),
     }
 }
 
@@ -169,5 +173,8 @@ mod tests {
         assert!(compare(Compare::Codes(0.0), &[0x0102_0304], &[0x0102_0304]).is_ok());
         assert!(compare(Compare::Codes(0.0), &[0x0102_0304], &[0x0102_0404]).is_err());
         assert!(compare(Compare::Codes(0.25), &[0x0102_0304], &[0x0102_0404]).is_ok());
+        let fields = Compare::Fields(&[Compare::Close(1e-6), Compare::Exact]);
+        assert!(compare(fields, &[0x3f80_0001, 7, 0, 8], &[0x3f80_0000, 7, 0, 8]).is_ok());
+        assert!(compare(fields, &[0x3f80_0000, 7, 0, 8], &[0x3f80_0000, 7, 0, 9]).is_err());
     }
 }

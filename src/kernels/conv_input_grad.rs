@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::conv_cases;
+use super::layer_cases::conv_cases;
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::linear_cases;
+use super::layer_cases::linear_cases;
 use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;

@@ -13,13 +13,24 @@
 //!   on the padded B, the wave, or the number of threads.
 
 pub mod adam;
+pub mod broadcast;
 mod cases;
+pub mod complement;
+pub mod confusion;
 pub mod conv_forward;
 pub mod conv_input_grad;
 pub mod conv_weight_grad;
+pub mod cross_entropy;
+pub mod edge_bits;
+pub mod gather;
+mod layer_cases;
 pub mod linear_forward;
 pub mod linear_input_grad;
 pub mod linear_weight_grad;
+pub mod magnitude_threshold;
+pub mod nonzeros;
+pub mod prune;
+pub mod sgd;
 pub mod shape;
 mod unroll;
 pub mod weight_grad_sum;
@@ -36,12 +47,22 @@ pub const DEAD: u8 = 4;
 
 /// All kernels, in the order of a training step and then of the circuits.
 pub static ALL: &[&Kernel] = &[
+    &broadcast::KERNEL,
+    &gather::KERNEL,
     &conv_forward::KERNEL,
     &linear_forward::KERNEL,
+    &cross_entropy::KERNEL,
     &linear_input_grad::KERNEL,
     &linear_weight_grad::KERNEL,
     &conv_input_grad::KERNEL,
     &conv_weight_grad::KERNEL,
     &weight_grad_sum::KERNEL,
     &adam::KERNEL,
+    &sgd::KERNEL,
+    &magnitude_threshold::KERNEL,
+    &prune::KERNEL,
+    &nonzeros::KERNEL,
+    &confusion::KERNEL,
+    &complement::KERNEL,
+    &edge_bits::KERNEL,
 ];

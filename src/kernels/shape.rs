@@ -82,6 +82,15 @@ pub struct Batch {
     pub counts_at: usize,
 }
 
+/// A buffer with one row for every slot: parameters, gradients, moments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// K.
+    pub slots: usize,
+    /// Words of a row.
+    pub words: usize,
+}
+
 /// Where a layer's parameters lie in a row of the parameter buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {

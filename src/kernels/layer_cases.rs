@@ -1,0 +1,243 @@
+//! Inputs for the tests and benchmarks of the layer kernels: odd sizes, unequal counts, shared rows, closed gates.
+
+use super::shape::{Batch, Conv, ConvParams, Linear, LinearParams, Place};
+use super::{CHUNK, DEAD};
+
+/// A number in [-1, 1) that depends on `i` and `salt` alone.
+pub(super) fn noise(i: usize, salt: u32) -> f32 {
+    let mut h = (i as u32).wrapping_mul(0x9e37_79b9) ^ salt.wrapping_mul(0x85eb_ca6b);
+    for _ in 0..2 {
+        h = (h ^ (h >> 15)).wrapping_mul(0x2c1b_3c6d);
+        h ^= h >> 13;
+    }
+    (h >> 8) as f32 / (1 << 23) as f32 - 1.0
+}
+
+/// `words` numbers of [`noise`] times `scale`.
+pub(super) fn series(words: usize, scale: f32, salt: u32) -> Vec<u32> {
+    (0..words).map(|i| (scale * noise(i, salt)).to_bits()).collect()
+}
+
+/// What a case says of its images and of the rows of parameters.
+#[derive(Clone)]
+pub(super) struct Setting {
+    pub name: &'static str,
+    pub counts: &'static [u32],
+    pub rows: &'static [u32],
+    pub stride: usize,
+    /// Whether gates apply, some of them closed.
+    pub gated: bool,
+}
+
+/// Words before the counts, before the first weight and before the first gate: offsets that are not zero.
+const COUNTS_AT: usize = 3;
+const WEIGHTS_AT: usize = 5;
+const GATES_AT: usize = 2;
+
+impl Setting {
+    fn new(name: &'static str, counts: &'static [u32], rows: &'static [u32], stride: usize) -> Self {
+        Self { name, counts, rows, stride, gated: false }
+    }
+
+    fn gated(self) -> Self {
+        Self { gated: true, ..self }
+    }
+
+    pub fn slots(&self) -> usize {
+        self.counts.len()
+    }
+
+    pub fn batch(&self) -> Batch {
+        Batch { slots: self.slots(), stride: self.stride, counts_at: COUNTS_AT }
+    }
+
+    fn parameter_rows(&self) -> usize {
+        1 + self.rows.iter().max().map_or(0, |r| *r as usize)
+    }
+
+    /// The counts buffer; a kernel that ignores `counts_at` reads nonsense.
+    pub fn counts(&self) -> Vec<u32> {
+        [&[77; COUNTS_AT], self.counts].concat()
+    }
+
+    pub fn images(&self) -> u64 {
+        self.counts.iter().map(|c| u64::from(*c)).sum()
+    }
+
+    /// `[slots][words][stride]` floats in [-1, 1), zero for the padding images.
+    pub fn images_of(&self, words: usize, salt: u32) -> Vec<u32> {
+        self.fill(words, |i| noise(i, salt).to_bits())
+    }
+
+    /// `[slots][words][stride]` values of `f`, zero for the padding images.
+    pub fn fill(&self, words: usize, f: impl Fn(usize) -> u32) -> Vec<u32> {
+        let place = |i: usize| (i / (words * self.stride), i % self.stride);
+        let real = |(slot, b): (usize, usize)| b < self.counts[slot] as usize;
+        (0..self.slots() * words * self.stride).map(|i| if real(place(i)) { f(i) } else { 0 }).collect()
+    }
+
+    /// The gates buffer (a third of the gates closed), and its words a slot.
+    fn gates(&self, channels: usize) -> (Vec<u32>, usize) {
+        let words = GATES_AT + channels + 1;
+        let open = |i: usize| if noise(i, 40) > -0.3 { 1.0f32 } else { 0.0 };
+        ((0..self.slots() * words).map(|i| open(i).to_bits()).collect(), words)
+    }
+
+    /// The gates' words: without gates any buffer serves, as in the typed calls.
+    pub fn gates_or_counts(&self, channels: usize) -> Vec<u32> {
+        if self.gated { self.gates(channels).0 } else { self.counts() }
+    }
+}
+
+/// One convolution with its setting.
+pub(super) struct ConvCase {
+    pub conv: Conv,
+    pub setting: Setting,
+}
+
+pub(super) fn place(weights: usize, biases: usize) -> Place {
+    let bias_at = WEIGHTS_AT + weights + 2;
+    Place { row_words: (bias_at + biases + 1).next_multiple_of(4), weights_at: WEIGHTS_AT, bias_at }
+}
+
+impl ConvCase {
+    pub fn place(&self) -> Place {
+        place(self.conv.weights(), self.conv.out_channels)
+    }
+
+    pub fn params(&self) -> ConvParams {
+        let mut params = ConvParams::new(&self.conv, self.setting.batch(), self.place(), None);
+        if self.setting.gated {
+            params.gate_words = self.setting.gates(self.conv.out_channels).1 as u32;
+            params.gates_at = GATES_AT as u32;
+        }
+        params
+    }
+
+    pub fn params_words(&self) -> Vec<u32> {
+        bytemuck::cast_slice(&[self.params()]).to_vec()
+    }
+
+    pub fn input(&self) -> Vec<u32> {
+        self.setting.images_of(self.conv.sizes().0, 1)
+    }
+
+    /// Rows of parameters, of a size that keeps the outputs near 1.
+    pub fn weights(&self) -> Vec<u32> {
+        let fan_in = (self.conv.weights() / self.conv.out_channels) as f32;
+        series(self.setting.parameter_rows() * self.place().row_words, 1.7 / fan_in.sqrt(), 2)
+    }
+
+    pub fn output_grad(&self) -> Vec<u32> {
+        self.setting.images_of(self.conv.sizes().1, 3)
+    }
+
+    /// Codes as a forward pass could have left them: any place of the window, dead only after a ReLU.
+    pub fn codes(&self) -> Vec<u32> {
+        let places = (self.conv.pool * self.conv.pool) as u32;
+        let pick = |i: usize| {
+            let dead = self.conv.relu && noise(i, 4) < -0.2;
+            if dead { DEAD.into() } else { ((noise(i, 5) + 1.0) * 0.5 * places as f32) as u32 }
+        };
+        let bytes = self.setting.fill(self.conv.sizes().1, pick);
+        bytes.chunks(4).map(|q| q[0] | q[1] << 8 | q[2] << 16 | q[3] << 24).collect()
+    }
+
+    /// Words of `[slots][chunks][weights, biases]`.
+    pub fn partials(&self) -> usize {
+        self.setting.slots() * self.setting.stride.div_ceil(CHUNK) * self.conv.partial_words()
+    }
+
+    pub fn grads(&self) -> usize {
+        self.setting.slots() * self.place().row_words
+    }
+
+    pub fn flops(&self) -> u64 {
+        self.conv.flops() * self.setting.images()
+    }
+}
+
+pub(super) fn conv_cases() -> Vec<ConvCase> {
+    let conv = |sizes: [usize; 6], pool, relu| {
+        let [in_channels, out_channels, height, width, kernel, padding] = sizes;
+        Conv { in_channels, out_channels, height, width, kernel, padding, pool, relu }
+    };
+    let case = |conv, setting| ConvCase { conv, setting };
+    vec![
+        case(conv([1, 3, 5, 4, 3, 1], 2, true), Setting::new("tiny", &[3], &[0], 4)),
+        case(conv([2, 3, 4, 5, 3, 1], 1, false), Setting::new("no pooling, no relu", &[4, 1], &[0, 1], 4)),
+        case(conv([2, 4, 6, 7, 3, 1], 1, true), Setting::new("no pooling", &[5], &[0], 8)),
+        case(conv([2, 5, 7, 9, 5, 0], 2, true), Setting::new("5x5, padding 0", &[7, 2], &[1, 1], 8)),
+        case(conv([1, 6, 6, 5, 5, 2], 2, false), Setting::new("5x5, padding 2, no relu", &[4, 3], &[0, 1], 4)),
+        case(conv([3, 5, 7, 6, 3, 1], 2, true), Setting::new("shared rows, an empty slot", &[8, 0, 5], &[2, 0, 0], 8)),
+        case(conv([3, 7, 5, 5, 1, 0], 1, true), Setting::new("1x1", &[9], &[0], 12)),
+        case(conv([4, 6, 5, 6, 3, 1], 2, true), Setting::new("two chunks", &[40, 33, 5], &[0, 2, 1], 40)),
+        case(conv([3, 8, 6, 6, 3, 1], 2, true), Setting::new("gates", &[8, 6], &[0, 0], 8).gated()),
+        case(conv([2, 8, 5, 6, 3, 0], 2, false), Setting::new("gates, no relu", &[4, 6], &[0, 1], 8).gated()),
+        case(conv([1, 32, 28, 28, 3, 1], 2, true), Setting::new("simple-cnn conv1", &[9], &[0], 12)),
+        case(conv([32, 64, 14, 14, 3, 1], 2, true), Setting::new("simple-cnn conv2", &[32, 30], &[0, 1], 32)),
+        case(conv([64, 128, 7, 7, 3, 1], 2, true), Setting::new("simple-cnn conv3", &[6, 12], &[1, 0], 12)),
+    ]
+}
+
+/// One fully connected layer with its setting.
+pub(super) struct LinearCase {
+    pub linear: Linear,
+    pub setting: Setting,
+}
+
+impl LinearCase {
+    pub fn place(&self) -> Place {
+        place(self.linear.inputs * self.linear.outputs, self.linear.outputs)
+    }
+
+    pub fn params(&self) -> LinearParams {
+        let mut params = LinearParams::new(&self.linear, self.setting.batch(), self.place(), None);
+        if self.setting.gated {
+            params.gate_words = self.setting.gates(self.linear.outputs).1 as u32;
+            params.gates_at = GATES_AT as u32;
+        }
+        params
+    }
+
+    pub fn params_words(&self) -> Vec<u32> {
+        bytemuck::cast_slice(&[self.params()]).to_vec()
+    }
+
+    pub fn input(&self) -> Vec<u32> {
+        self.setting.images_of(self.linear.inputs, 1)
+    }
+
+    pub fn weights(&self) -> Vec<u32> {
+        let scale = 1.7 / (self.linear.inputs as f32).sqrt();
+        series(self.setting.parameter_rows() * self.place().row_words, scale, 2)
+    }
+
+    /// An output as a forward pass could have left it: zeros where a ReLU was dead.
+    pub fn output(&self) -> Vec<u32> {
+        let relu = |z: f32| if self.linear.relu { z.max(0.0) } else { z };
+        self.setting.fill(self.linear.outputs, |i| relu(noise(i, 6)).to_bits())
+    }
+
+    pub fn output_grad(&self) -> Vec<u32> {
+        self.setting.images_of(self.linear.outputs, 3)
+    }
+
+    pub fn flops(&self) -> u64 {
+        2 * (self.linear.inputs * self.linear.outputs) as u64 * self.setting.images()
+    }
+}
+
+pub(super) fn linear_cases() -> Vec<LinearCase> {
+    let case =
+        |[inputs, outputs]: [usize; 2], relu, setting| LinearCase { linear: Linear { inputs, outputs, relu }, setting };
+    vec![
+        case([5, 3], true, Setting::new("tiny", &[3], &[0], 4)),
+        case([7, 10], false, Setting::new("shared rows, an empty slot", &[8, 0, 5], &[2, 0, 0], 8)),
+        case([33, 17], true, Setting::new("two chunks", &[40, 33, 5], &[0, 2, 1], 40)),
+        case([21, 9], true, Setting::new("gates", &[8, 6], &[0, 0], 8).gated()),
+        case([6, 8], false, Setting::new("gates, no relu", &[4, 7], &[0, 1], 8).gated()),
+        case([1152, 10], false, Setting::new("simple-cnn fc", &[32, 30], &[0, 1], 32)),
+        case([784, 200], true, Setting::new("mlp-2nn first layer", &[20, 13], &[1, 0], 20)),
+    ]
+}

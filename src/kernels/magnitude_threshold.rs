@@ -1,0 +1,191 @@
+//! The exact k-th largest magnitude of every tensor (`shaders/magnitude_threshold.wgsl`).
+
+use rayon::prelude::*;
+
+use super::cases::noise;
+use super::shape::{Rows, expect};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View};
+use crate::error::Result;
+
+/// The declaration.
+pub static KERNEL: Kernel = Kernel {
+    name: "magnitude_threshold",
+    source: || include_str!("../../shaders/magnitude_threshold.wgsl").into(),
+    bindings: &[
+        Binding::read("weights"),
+        Binding::read("table"),
+        Binding::read("keeps"),
+        Binding::write("thresholds", Compare::Exact),
+    ],
+    params_words: 3,
+    workgroup: [256, 1, 1],
+    twin,
+    cases,
+};
+
+/// A float's bits without its sign: magnitudes order as these do, NaN above infinity.
+pub(super) const MAGNITUDE: u32 = 0x7fff_ffff;
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    tensors: u32,
+    row_words: u32,
+    keeps_at: u32,
+}
+
+/// Writes to `thresholds`, `[K][tensors]` u32, the bits of the `keep`-th largest magnitude of every tensor.
+///
+/// `weights` is `[K][P]`; `table` is `[tensors][4]` u32, of which the first two say where in a row a tensor starts
+/// and how many words it has; tensor t keeps `keeps[keeps_at + t]` weights (0 counts as 1; more than the tensor has
+/// gives 0).
+///
+/// # Errors
+/// [`crate::Error::Kernel`] when a buffer is too small.
+pub fn magnitude_threshold<'a>(
+    device: &dyn Device,
+    rows: Rows,
+    weights: View<'a>,
+    table: View<'a>,
+    keeps: View<'a>,
+    keeps_at: usize,
+    thresholds: View<'a>,
+) -> Result<()> {
+    let (name, tensors) = (KERNEL.name, table.words / 4);
+    expect(name, "weights", weights, rows.slots * rows.words)?;
+    expect(name, "keeps", keeps, keeps_at + tensors)?;
+    expect(name, "thresholds", thresholds, rows.slots * tensors)?;
+    let p = [tensors as u32, rows.words as u32, keeps_at as u32];
+    device.dispatch(&KERNEL, &p, &[weights, table, keeps, thresholds], [tensors as u32, rows.slots as u32, 1])
+}
+
+fn twin(call: Call<'_>) {
+    let (p, slots): (Params, _) = (call.params(), call.groups[1] as usize);
+    let ([weights, table, keeps], [thresholds]) = call.buffers();
+    let (tensors, row) = (p.tensors as usize, p.row_words as usize);
+    let each = thresholds[..slots * tensors].par_iter_mut().with_max_len(1).enumerate();
+    each.for_each(|(i, threshold)| {
+        let (slot, tensor) = (i / tensors, i % tensors);
+        let (at, words) = (table[4 * tensor] as usize, table[4 * tensor + 1] as usize);
+        let keep = keeps[p.keeps_at as usize + tensor].max(1);
+        *threshold = select(&weights[slot * row + at..][..words], keep as usize);
+    });
+}
+
+/// Bits of the `keep`-th largest magnitude, or 0 when there are fewer.
+///
+/// One pass finds the digit of the upper 11 bits; what shares it is a few percent of the weights, and is copied out.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn select(weights: &[u32], keep: usize) -> u32 {
+    const SHIFT: u32 = 20;
+    // Neighbouring weights share a bin more often than not; a counter of their own keeps each addition from waiting.
+    let mut bins = [[0u32; 2048]; 4];
+    let quads = weights.chunks_exact(4);
+    for (bins, w) in bins.iter_mut().zip(quads.remainder()) {
+        bins[((w & MAGNITUDE) >> SHIFT) as usize] += 1;
+    }
+    for quad in quads {
+        for (bins, w) in bins.iter_mut().zip(quad) {
+            bins[((w & MAGNITUDE) >> SHIFT) as usize] += 1;
+        }
+    }
+    let mut above = 0;
+    for digit in (0..2048).rev() {
+        let here: u32 = bins.iter().map(|b| b[digit]).sum();
+        if above + here as usize >= keep {
+            let shared = weights.iter().map(|w| w & MAGNITUDE).filter(|m| (m >> SHIFT) as usize == digit);
+            let mut shared: Vec<u32> = shared.collect();
+            let (_, found, _) = shared.select_nth_unstable_by(keep - above - 1, |a, b| b.cmp(a));
+            return *found;
+        }
+        above += here as usize;
+    }
+    0
+}
+
+fn cases() -> Vec<Case> {
+    // A conv tensor, an odd one behind a gap, one weight, many zeros, all equal.
+    let (row, table): (usize, [[u32; 4]; 5]) =
+        (6100, [[0, 4097, 0, 0], [4100, 999, 0, 0], [5099, 1, 0, 0], [5100, 600, 0, 0], [5700, 400, 0, 0]]);
+    let mut weights = noise(3 * row, 0.1, 1);
+    for row in weights.chunks_mut(row) {
+        row[5100..5700].iter_mut().enumerate().filter(|(i, _)| i % 5 != 0).for_each(|(i, w)| *w = (i as u32 % 2) << 31);
+        row[5700..].iter_mut().enumerate().for_each(|(i, w)| *w = 0x3d12_3456 | ((i as u32 % 2) << 31));
+    }
+    let case = |name, keeps: [u32; 5]| Case {
+        name,
+        params: vec![5, row as u32, 2],
+        buffers: vec![weights.clone(), table.concat(), [vec![0; 2], keeps.to_vec()].concat(), vec![7; 3 * 5]],
+        groups: [5, 3, 1],
+        flops: 0,
+    };
+    vec![
+        case("the largest", [1; 5]),
+        case("the smallest", [4097, 999, 1, 600, 400]),
+        case("some, and past the nonzero weights", [41, 500, 1, 121, 7]),
+        case("just before the zeros", [4000, 2, 1, 120, 399]),
+        simple_cnn(),
+    ]
+}
+
+/// The four weight tensors of simple-cnn at sparsity 0.95, for five clients.
+fn simple_cnn() -> Case {
+    let (mut table, mut keeps, mut at) = (Vec::new(), Vec::new(), 0);
+    for words in [288u32, 18_432, 73_728, 11_520] {
+        table.extend([at, words, 0, 0]);
+        keeps.push(words / 20);
+        at += words;
+    }
+    Case {
+        name: "five clients of simple-cnn",
+        params: vec![4, at, 0],
+        buffers: vec![noise(5 * at as usize, 0.05, 9), table, keeps, vec![7; 20]],
+        groups: [4, 5, 1],
+        flops: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::{bits, on_cpu};
+    use super::*;
+
+    fn sorted(weights: &[f32], keep: usize) -> u32 {
+        let mut magnitudes: Vec<u32> = weights.iter().map(|w| w.abs().to_bits()).collect();
+        magnitudes.sort_unstable_by(|a, b| b.cmp(a));
+        magnitudes[keep - 1]
+    }
+
+    #[test]
+    fn every_rank_is_the_one_of_a_sort() {
+        let mut weights: Vec<f32> = noise(301, 3.0, 4).iter().map(|w| f32::from_bits(*w)).collect();
+        weights.extend([0.0, -0.0, 1.5, -1.5, 1.5, f32::INFINITY, f32::MIN_POSITIVE / 8.0, -3e38]);
+        let words = bits(&weights);
+        for keep in 1..=weights.len() {
+            assert_eq!(select(&words, keep), sorted(&weights, keep), "{keep}");
+        }
+        assert_eq!(select(&words, weights.len() + 1), 0);
+    }
+
+    #[test]
+    fn all_equal_all_zero_and_nan() {
+        assert_eq!(select(&bits(&[-2.0; 9]), 5), 2f32.to_bits());
+        assert_eq!(select(&bits(&[-0.0; 9]), 5), 0);
+        assert_eq!(select(&bits(&[1.0, f32::INFINITY, -f32::NAN]), 1), f32::NAN.to_bits());
+        assert_eq!(select(&bits(&[1.0, f32::INFINITY, -f32::NAN]), 2), f32::INFINITY.to_bits());
+    }
+
+    #[test]
+    fn slots_and_tensors_are_told_apart() {
+        let weights = bits(&[1.0, -2.0, 3.0, 9.0, -4.0, 5.0, 6.0, 9.0]);
+        let buffers = [weights, vec![0, 2, 0, 0, 1, 2, 0, 0], vec![8, 1, 2], vec![0; 4]];
+        let call = |words| {
+            move |device: &dyn Device, v: &[View<'_>]| {
+                magnitude_threshold(device, Rows { slots: 2, words }, v[0], v[1], v[2], 1, v[3])
+            }
+        };
+        let after = on_cpu(&buffers, call(4)).unwrap();
+        assert_eq!(after[3], bits(&[2.0, 2.0, 5.0, 5.0]));
+        assert!(on_cpu(&buffers, call(5)).is_err());
+    }
+}
