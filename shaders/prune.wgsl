@@ -1,5 +1,5 @@
-// Sets to +0 every weight below its tensor's threshold, but leaves every filter at least its `floor` largest weights
-// (ties: the lower index). One workgroup a filter and slot; magnitudes are compared as their bits, so ties are exact.
+// Sets to +0 every weight below its tensor's threshold; a filter of which fewer than its floor would survive keeps every
+// weight as large as its floor-th largest. One workgroup a filter and slot; magnitudes are compared as their bits.
 
 struct Params {
     filters: u32,
@@ -15,7 +15,7 @@ struct Params {
 var<workgroup> magnitudes: array<u32, 64>;
 var<workgroup> places: array<u32, 64>;
 
-// Whether the first weight comes before the second in the order of pruning: larger, or as large and earlier.
+// Whether the first weight comes before the second in the order of magnitude: larger, or as large and earlier.
 fn before(magnitude: u32, place: u32, than: u32, at: u32) -> bool {
     return magnitude > than || (magnitude == than && place < at);
 }
@@ -31,9 +31,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let words = filter_row.y;
     let threshold = thresholds[group.z * p.tensors + filter_row.z];
     let least = min(filter_row.w, words);
-    // The last weight that the floor keeps; nothing is larger than this start.
+    // The weight that the floor keeps last so far, in the order of magnitude and place; nothing precedes this start.
     var last = 0xffffffffu;
     var last_place = 0u;
+    var cut = threshold;
     if (least > 0u) {
         var alive = 0u;
         for (var w = lane; w < words; w += 64u) {
@@ -74,11 +75,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 last_place = places[0];
                 workgroupBarrier();
             }
+            cut = min(threshold, last);
         }
     }
     for (var w = lane; w < words; w += 64u) {
-        let m = weights[at + w] & 0x7fffffffu;
-        if (m < threshold && before(last, last_place, m, w)) {
+        if ((weights[at + w] & 0x7fffffffu) < cut) {
             weights[at + w] = 0u;
         }
     }

@@ -3,7 +3,7 @@
 use crate::device::{Buffer, View};
 use crate::error::Result;
 use crate::federation::{Orders, Stage};
-use crate::kernels::confusion::confusion;
+use crate::kernels::confusion::{self, confusion};
 use crate::model::{Depth, Rows, Workspace};
 
 /// Images of an ablation batch.
@@ -55,8 +55,14 @@ impl Ablation {
             let batch = self.orders.batch(step, self.orders.slots);
             stage.test.gather(device, &self.orders, step, batch, space)?;
             network.forward(device, space, batch, from, Some(gates))?;
-            let (logits, targets) = (space.logits(), space.targets.all());
-            confusion(device, network.classes, batch, logits, targets, from.counts, counters, self.losses.all())?;
+            let tally = confusion::Buffers {
+                logits: space.logits(),
+                targets: space.targets.all(),
+                counts: from.counts,
+                counters,
+                losses: self.losses.all(),
+            };
+            confusion(device, batch, network.classes, &tally)?;
         }
         Ok(())
     }

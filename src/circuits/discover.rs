@@ -12,7 +12,7 @@ use crate::config::Circuits;
 use crate::device::{Buffer, View};
 use crate::error::Result;
 use crate::federation::{Orders, Pulse, Stage};
-use crate::kernels::cross_entropy::cross_entropy;
+use crate::kernels::cross_entropy::{self, cross_entropy};
 use crate::kernels::gate_step::{GateStep, gate_step};
 use crate::model::{Depth, Rows, Wants};
 use crate::rng::{Purpose, stream};
@@ -103,8 +103,14 @@ pub(super) fn learn(
         let batch = orders.batch(step, slots);
         stage.train.gather(device, &orders, step, batch, &space)?;
         network.forward(device, &space, batch, from, Some(hard.all()))?;
-        let (scores, targets, grad) = (space.logits(), space.targets.all(), space.logits_grad());
-        cross_entropy(device, network.classes, batch, scores, targets, from.counts, grad, stats.all(), 0)?;
+        let loss = cross_entropy::Buffers {
+            logits: space.logits(),
+            targets: space.targets.all(),
+            counts: from.counts,
+            grad: space.logits_grad(),
+            stats: stats.all(),
+        };
+        cross_entropy(device, batch, network.classes, 0, &loss)?;
         network.backward(device, &space, batch, from, Wants::Gates(grads.all()))?;
         let rule = GateStep { lr: circuits.lr, l0: circuits.l0, step: step as u32 + 1 };
         gate_step(device, rule, grads.all(), logits.all(), first.all(), second.all(), hard.all())?;

@@ -3,7 +3,7 @@
 use crate::data::{Dataset, Split};
 use crate::device::{Buffer, Device};
 use crate::error::{Error, Result};
-use crate::kernels::gather::{self, gather};
+use crate::kernels::gather::{self, ImageShape, Order, gather};
 use crate::kernels::shape::Batch;
 use crate::model::Workspace;
 
@@ -13,8 +13,7 @@ pub struct Examples {
     pixels: Buffer,
     labels: Buffer,
     norm: Buffer,
-    channels: usize,
-    pixels_a_channel: usize,
+    shape: ImageShape,
     /// Labels, on the host.
     pub host_labels: Vec<u8>,
 }
@@ -26,7 +25,8 @@ impl Examples {
     /// [`Error::TooLarge`] when the images do not fit one buffer of the device.
     pub fn upload(device: &dyn Device, dataset: &Dataset, split: &Split) -> Result<Self> {
         let image = dataset.example_len();
-        let image_words = image.div_ceil(4);
+        let shape = ImageShape { channels: dataset.channels, plane: dataset.height * dataset.width };
+        let image_words = shape.words();
         let (bytes, limit) = (4 * image_words as u64 * split.len() as u64, device.info().max_binding_bytes);
         if bytes > limit {
             let gib = |b: u64| format!("{:.2} GiB", b as f64 / f64::from(1 << 30));
@@ -42,13 +42,13 @@ impl Examples {
             bytemuck::cast_slice_mut::<u32, u8>(target)[..image].copy_from_slice(source);
         }
         let labels: Vec<u32> = split.labels.iter().map(|l| u32::from(*l)).collect();
-        let norm = gather::norm(&dataset.mean, &dataset.std);
+        let scale = |(mean, std): (&f32, &f32)| [1.0 / (255.0 * std), -mean / std].map(f32::to_bits);
+        let norm: Vec<u32> = dataset.mean.iter().zip(&dataset.std).flat_map(scale).collect();
         Ok(Self {
             pixels: upload(device, "pixels", &words)?,
             labels: upload(device, "labels", &labels)?,
             norm: upload(device, "normalisation", &norm)?,
-            channels: dataset.channels,
-            pixels_a_channel: dataset.height * dataset.width,
+            shape,
             host_labels: split.labels.clone(),
         })
     }
@@ -58,13 +58,8 @@ impl Examples {
     /// # Errors
     /// Those of the kernel.
     pub fn gather(&self, device: &dyn Device, orders: &Orders, step: usize, batch: Batch, space: &Workspace) -> Result<()> {
-        let shape = gather::Gather {
-            channels: self.channels,
-            pixels: self.pixels_a_channel,
-            order_at: step * orders.stride,
-            order_stride: orders.steps * orders.stride,
-        };
-        let io = gather::GatherIo {
+        let order = Order { at: step * orders.stride, stride: orders.steps * orders.stride };
+        let buffers = gather::Buffers {
             pixels: self.pixels.all(),
             labels: self.labels.all(),
             order: orders.order.all(),
@@ -73,7 +68,7 @@ impl Examples {
             input: space.input.all(),
             targets: space.targets.all(),
         };
-        gather(device, shape, batch, io)
+        gather(device, self.shape, batch, order, &buffers)
     }
 }
 

@@ -10,12 +10,13 @@ use crate::device::{Buffer, Device, View, f32s};
 use crate::error::Result;
 use crate::kernels::adam::{Adam, adam};
 use crate::kernels::broadcast::broadcast;
-use crate::kernels::cross_entropy::cross_entropy;
+use crate::kernels::cross_entropy::{self, cross_entropy};
 use crate::kernels::loss_summary::loss_summary;
 use crate::kernels::magnitude_threshold::magnitude_threshold;
 use crate::kernels::nonzeros::nonzeros;
 use crate::kernels::prune::prune;
 use crate::kernels::sgd::{Sgd, sgd};
+use crate::kernels::shape;
 use crate::model::{Depth, Layout, Network, Op, Rows, Wants, Workspace};
 use crate::rng::{Purpose, stream};
 
@@ -141,7 +142,7 @@ impl LocalTraining {
         let keeps = upload(device, "survivors to keep", &this.keeps(wave, orders.steps))?;
         let stats = device.alloc("losses of the steps", 2 * orders.steps * slots)?;
         let words = stage.network.layout.words;
-        broadcast(device, words, slots, global.all(), buffers.weights.view(0, slots * words))?;
+        broadcast(device, slots, global.all(), buffers.weights.view(0, slots * words))?;
         device.clear(buffers.first.all())?;
         device.clear(buffers.second.all())?;
         for step in 0..orders.steps {
@@ -171,9 +172,14 @@ impl LocalTraining {
         let from = Rows { weights: buffers.weights.all(), rows: buffers.rows.all(), counts: orders.counts.all() };
         stage.train.gather(device, orders, step, batch, space)?;
         network.forward(device, space, batch, from, None)?;
-        let (logits, targets, grad) = (space.logits(), space.targets.all(), space.logits_grad());
-        let stats_at = 2 * step * orders.slots;
-        cross_entropy(device, network.classes, batch, logits, targets, from.counts, grad, stats, stats_at)?;
+        let loss = cross_entropy::Buffers {
+            logits: space.logits(),
+            targets: space.targets.all(),
+            counts: from.counts,
+            grad: space.logits_grad(),
+            stats,
+        };
+        cross_entropy(device, batch, network.classes, 2 * step * orders.slots, &loss)?;
         network.backward(device, space, batch, from, Wants::Weights(buffers.grads.all()))?;
         let part = active * network.layout.words;
         let view = |buffer: &'_ Buffer| -> View<'_> { View { words: part, ..buffer.all() } };
@@ -185,7 +191,7 @@ impl LocalTraining {
             }
             Optimizer::Sgd { momentum, weight_decay } => {
                 let rule = Sgd { lr: self.training.lr, momentum, weight_decay };
-                sgd(device, rule, step == 0, grads, weights, first)
+                sgd(device, rule, step as u32 + 1, grads, weights, first)
             }
         }
     }
@@ -197,9 +203,10 @@ impl LocalTraining {
         }
         let (device, words, tensors) = (stage.device, stage.network.layout.words, self.tensors.len());
         let weights = buffers.weights.view(0, active * words);
+        let rows = shape::Rows { slots: active, words };
         let (table, thresholds) = (self.tensor_table.all(), buffers.thresholds.all());
-        magnitude_threshold(device, active, words, weights, table, keeps.all(), at * tensors, thresholds)?;
-        prune(device, active, words, self.filter_table.all(), thresholds, tensors, weights)
+        magnitude_threshold(device, rows, weights, table, keeps.all(), at * tensors, thresholds)?;
+        prune(device, rows, tensors, self.filter_table.all(), thresholds, weights)
     }
 
     fn summarise(
@@ -217,7 +224,8 @@ impl LocalTraining {
         let (counts, out) = (orders.counts.all(), buffers.summary.all());
         loss_summary(device, orders.steps, wave.len(), stats.all(), counts, steps.all(), last.all(), out)?;
         let weights = buffers.weights.view(0, wave.len() * stage.network.layout.words);
-        nonzeros(device, wave.len(), stage.network.layout.words, self.tensor_table.all(), weights, buffers.alive.all())
+        let rows = shape::Rows { slots: wave.len(), words: stage.network.layout.words };
+        nonzeros(device, rows, self.tensor_table.all(), weights, buffers.alive.all())
     }
 
     /// Each member's batches: every epoch its examples in a new order, a last partial batch kept.

@@ -10,7 +10,7 @@ use crate::config::{Experiment, Strategy};
 use crate::data::Dataset;
 use crate::device::{Buffer, Device, View};
 use crate::error::{Error, Result};
-use crate::kernels::confusion::confusion;
+use crate::kernels::confusion::{self, confusion};
 use crate::model::{Depth, Network, Rows, Workspace};
 
 /// Images of an evaluation batch.
@@ -124,9 +124,14 @@ impl Evaluation {
             let from = Rows { weights: global.all(), rows: self.row.all(), counts: self.orders.counts.all() };
             stage.test.gather(device, &self.orders, step, batch, space)?;
             network.forward(device, space, batch, from, None)?;
-            let (counters, losses) = (self.counters.all(), self.losses.all());
-            let (logits, targets) = (space.logits(), space.targets.all());
-            confusion(device, network.classes, batch, logits, targets, from.counts, counters, losses)?;
+            let tally = confusion::Buffers {
+                logits: space.logits(),
+                targets: space.targets.all(),
+                counts: from.counts,
+                counters: self.counters.all(),
+                losses: self.losses.all(),
+            };
+            confusion(device, batch, network.classes, &tally)?;
         }
         Ok(())
     }
@@ -146,7 +151,7 @@ impl<'d> Simulation<'d> {
         weights: &[f32],
     ) -> Result<Self> {
         let largest = clients.iter().map(Vec::len).max().unwrap_or(0);
-        let memory = experiment.device.memory.map(|m| m.get());
+        let memory = experiment.device.memory.map(|m| m.0);
         let budget = Budget::new(device.info(), memory, experiment.device.max_wave);
         let (training, sparsity) = (&experiment.training, &experiment.sparsity);
         let local = LocalTraining::new(device, &network, training, sparsity, experiment.seed, largest)?;

@@ -31,8 +31,8 @@ struct Params {
 ///
 /// `filters` is `[filters][4]` u32: where in a row a filter starts, its words, its tensor, and its floor; filters do
 /// not overlap. `thresholds` is `[K][tensors]`, as [`super::magnitude_threshold`] leaves it. A filter of which fewer
-/// than its floor would survive keeps that many of its largest weights (all, where it has fewer; of equal ones the
-/// first); a floor of 0 asks for nothing.
+/// than its floor would survive keeps every weight as large as its floor-th largest, so ties may keep more (all, where
+/// it has fewer weights), as the paper's code does; a floor of 0 asks for nothing.
 ///
 /// # Errors
 /// [`crate::Error::Kernel`] when a buffer is too small.
@@ -57,18 +57,13 @@ fn twin(call: Call<'_>) {
     let (row, tensors) = (p.row_words as usize, p.tensors as usize);
     let rows = weights[..slots * row].par_chunks_mut(row).zip(thresholds.par_chunks(tensors));
     rows.for_each(|(weights, thresholds)| {
-        let mut largest = Vec::new();
         for filter in filters.chunks_exact(4).take(p.filters as usize) {
             let [at, words, tensor, floor] = [0, 1, 2, 3].map(|i| filter[i] as usize);
             let weights = &mut weights[at..at + words];
             let threshold = thresholds[tensor];
             let floor = floor.min(words);
-            largest.clear();
-            if survivors(weights, threshold) < floor {
-                top(weights, floor, &mut largest);
-            }
-            clip(weights, threshold);
-            largest.iter().for_each(|&(_, at, w)| weights[at] = w);
+            let poor = survivors(weights, threshold) < floor;
+            clip(weights, if poor { threshold.min(nth_largest(weights, floor)) } else { threshold });
         }
     });
 }
@@ -83,25 +78,26 @@ fn clip(weights: &mut [u32], threshold: u32) {
     weights.iter_mut().for_each(|w| *w = if *w & MAGNITUDE >= threshold { *w } else { 0 });
 }
 
-/// The `n >= 1` largest weights, largest first, equal ones by index: (magnitude, index, word).
+/// The `n >= 1`-th largest magnitude of at least n weights.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn top(weights: &[u32], n: usize, largest: &mut Vec<(u32, usize, u32)>) {
+fn nth_largest(weights: &[u32], n: usize) -> u32 {
     const BLOCK: usize = 16;
-    for (block, words) in weights.chunks(BLOCK).enumerate() {
+    let mut largest: Vec<u32> = Vec::with_capacity(n + 1);
+    for words in weights.chunks(BLOCK) {
         // Few blocks hold anything of note, and the greatest of a block is one vector instruction away.
         let greatest = words.iter().fold(0, |m, w| m.max(w & MAGNITUDE));
-        if largest.len() == n && greatest <= largest[n - 1].0 {
+        if largest.len() == n && greatest <= largest[n - 1] {
             continue;
         }
-        for (i, &w) in words.iter().enumerate() {
-            let m = w & MAGNITUDE;
-            if largest.len() < n || m > largest[n - 1].0 {
+        for m in words.iter().map(|w| w & MAGNITUDE) {
+            if largest.len() < n || m > largest[n - 1] {
                 largest.truncate(n - 1);
-                let place = largest.partition_point(|l| l.0 >= m);
-                largest.insert(place, (m, BLOCK * block + i, w));
+                let place = largest.partition_point(|l| *l >= m);
+                largest.insert(place, m);
             }
         }
     }
+    largest[n - 1]
 }
 
 fn cases() -> Vec<Case> {
@@ -165,8 +161,8 @@ mod tests {
         let weights = [1.0, -5.0, 3.0, -3.0, 0.5, 0.25, -0.5, 7.0];
         // Enough survive: the threshold alone decides, and a magnitude equal to it stays.
         assert_eq!(run(&[[0, 4, 0, 2]], &[3.0], &weights), [0.0, -5.0, 3.0, -3.0, 0.5, 0.25, -0.5, 7.0]);
-        // One survives, two are due: of the equal magnitudes 3 the first.
-        assert_eq!(run(&[[0, 4, 0, 2]], &[4.0], &weights), [0.0, -5.0, 3.0, 0.0, 0.5, 0.25, -0.5, 7.0]);
+        // One survives, two are due: both of the equal magnitudes 3 stay.
+        assert_eq!(run(&[[0, 4, 0, 2]], &[4.0], &weights), [0.0, -5.0, 3.0, -3.0, 0.5, 0.25, -0.5, 7.0]);
         // The floor exceeds the filter: all stay. The other filter has no floor and loses everything.
         let filters = [[4, 3, 1, 9], [0, 4, 0, 0]];
         assert_eq!(run(&filters, &[8.0, 8.0], &weights), [0.0, 0.0, 0.0, 0.0, 0.5, 0.25, -0.5, 7.0]);
@@ -180,7 +176,8 @@ mod tests {
         order.sort_by(|&a, &b| weights[b].abs().total_cmp(&weights[a].abs()));
         let mut mask: Vec<bool> = weights.iter().map(|w| w.abs() >= threshold).collect();
         if mask.iter().filter(|m| **m).count() < floor {
-            order.iter().take(floor).for_each(|&i| mask[i] = true);
+            let least = weights[order[floor.min(weights.len()) - 1]].abs();
+            mask = weights.iter().map(|w| w.abs() >= least.min(threshold)).collect();
         }
         weights.iter_mut().zip(mask).filter(|(_, alive)| !alive).for_each(|(w, _)| *w = 0.0);
     }
