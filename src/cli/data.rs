@@ -1,9 +1,13 @@
 //! `fedcircuit data <list | fetch NAME>`.
 
-use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
-use super::print;
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{DEFAULT_DATA, print};
 use crate::config::{Source, did_you_mean};
+use crate::data::fetch::fetch_mnist;
 use crate::{Error, Result};
 
 /// Flags of `fedcircuit data`.
@@ -28,6 +32,9 @@ pub enum DataAction {
 pub struct FetchArgs {
     /// The data set
     pub name: String,
+    /// Where data sets are kept; this one goes to DIR/<NAME>
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
+    pub data: PathBuf,
 }
 
 const LIST: &str = "\
@@ -39,8 +46,27 @@ digits  handwritten-looking digits, 28x28, drawn by the program; nothing to fetc
 pub fn execute(args: DataArgs) -> Result<()> {
     match args.action {
         DataAction::List => print(LIST),
-        DataAction::Fetch(args) => fetchable(&args.name).map(drop),
+        DataAction::Fetch(args) => fetch(&args),
     }
+}
+
+fn fetch(args: &FetchArgs) -> Result<()> {
+    fetchable(&args.name)?;
+    let folder = args.data.join(&args.name);
+    let bar = ProgressBar::no_length().with_style(
+        ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes}, {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    let mut show = |file: &str, done: u64, total: Option<u64>| {
+        bar.set_message(file.to_string());
+        bar.set_position(done);
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+    };
+    fetch_mnist(&folder, &[], &mut show)?;
+    bar.finish_and_clear();
+    print(&format!("{} is in {}\n", args.name, folder.display()))
 }
 
 /// The data set called `name`, if it is one that has to be fetched.

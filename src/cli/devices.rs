@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::print;
+use crate::device::{AdapterSummary, adapters};
 use crate::{Error, Result};
 
 /// Flags of `fedcircuit devices`.
@@ -33,7 +34,7 @@ pub struct ListedDevice {
 
 /// Lists what can compute.
 pub fn execute(args: DevicesArgs) -> Result<()> {
-    let devices = [cpu_engine()];
+    let devices: Vec<ListedDevice> = std::iter::once(cpu_engine()).chain(adapters().into_iter().map(adapter)).collect();
     print(&if args.json { json(&devices)? } else { text(&devices) })
 }
 
@@ -44,7 +45,29 @@ fn cpu_engine() -> ListedDevice {
         backend: "cpu".into(),
         kind: "engine".into(),
         driver: String::new(),
-        limits: [("threads".to_string(), rayon::current_num_threads() as u64)].into(),
+        limits: [("threads".to_string(), std::thread::available_parallelism().map_or(1, usize::from) as u64)].into(),
+    }
+}
+
+/// A GPU, real or software.
+fn adapter(adapter: AdapterSummary) -> ListedDevice {
+    let driver = match adapter.unusable {
+        Some(reason) => format!("{}; cannot be used: {reason}", adapter.driver),
+        None => adapter.driver,
+    };
+    let limits = [
+        ("max_binding_bytes", adapter.max_binding_bytes),
+        ("max_buffer_bytes", adapter.max_buffer_bytes),
+        ("workgroup_bytes", adapter.workgroup_bytes.into()),
+        ("workgroup_invocations", adapter.workgroup_invocations.into()),
+        ("storage_buffers", adapter.storage_buffers.into()),
+    ];
+    ListedDevice {
+        name: adapter.name,
+        backend: adapter.backend,
+        kind: adapter.kind.into(),
+        driver,
+        limits: limits.map(|(name, value)| (name.to_string(), value)).into(),
     }
 }
 

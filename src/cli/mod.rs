@@ -12,7 +12,10 @@ use crate::Result;
 pub use data::DataArgs;
 pub use devices::DevicesArgs;
 pub use presets::PresetsArgs;
-pub use run::{RunArgs, RunRequest, prepare};
+pub use run::{RunArgs, prepare};
+
+/// Where data sets are kept unless `--data` says otherwise.
+const DEFAULT_DATA: &str = "data";
 
 /// Simulates federated learning on one GPU and finds the circuits inside the clients' networks.
 #[derive(Debug, Parser)]

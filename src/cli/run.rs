@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, value_parser};
 
+use super::{DEFAULT_DATA, print};
 use crate::config::{Override, Plan, load, presets};
+use crate::experiment::{self, Request};
 use crate::report::folder::check_free;
 use crate::{Error, Result};
 
@@ -17,7 +19,7 @@ pub struct RunArgs {
     /// What computes: auto takes a hardware GPU, else the CPU engine
     #[arg(long, value_name = "auto|cpu|gpu|PART OF A NAME", default_value = "auto")]
     pub device: String,
-    /// Where data sets are looked for: DIR and DIR/<data set>
+    /// Where data sets are looked for: DIR and DIR/<data set> [default: data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// The run's folder, which must be empty or absent [default: runs/<name>-<seed>]
@@ -37,37 +39,17 @@ pub struct RunArgs {
     pub quiet: bool,
 }
 
-/// What a run needs to know, with nothing left to look up.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunRequest {
-    /// The experiments; variants go into folders of their own inside `out`.
-    pub plan: Plan,
-    /// As typed: `auto`, `cpu`, `gpu` or part of an adapter's name.
-    pub device: String,
-    /// Where data sets are looked for, if it was said.
-    pub data: Option<PathBuf>,
-    /// The run's folder: free when this was made.
-    pub out: PathBuf,
-    /// Whether to print errors only.
-    pub quiet: bool,
-}
-
-impl RunRequest {
-    /// The folder of a variant: `out` itself where nothing is compared.
-    pub fn folder_of(&self, label: Option<&str>) -> PathBuf {
-        label.map_or_else(|| self.out.clone(), |label| self.out.join(label))
-    }
-}
-
 /// Resolves the flags: reads the experiment, applies `--set`, and refuses a folder that is taken, all before any work.
-pub fn prepare(args: RunArgs) -> Result<RunRequest> {
+pub fn prepare(args: RunArgs) -> Result<Request> {
     let mut overrides = args.set.iter().map(|set| Override::parse(set)).collect::<Result<Vec<_>>>()?;
     overrides.extend(args.seed.map(|seed| Override::new("seed", seed)));
     overrides.extend(args.rounds.map(|rounds| Override::new("rounds", rounds)));
     let plan = read_plan(&args.experiment, &overrides)?;
     let out = args.out.unwrap_or_else(|| plan.default_folder());
     check_free(&out)?;
-    Ok(RunRequest { plan, device: args.device, data: args.data, out, quiet: args.quiet })
+    let Ok(device) = args.device.parse();
+    let data = args.data.unwrap_or_else(|| DEFAULT_DATA.into());
+    Ok(Request { plan, device, data, out, quiet: args.quiet })
 }
 
 /// A name that a preset has is the preset; whatever looks like a path, or is one, is a file.
@@ -88,16 +70,18 @@ fn read_plan(experiment: &str, overrides: &[Override]) -> Result<Plan> {
 
 /// Runs the experiment.
 pub fn execute(args: RunArgs) -> Result<()> {
-    prepare(args)?;
-    Ok(())
+    let quiet = args.quiet;
+    let table = experiment::run(&prepare(args)?, experiment::stop_on_signal()?)?;
+    if quiet { Ok(()) } else { print(&table) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Choice;
     use clap::Parser;
 
-    fn parse(line: &[&str]) -> Result<RunRequest> {
+    fn parse(line: &[&str]) -> Result<Request> {
         let words = ["fedcircuit", "run"].iter().chain(line);
         let cli = super::super::Cli::try_parse_from(words).unwrap();
         let super::super::Command::Run(args) = cli.command else { panic!("run") };
@@ -120,7 +104,7 @@ mod tests {
             out.to_str().unwrap(),
         ])
         .unwrap();
-        assert_eq!((request.device.as_str(), request.quiet, &request.out), ("auto", false, &out));
+        assert_eq!((&request.device, request.quiet, &request.out), (&Choice::Auto, false, &out));
         assert_eq!(request.plan.variants.len(), 2);
         for variant in &request.plan.variants {
             let experiment = &variant.experiment;

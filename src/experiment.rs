@@ -1,0 +1,12 @@
+//! An experiment from its configuration to its results: the only place that wires all the rest together.
+//!
+//! [`Federation`] is the library's door: open a device, load a data set, run rounds. [`run`] is what the command line
+//! does with it: a run folder, progress, tables and pictures.
+
+mod federation;
+mod inputs;
+mod run;
+
+pub use federation::{Federation, Outcome};
+pub use inputs::{layer_specs, load_data, partition};
+pub use run::{Request, run, stop_on_signal};

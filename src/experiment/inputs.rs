@@ -1,0 +1,112 @@
+//! From the configuration to what the federation is made of: data, partition, layers.
+
+use std::path::Path;
+
+use crate::config::{self, Activation, Assignment, Experiment, LayerKind, Partition, Source};
+use crate::data::partition as deal;
+use crate::data::{Dataset, digits, mnist};
+use crate::error::{Error, Result};
+use crate::model::{LayerSpec, SpecKind};
+use crate::rng::{NO_CLIENT, NO_ROUND, Purpose, stream};
+
+/// Loads the data set of `data` from `folder`, or the fallback it allows where the files are missing. The second value
+/// is what to tell the user, if something other than asked was loaded.
+///
+/// # Errors
+/// [`Error::File`] when the files are missing and there is no fallback, or when they are not what they should be.
+pub fn load_data(data: &config::Data, folder: &Path) -> Result<(Dataset, Option<String>)> {
+    if data.source == Source::Mnist && mnist::find(folder).is_none() {
+        if let Some(other) = data.fallen_back() {
+            let (dataset, _) = load_data(&other, folder)?;
+            let told = format!(
+                "no MNIST in {}: using the built-in digits; `fedcircuit data fetch mnist` gets the real ones",
+                folder.display()
+            );
+            return Ok((dataset, Some(told)));
+        }
+    }
+    let (train, test) = (data.train_examples, data.test_examples);
+    let mut dataset = match data.source {
+        Source::Mnist => mnist::load(folder)?,
+        Source::Digits => digits::generate(train.unwrap_or(digits::TRAIN), test.unwrap_or(digits::TEST)),
+    };
+    for (key, split, wanted) in [
+        ("data.train_examples", &mut dataset.train, train),
+        ("data.test_examples", &mut dataset.test, test),
+    ] {
+        let (has, size) = (split.len(), split.pixels.len() / split.len().max(1));
+        match wanted {
+            Some(n) if n > has => {
+                let problem = format!("{n} wanted, but the files hold {has}");
+                return Err(Error::config(key, problem, format!("accepted: 1 to {has}, or leave it out for all")));
+            }
+            Some(n) => {
+                split.labels.truncate(n);
+                split.pixels.truncate(n * size);
+            }
+            None => {}
+        }
+    }
+    Ok((dataset, None))
+}
+
+/// Deals the training examples to the clients.
+///
+/// # Errors
+/// [`Error::Config`] naming the key of `[partition]` that cannot be met.
+pub fn partition(experiment: &Experiment, dataset: &Dataset) -> Result<Vec<Vec<u32>>> {
+    let (labels, classes) = (dataset.train.labels.as_slice(), dataset.classes);
+    let mut rng = stream(experiment.seed, NO_ROUND, NO_CLIENT, Purpose::Partition);
+    match &experiment.partition {
+        Partition::Iid { num_clients } => deal::iid(labels, *num_clients, &mut rng),
+        Partition::Dirichlet { num_clients, alpha, min_partition_size, self_balancing } => {
+            let split = deal::Dirichlet {
+                num_clients: *num_clients,
+                alpha: *alpha,
+                min_partition_size: *min_partition_size,
+                self_balancing: *self_balancing,
+            };
+            deal::dirichlet(labels, classes, &split, &mut rng)
+        }
+        Partition::ByClass { classes: map } => {
+            let map: Vec<Vec<usize>> = map.iter().map(|list| list.iter().map(|c| *c as usize).collect()).collect();
+            deal::by_class(labels, classes, &map)
+        }
+        Partition::Pathological { num_clients, classes_per_client, assignment } => {
+            let mode = match assignment {
+                Assignment::Random => deal::ClassAssignment::Random,
+                Assignment::Deterministic => deal::ClassAssignment::Deterministic,
+                Assignment::FirstDeterministic => deal::ClassAssignment::FirstDeterministic,
+            };
+            let (num_clients, classes_per_client) = (*num_clients, *classes_per_client);
+            let split = deal::Pathological { num_clients, classes_per_client, mode };
+            deal::pathological(labels, classes, &split, &mut rng)
+        }
+        Partition::Shards { num_clients, shards_per_client, shard_size } => {
+            let split = deal::Shards {
+                num_clients: *num_clients,
+                shards_per_client: *shards_per_client,
+                shard_size: Some(*shard_size),
+            };
+            deal::shards(labels, classes, &split, &mut rng)
+        }
+    }
+}
+
+/// The layers of `[model]`, as the model module describes them.
+pub fn layer_specs(model: &config::Model) -> Vec<LayerSpec> {
+    model
+        .layers()
+        .into_iter()
+        .map(|layer| LayerSpec {
+            name: layer.name,
+            relu: layer.activation == Activation::Relu,
+            kind: match layer.kind {
+                LayerKind::Conv { channels, kernel, padding, pool } => {
+                    SpecKind::Conv { channels, kernel, padding, pool }
+                }
+                LayerKind::Linear { features } => SpecKind::Linear { features },
+            },
+        })
+        .collect()
+}

@@ -1,0 +1,166 @@
+//! What `fedcircuit run` does: every experiment of a plan into its run folder, with progress and a closing table.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use super::{Federation, Outcome, load_data};
+use crate::config::{Experiment, Plan};
+use crate::data::Dataset;
+use crate::device::{Choice, Device, GpuOptions, open};
+use crate::error::{Error, Result};
+use crate::model::save;
+use crate::report::{
+    CircuitRecord, DeviceRecord, Environment, OverlapRecord, Progress, RoundRecord, RunFolder, RunView, Summary,
+    closing_table,
+};
+
+/// What a run needs to know, with nothing left to look up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The experiments; variants go into folders of their own inside `out`.
+    pub plan: Plan,
+    /// What computes.
+    pub device: Choice,
+    /// Where data sets are looked for.
+    pub data: PathBuf,
+    /// The run's folder: free when this was made.
+    pub out: PathBuf,
+    /// Whether to print errors only.
+    pub quiet: bool,
+}
+
+impl Request {
+    /// The folder of a variant: `out` itself where nothing is compared.
+    pub fn folder_of(&self, label: Option<&str>) -> PathBuf {
+        label.map_or_else(|| self.out.clone(), |label| self.out.join(label))
+    }
+}
+
+/// The records of a finished federation.
+struct Finished {
+    label: String,
+    rounds: Vec<RoundRecord>,
+    circuits: Vec<CircuitRecord>,
+    overlaps: Vec<OverlapRecord>,
+}
+
+/// Runs every experiment of the request and returns the closing table. `stop` ends the run after the step under way.
+///
+/// # Errors
+/// Whatever is wrong with the experiment or its data is found before anything is written; afterwards a failed round
+/// leaves the earlier ones on disk.
+pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
+    let progress = Progress::new(request.quiet);
+    let threads = request.plan.variants.first().and_then(|v| v.experiment.device.threads);
+    let (device, why) = open(&request.device, GpuOptions::default(), threads)?;
+    progress.message(&format!("device: {why}"));
+    let mut datasets: Vec<Dataset> = Vec::new();
+    for variant in &request.plan.variants {
+        let (dataset, told) = load_data(&variant.experiment.data, &request.data)?;
+        if let Some(told) = told.filter(|_| datasets.is_empty()) {
+            progress.message(&told);
+        }
+        // A trial on the device: every variant's faults come to light before the first one's hours of work.
+        Federation::new(device.as_ref(), &variant.experiment, &dataset)?;
+        datasets.push(dataset);
+    }
+    let mut finished = Vec::new();
+    for (variant, dataset) in request.plan.variants.iter().zip(&datasets) {
+        let folder = request.folder_of(variant.label.as_deref());
+        let (experiment, label) = (&variant.experiment, variant.label.clone().unwrap_or_default());
+        finished.push(one(device.as_ref(), experiment, dataset, &folder, label, &progress, stop)?);
+    }
+    progress.done();
+    let views: Vec<_> =
+        finished.iter().map(|f| RunView { label: &f.label, rounds: &f.rounds, overlaps: &f.overlaps }).collect();
+    Ok(closing_table(&views))
+}
+
+fn one(
+    device: &dyn Device,
+    experiment: &Experiment,
+    dataset: &Dataset,
+    path: &Path,
+    label: String,
+    progress: &Progress,
+    stop: &AtomicBool,
+) -> Result<Finished> {
+    let mut federation = Federation::new(device, experiment, dataset)?;
+    let gated: Vec<String> = match experiment.circuits {
+        Some(_) => federation.gated_layers().iter().map(|(name, _)| name.clone()).collect(),
+        None => Vec::new(),
+    };
+    let mut folder = RunFolder::create(path, &gated)?;
+    folder.write_experiment(&experiment.to_toml()?)?;
+    folder.write_environment(&environment(device, federation.wave_size()))?;
+    folder.write_partition(federation.class_counts())?;
+    let mut done = Finished { label, rounds: Vec::new(), circuits: Vec::new(), overlaps: Vec::new() };
+    progress.start_run(&experiment.name, experiment.rounds);
+    let cost = usize::try_from(federation.cost()).unwrap_or(usize::MAX);
+    for round in 1..=experiment.rounds {
+        progress.start_round(round, cost);
+        let outcome = federation.round_with(stop, &mut |steps| progress.advance(steps as usize))?;
+        write(&mut folder, &federation, &outcome)?;
+        progress.finish_round(&round_line(&outcome, experiment.rounds));
+        done.rounds.push(outcome.record);
+        done.overlaps.extend(outcome.overlaps);
+        // Pictures show the last round's circuits; earlier ones are on disk.
+        done.circuits = outcome.circuits;
+    }
+    folder.write_summary(&Summary::new(&experiment.name, experiment.seed, &done.rounds, &done.overlaps))?;
+    progress.message(&format!("written to {}", path.display()));
+    Ok(done)
+}
+
+fn write(folder: &mut RunFolder, federation: &Federation<'_>, outcome: &Outcome) -> Result<()> {
+    let (layout, round) = (federation.layout(), outcome.record.round);
+    // Weights first: a round that stands in rounds.jsonl has all its files.
+    if let Some(weights) = &outcome.weights {
+        folder.write_model(round, &save(layout, weights)?)?;
+    }
+    for (client, weights) in &outcome.client_weights {
+        folder.write_client_model(round, *client, &save(layout, weights)?)?;
+    }
+    folder.write_round(&outcome.record, &outcome.circuits, &outcome.overlaps)
+}
+
+fn round_line(outcome: &Outcome, rounds: usize) -> String {
+    let RoundRecord { round, global, seconds, .. } = &outcome.record;
+    let (accuracy, trained) = (100.0 * global.accuracy, 100.0 * global.trained_accuracy);
+    format!(
+        "round {round}/{rounds}  accuracy {accuracy:5.1}%  trained classes {trained:5.1}%  loss {:.3}  {:.1} s",
+        global.loss, seconds.total
+    )
+}
+
+fn environment(device: &dyn Device, wave_size: usize) -> Environment {
+    let info = device.info();
+    Environment {
+        version: env!("CARGO_PKG_VERSION").into(),
+        device: DeviceRecord { name: info.name.clone(), backend: info.backend.clone(), driver: info.driver.clone() },
+        limits: BTreeMap::from([
+            ("max_binding_bytes".to_string(), info.max_binding_bytes),
+            ("max_buffer_bytes".to_string(), info.max_buffer_bytes),
+        ]),
+        wave_size,
+        threads: info.threads,
+    }
+}
+
+/// Sets a flag on the first Ctrl-C or termination signal, and lets the second end the program at once.
+///
+/// # Errors
+/// When the system refuses the handler.
+pub fn stop_on_signal() -> Result<&'static AtomicBool> {
+    use std::sync::atomic::Ordering;
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let handler = || {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    ctrlc::set_handler(handler)
+        .map_err(|e| Error::device(format!("cannot listen for Ctrl-C: {e}"), "run without other signal handlers"))?;
+    Ok(&STOP)
+}
