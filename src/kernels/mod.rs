@@ -12,14 +12,20 @@
 //! - Sums over images run in chunks of [`CHUNK`] images whose partial sums are added in order, so that no bit depends
 //!   on the padded B, the wave, or the number of threads.
 
+pub mod accumulate;
 pub mod adam;
 pub mod broadcast;
 mod cases;
 pub mod confusion;
 pub mod cross_entropy;
+pub mod gate_grad;
+pub mod gate_step;
 pub mod gather;
+pub mod loss_summary;
 pub mod magnitude_threshold;
 pub mod nonzeros;
+pub mod overlap;
+pub mod pack_bits;
 pub mod prune;
 pub mod sgd;
 pub mod shape;
@@ -45,5 +51,11 @@ pub static ALL: &[&Kernel] = &[
     &magnitude_threshold::KERNEL,
     &prune::KERNEL,
     &nonzeros::KERNEL,
+    &accumulate::KERNEL,
+    &loss_summary::KERNEL,
     &confusion::KERNEL,
+    &gate_grad::KERNEL,
+    &gate_step::KERNEL,
+    &pack_bits::KERNEL,
+    &overlap::KERNEL,
 ];
