@@ -45,7 +45,7 @@ impl Adam {
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
+pub(super) struct Params {
     quads: u32,
     step_size: f32,
     bias2: f32,
@@ -56,7 +56,7 @@ struct Params {
     weight_decay: f32,
 }
 
-fn params(adam: Adam, step: u32, words: usize) -> Params {
+pub(super) fn params(adam: Adam, step: u32, words: usize) -> Params {
     let t = f64::from(step);
     Params {
         quads: (words / 4) as u32,
@@ -111,7 +111,7 @@ fn twin(call: Call<'_>) {
 }
 
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn block(p: Params, weights: &mut [f32], first: &mut [f32], second: &mut [f32], grads: &[f32]) {
+pub(super) fn block(p: Params, weights: &mut [f32], first: &mut [f32], second: &mut [f32], grads: &[f32]) {
     for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(grads) {
         let g = g + p.weight_decay * *w;
         *m += p.one_minus_beta1 * (g - *m);

@@ -12,6 +12,7 @@
 //! - Sums over images run in chunks of [`CHUNK`] images whose partial sums are added in order, so that no bit depends
 //!   on the padded B, the wave, or the number of threads.
 
+pub mod accumulate;
 pub mod adam;
 pub mod broadcast;
 mod cases;
@@ -22,13 +23,18 @@ pub mod conv_input_grad;
 pub mod conv_weight_grad;
 pub mod cross_entropy;
 pub mod edge_bits;
+pub mod gate_grad;
+pub mod gate_step;
 pub mod gather;
 mod layer_cases;
 pub mod linear_forward;
 pub mod linear_input_grad;
 pub mod linear_weight_grad;
+pub mod loss_summary;
 pub mod magnitude_threshold;
 pub mod nonzeros;
+pub mod overlap;
+pub mod pack_bits;
 pub mod prune;
 pub mod sgd;
 pub mod shape;
@@ -62,7 +68,13 @@ pub static ALL: &[&Kernel] = &[
     &magnitude_threshold::KERNEL,
     &prune::KERNEL,
     &nonzeros::KERNEL,
+    &loss_summary::KERNEL,
+    &accumulate::KERNEL,
     &confusion::KERNEL,
+    &gate_grad::KERNEL,
+    &gate_step::KERNEL,
     &complement::KERNEL,
     &edge_bits::KERNEL,
+    &pack_bits::KERNEL,
+    &overlap::KERNEL,
 ];

@@ -1,0 +1,160 @@
+//! Gradient of the loss by the gates of a layer's channels (`shaders/gate_grad.wgsl`).
+//!
+//! A gate m scales a channel before its ReLU. Where the unit is alive the output is m times what it would be, so at an
+//! open gate (m = 1) dL/dm is the sum of output times output gradient; at a closed one the output, and with it
+//! the sum, is 0: under zero ablation a closed channel feels nothing.
+
+use rayon::prelude::*;
+
+use super::CHUNK;
+use super::cases::noise;
+use super::cross_entropy::{LANES, tree};
+use super::shape::{Batch, Gates, expect};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut};
+use crate::error::{Error, Result};
+
+/// The declaration.
+pub static KERNEL: Kernel = Kernel {
+    name: "gate_grad",
+    source: || include_str!("../../shaders/gate_grad.wgsl").into(),
+    bindings: &[
+        Binding::read("output"),
+        Binding::read("output_grad"),
+        // A lane adds thousands of products, which a GPU may fuse.
+        Binding::write("gate_grads", Compare::Close(1e-5)),
+    ],
+    params_words: 5,
+    workgroup: [LANES as u32, 1, 1],
+    twin,
+    cases,
+};
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    stride: u32,
+    channels: u32,
+    pixels: u32,
+    gate_words: u32,
+    gates_at: u32,
+}
+
+/// Writes the gradients of one layer's M gates to `grads`, `[K][G]`, from its first gate on; the rest of the row stays.
+///
+/// `output` and `output_grad` are `[K][M][pixels][B]`, as they leave the layer (after ReLU and pooling), and 0 beyond
+/// the count of images. Of `batch` the counts are not looked at.
+///
+/// # Errors
+/// [`Error::Kernel`] when a buffer is too small or the layer's gates do not fit a row.
+pub fn gate_grad<'a>(
+    device: &dyn Device,
+    batch: Batch,
+    channels: usize,
+    pixels: usize,
+    output: View<'a>,
+    output_grad: View<'a>,
+    grads: Gates<'a>,
+) -> Result<()> {
+    let name = KERNEL.name;
+    if grads.at + channels > grads.row_words {
+        let problem = format!("gates {}.. + {channels} in rows of {}", grads.at, grads.row_words);
+        return Err(Error::Kernel { kernel: name, problem });
+    }
+    let words = batch.slots * channels * pixels * batch.stride;
+    expect(name, "output", output, words)?;
+    expect(name, "output_grad", output_grad, words)?;
+    expect(name, "gate_grads", grads.values, batch.slots * grads.row_words)?;
+    let p = [batch.stride, channels, pixels, grads.row_words, grads.at].map(|n| n as u32);
+    let groups = [channels as u32, batch.slots as u32, 1];
+    device.dispatch(&KERNEL, &p, &[output, output_grad, grads.values], groups)
+}
+
+fn twin(call: Call<'_>) {
+    let (p, slots): (Params, _) = (call.params(), call.groups[1] as usize);
+    let ([output, output_grad], [gate_grads]) = call.buffers();
+    let (stride, channels, gates) = (p.stride as usize, p.channels as usize, p.gate_words as usize);
+    let words = p.pixels as usize * stride;
+    let rows = f32s_mut(&mut gate_grads[..slots * gates]).par_chunks_mut(gates).enumerate();
+    rows.for_each(|(slot, row)| {
+        let own = row[p.gates_at as usize..][..channels].par_iter_mut().enumerate();
+        own.for_each(|(m, grad)| {
+            let first = (slot * channels + m) * words;
+            let part = |all| &f32s(all)[first..first + words];
+            *grad = channel(stride, part(output), part(output_grad));
+        });
+    });
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn channel(stride: usize, output: &[f32], output_grad: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for at in (0..stride).step_by(CHUNK) {
+        let images = at..(at + CHUNK).min(stride);
+        for (pixel, (x, g)) in output.chunks(stride).zip(output_grad.chunks(stride)).enumerate() {
+            let half = &mut lanes[pixel % 2 * CHUNK..][..CHUNK];
+            for ((sum, x), g) in half.iter_mut().zip(&x[images.clone()]).zip(&g[images.clone()]) {
+                *sum += x * g;
+            }
+        }
+    }
+    tree(lanes)
+}
+
+fn cases() -> Vec<Case> {
+    let sizes = [
+        ("one pixel, four images", 1, 3, 1, 4),
+        ("odd", 3, 5, 9, 68),
+        ("the first layer of simple-cnn", 2, 32, 196, 256),
+    ];
+    let case = |(name, slots, channels, pixels, stride): (_, usize, usize, usize, usize)| {
+        let words = slots * channels * pixels * stride;
+        let p = [stride, channels, pixels, channels + 7, 5];
+        Case {
+            name,
+            params: p.map(|n| n as u32).to_vec(),
+            buffers: vec![noise(words, 1.0, 1), noise(words, 0.01, 2), vec![7; slots * (channels + 7)]],
+            groups: [channels as u32, slots as u32, 1],
+            flops: 2 * words as u64,
+        }
+    };
+    sizes.into_iter().map(case).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::{bits, on_cpu};
+    use super::*;
+
+    fn run(slots: usize, channels: usize, pixels: usize, x: &[f32], g: &[f32]) -> Vec<f32> {
+        let stride = x.len() / (slots * channels * pixels);
+        let buffers = [bits(x), bits(g), bits(&vec![9.0; slots * (channels + 2)])];
+        let after = on_cpu(&buffers, |device, v| {
+            let gates = Gates { values: v[2], row_words: channels + 2, at: 1 };
+            gate_grad(device, Batch { slots, stride, counts_at: 0 }, channels, pixels, v[0], v[1], gates)
+        });
+        f32s(&after.unwrap()[2]).to_vec()
+    }
+
+    #[test]
+    fn by_hand() {
+        // Two slots of two channels of one pixel and four images.
+        let x: Vec<f32> = (0..16).map(|i| i as f32).collect();
+        let g = [1.0, 0.5, 0.0, -1.0].repeat(4);
+        assert_eq!(run(2, 2, 1, &x, &g), [9.0, -2.5, -0.5, 9.0, 9.0, 1.5, 3.5, 9.0]);
+    }
+
+    #[test]
+    fn as_a_float64_sum_and_whatever_the_padding() {
+        let (pixels, images) = (9, 52);
+        let (x, g) = (noise(pixels * images, 1.0, 3), noise(pixels * images, 1.0, 4));
+        let (x, g) = (f32s(&x), f32s(&g));
+        let want: f64 = x.iter().zip(g).map(|(x, g)| f64::from(*x) * f64::from(*g)).sum();
+        let got = run(1, 1, pixels, x, g)[1];
+        // 468 products below 1, a tree of lanes of at most 10 each: some 2^-24 * 10.
+        assert!((f64::from(got) - want).abs() <= 2e-6, "{got} {want}");
+        let padded = |v: &[f32]| -> Vec<f32> {
+            v.chunks(images).flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, 100))).collect()
+        };
+        assert_eq!(run(1, 1, pixels, &padded(x), &padded(g))[1].to_bits(), got.to_bits());
+    }
+}
