@@ -11,7 +11,7 @@ use crate::error::Result;
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_forward",
-    source: || include_str!("../../shaders/conv_forward.wgsl").into(),
+    source: || super::unroll(include_str!("../../shaders/conv_forward.wgsl")),
     bindings: &[
         Binding::read("input"),
         Binding::read("weights"),
@@ -28,8 +28,10 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 fn groups(p: &ConvParams) -> [u32; 3] {
-    let items = p.conv().sizes().1 * p.stride as usize / 4;
-    grid::folded(items.div_ceil(64), p.slots)
+    let side = if p.pool == 2 { 1 } else { 2 };
+    let blocks = p.out_height.div_ceil(side) * p.out_width.div_ceil(side);
+    let items = blocks * p.out_channels.div_ceil(8) * (p.stride / 4);
+    grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
 /// The buffers of [`conv_forward`].

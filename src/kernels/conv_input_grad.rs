@@ -10,7 +10,7 @@ use crate::error::Result;
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_input_grad",
-    source: || include_str!("../../shaders/conv_input_grad.wgsl").into(),
+    source: || super::unroll(include_str!("../../shaders/conv_input_grad.wgsl")),
     bindings: &[
         Binding::read("output_grad"),
         Binding::read("codes"),
@@ -26,8 +26,10 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 fn groups(p: &ConvParams) -> [u32; 3] {
-    let items = p.conv().sizes().0 * p.stride as usize / 4;
-    grid::folded(items.div_ceil(64), p.slots)
+    let early = 1 - p.padding % 2;
+    let blocks = (p.height + early).div_ceil(2) * (p.width + early).div_ceil(2);
+    let items = blocks * p.in_channels.div_ceil(8) * (p.stride / 4);
+    grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
 /// The buffers of [`conv_input_grad`].

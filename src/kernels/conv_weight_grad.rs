@@ -12,7 +12,7 @@ use crate::error::Result;
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_weight_grad",
-    source: || include_str!("../../shaders/conv_weight_grad.wgsl").into(),
+    source: || super::unroll(include_str!("../../shaders/conv_weight_grad.wgsl")),
     bindings: &[
         Binding::read("input"),
         Binding::read("output_grad"),
@@ -21,14 +21,15 @@ pub static KERNEL: Kernel = Kernel {
         Binding::write("partials", Compare::Close(1e-5)),
     ],
     params_words: CONV_WORDS,
-    workgroup: [64, 1, 1],
+    workgroup: [32, 1, 1],
     twin,
     cases,
 };
 
 fn groups(p: &ConvParams) -> [u32; 3] {
-    let items = p.conv().partial_words() * p.chunks as usize;
-    grid::folded(items.div_ceil(64), p.slots)
+    let corners = p.kernel.div_ceil(3).pow(2);
+    let items = p.in_channels.div_ceil(4) * p.out_channels.div_ceil(8) * corners * p.chunks;
+    grid::folded(items as usize, p.slots)
 }
 
 /// The buffers of [`conv_weight_grad`].

@@ -10,7 +10,7 @@ use crate::error::Result;
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "linear_forward",
-    source: || include_str!("../../shaders/linear_forward.wgsl").into(),
+    source: || super::unroll(include_str!("../../shaders/linear_forward.wgsl")),
     bindings: &[
         Binding::read("input"),
         Binding::read("weights"),
@@ -26,8 +26,8 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 fn groups(p: &LinearParams) -> [u32; 3] {
-    let items = p.outputs as usize * p.stride as usize / 4;
-    grid::folded(items.div_ceil(64), p.slots)
+    let items = p.outputs.div_ceil(8) * (p.stride / 4);
+    grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
 /// The buffers of [`linear_forward`].

@@ -10,7 +10,7 @@ use crate::error::Result;
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "linear_input_grad",
-    source: || include_str!("../../shaders/linear_input_grad.wgsl").into(),
+    source: || super::unroll(include_str!("../../shaders/linear_input_grad.wgsl")),
     bindings: &[
         Binding::read("output"),
         Binding::read("output_grad"),
@@ -26,8 +26,8 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 fn groups(p: &LinearParams) -> [u32; 3] {
-    let items = p.inputs as usize * p.stride as usize / 4;
-    grid::folded(items.div_ceil(64), p.slots)
+    let items = p.inputs.div_ceil(16) * (p.stride / 4);
+    grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
 /// The buffers of [`linear_input_grad`].

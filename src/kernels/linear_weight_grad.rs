@@ -10,7 +10,7 @@ use crate::error::Result;
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "linear_weight_grad",
-    source: || include_str!("../../shaders/linear_weight_grad.wgsl").into(),
+    source: || super::unroll(include_str!("../../shaders/linear_weight_grad.wgsl")),
     bindings: &[
         Binding::read("input"),
         Binding::read("output"),
@@ -25,8 +25,8 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 fn groups(p: &LinearParams) -> [u32; 3] {
-    let items = (p.inputs as usize + 1) * p.outputs as usize;
-    grid::folded(items.div_ceil(64), p.slots)
+    let items = (p.inputs + 1).div_ceil(8) * p.outputs.div_ceil(8);
+    grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
 /// The buffers of [`linear_weight_grad`].

@@ -1,0 +1,219 @@
+// Convolution (stride 1) with bias, gates, an optional ReLU and optional 2x2 max-pooling, in one pass:
+//   z[m][y][x] = (sum over c, ky, kx of W[m][c][ky][kx] X[c][y + ky - padding][x + kx - padding] + bias[m]) * gate[m]
+//   output     = relu(maximum of z over the window)      code = place of the first maximum, 4 where no gradient passes
+//
+// A thread owns 8 output channels of a 2x2 block of z, which is one pooling window, for 4 images. Every z sums over c,
+// then ky, then kx; the bias comes last. Filters of 3x3 keep the block's 4x4 patch of the input in registers.
+
+struct Params {
+    slots: u32,
+    stride: u32,        // B, a multiple of 4
+    in_channels: u32,   // C
+    out_channels: u32,  // M
+    height: u32,        // of the input
+    width: u32,
+    kernel: u32,
+    padding: u32,
+    out_height: u32,    // of the output, after the pooling
+    out_width: u32,
+    pool: u32,          // 1 or 2
+    relu: u32,
+    row_words: u32,     // P
+    weights_at: u32,
+    bias_at: u32,
+    counts_at: u32,
+    gate_words: u32,    // G, or 0 where no gates apply
+    gates_at: u32,
+    chunks: u32,        // of 32 images
+    reserved: u32,
+}
+
+@group(0) @binding(0) var<storage, read> input: array<vec4f>;
+@group(0) @binding(1) var<storage, read> weights: array<vec4f>;
+@group(0) @binding(2) var<storage, read> rows: array<u32>;
+@group(0) @binding(3) var<storage, read> counts: array<u32>;
+@group(0) @binding(4) var<storage, read> gates: array<f32>;
+@group(0) @binding(5) var<storage, read_write> output: array<vec4f>;
+@group(0) @binding(6) var<storage, read_write> codes: array<u32>;
+@group(0) @binding(7) var<uniform> p: Params;
+
+const TILE = 8u;    // output channels of a thread
+const DEAD = 4u;
+
+// Word `at` of the parameters.
+fn word(at: u32) -> f32 {
+    return weights[at >> 2u][at & 3u];
+}
+
+// A 3x3 filter, row by row.
+struct Filter {
+    a: vec4f,
+    b: vec4f,
+    c: f32,
+}
+
+// The 9 words from word `at`. Three vec4s always cover them, and reach no further than the vec4 of the last.
+fn filter_at(at: u32) -> Filter {
+    let x = weights[at >> 2u];
+    let y = weights[(at >> 2u) + 1u];
+    let z = weights[(at >> 2u) + 2u];
+    let two = (at & 2u) != 0u;
+    let one = (at & 1u) != 0u;
+    let u = select(x, vec4f(x.zw, y.xy), two);
+    let v = select(y, vec4f(y.zw, z.xy), two);
+    let w = select(z.xy, z.zw, two);
+    return Filter(select(u, vec4f(u.yzw, v.x), one), select(v, vec4f(v.yzw, w.x), one), select(w.x, w.y, one));
+}
+
+
+// z of a channel, from its sums, and what the ReLU and the gate leave of it.
+struct Value {
+    z: vec4f,
+    code: vec4u,
+}
+
+fn activate(z: vec4f, place: vec4u, gate: f32, live: vec4<bool>) -> Value {
+    let closed = vec4<bool>(p.relu != 0u) & (z <= vec4f(0.0));
+    let value = select(z, vec4f(0.0), closed);
+    let code = select(place, vec4u(DEAD), closed | vec4<bool>(gate == 0.0));
+    return Value(select(vec4f(0.0), value, live), select(vec4u(0u), code, live));
+}
+
+fn store(at: u32, value: Value) {
+    output[at] = value.z;
+    let c = value.code;
+    codes[at] = c.x | (c.y << 8u) | (c.z << 16u) | (c.w << 24u);
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let slot = group.z;
+    let quads = p.stride / 4u;
+    let tiles = (p.out_channels + TILE - 1u) / TILE;
+    let side = p.pool ^ 3u;     // outputs along a block's side
+    let blocks_y = (p.out_height + side - 1u) / side;
+    let blocks_x = (p.out_width + side - 1u) / side;
+    let item = (group.x + group.y * 65535u) * 64u + lane;
+    let quad = item % quads;
+    let first = item / quads % tiles * TILE;
+    let block = item / quads / tiles;
+    if (block >= blocks_y * blocks_x) {
+        return;
+    }
+    let by = block / blocks_x;
+    let bx = block % blocks_x;
+    let row = rows[slot] * p.row_words;
+    let count = counts[p.counts_at + slot];
+    let plane = p.height * p.width * quads;
+    let last = p.out_channels - 1u;
+
+    //@ for m in 0..8
+    //@ for i in 0..4
+    var z$m_$i = vec4f(0.0);
+    //@ end
+    let m$m = min(first + $mu, last);
+    //@ end
+    if (4u * quad < count) {
+        let filter_words = p.kernel * p.kernel;
+        let base = row + p.weights_at;
+        //@ for m in 0..8
+        var w$m = base + m$m * p.in_channels * filter_words;
+        //@ end
+        var at = slot * p.in_channels * plane + quad;
+        if (p.kernel == 3u) {
+            // Above and left of the image a row or column wraps to a large number, so one comparison finds both edges.
+            //@ for i in 0..4
+            let y$i = 2u * by + $iu - p.padding;
+            let in_y$i = y$i < p.height;
+            let row$i = select(0u, y$i * p.width * quads, in_y$i);
+            let x$i = 2u * bx + $iu - p.padding;
+            let in_x$i = x$i < p.width;
+            let col$i = select(0u, x$i * quads, in_x$i);
+            //@ end
+            for (var c = 0u; c < p.in_channels; c++) {
+                //@ for i in 0..4
+                //@ for j in 0..4
+                let x$i_$j = select(vec4f(0.0), input[at + row$i + col$j], in_y$i && in_x$j);
+                //@ end
+                //@ end
+                //@ for m in 0..8
+                let f$m = filter_at(w$m);
+                z$m_0 = z$m_0 + f$m.a.x * x0_0 + f$m.a.y * x0_1 + f$m.a.z * x0_2 + f$m.a.w * x1_0 + f$m.b.x * x1_1
+                    + f$m.b.y * x1_2 + f$m.b.z * x2_0 + f$m.b.w * x2_1 + f$m.c * x2_2;
+                z$m_1 = z$m_1 + f$m.a.x * x0_1 + f$m.a.y * x0_2 + f$m.a.z * x0_3 + f$m.a.w * x1_1 + f$m.b.x * x1_2
+                    + f$m.b.y * x1_3 + f$m.b.z * x2_1 + f$m.b.w * x2_2 + f$m.c * x2_3;
+                z$m_2 = z$m_2 + f$m.a.x * x1_0 + f$m.a.y * x1_1 + f$m.a.z * x1_2 + f$m.a.w * x2_0 + f$m.b.x * x2_1
+                    + f$m.b.y * x2_2 + f$m.b.z * x3_0 + f$m.b.w * x3_1 + f$m.c * x3_2;
+                z$m_3 = z$m_3 + f$m.a.x * x1_1 + f$m.a.y * x1_2 + f$m.a.z * x1_3 + f$m.a.w * x2_1 + f$m.b.x * x2_2
+                    + f$m.b.y * x2_3 + f$m.b.z * x3_1 + f$m.b.w * x3_2 + f$m.c * x3_3;
+                w$m += 9u;
+                //@ end
+                at += plane;
+            }
+        } else {
+            for (var c = 0u; c < p.in_channels; c++) {
+                for (var ky = 0u; ky < p.kernel; ky++) {
+                    for (var kx = 0u; kx < p.kernel; kx++) {
+                        //@ for i in 0..2
+                        let y$i = 2u * by + $iu + ky - p.padding;
+                        let in_y$i = y$i < p.height;
+                        let row$i = select(0u, y$i * p.width * quads, in_y$i);
+                        let x$i = 2u * bx + $iu + kx - p.padding;
+                        let in_x$i = x$i < p.width;
+                        let col$i = select(0u, x$i * quads, in_x$i);
+                        //@ end
+                        let v0 = select(vec4f(0.0), input[at + row0 + col0], in_y0 && in_x0);
+                        let v1 = select(vec4f(0.0), input[at + row0 + col1], in_y0 && in_x1);
+                        let v2 = select(vec4f(0.0), input[at + row1 + col0], in_y1 && in_x0);
+                        let v3 = select(vec4f(0.0), input[at + row1 + col1], in_y1 && in_x1);
+                        //@ for m in 0..8
+                        let f$m = word(w$m);
+                        //@ for i in 0..4
+                        z$m_$i += f$m * v$i;
+                        //@ end
+                        w$m += 1u;
+                        //@ end
+                    }
+                }
+                at += plane;
+            }
+        }
+    }
+
+    let live = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
+    let out_plane = p.out_height * p.out_width * quads;
+    //@ for m in 0..8
+    if (first + $mu <= last) {
+        let bias = word(row + p.bias_at + m$m);
+        var gate = 1.0;
+        if (p.gate_words > 0u) {
+            gate = gates[slot * p.gate_words + p.gates_at + m$m];
+        }
+        let to = (slot * p.out_channels + m$m) * out_plane + quad;
+        if (p.pool == 2u) {
+            var best = (z$m_0 + bias) * gate;
+            var place = vec4u(0u);
+            //@ for i in 1..4
+            let z$i = (z$m_$i + bias) * gate;
+            place = select(place, vec4u($iu), z$i > best);
+            best = select(best, z$i, z$i > best);
+            //@ end
+            store(to + (by * p.out_width + bx) * quads, activate(best, place, gate, live));
+        } else {
+            let corner = to + (2u * by * p.out_width + 2u * bx) * quads;
+            let right = 2u * bx + 1u < p.out_width;
+            let below = 2u * by + 1u < p.out_height;
+            store(corner, activate((z$m_0 + bias) * gate, vec4u(0u), gate, live));
+            if (right) {
+                store(corner + quads, activate((z$m_1 + bias) * gate, vec4u(0u), gate, live));
+            }
+            if (below) {
+                store(corner + p.out_width * quads, activate((z$m_2 + bias) * gate, vec4u(0u), gate, live));
+            }
+            if (right && below) {
+                store(corner + (p.out_width + 1u) * quads, activate((z$m_3 + bias) * gate, vec4u(0u), gate, live));
+            }
+        }
+    }
+    //@ end
+}

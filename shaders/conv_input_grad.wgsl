@@ -1,0 +1,229 @@
+// Gradient of a convolution's input, through the pooling and the ReLU in front of it:
+//   dX[c][y][x] = sum over m, ky, kx of W[m][c][ky][kx] dZ[m][y + padding - ky][x + padding - kx]
+// where dZ is output_grad at the place its code names, and 0 elsewhere and where the code is 4.
+//
+// A thread owns 8 input channels of a 2x2 block of pixels for 4 images. Every sum runs over m, then ky, then kx.
+// Filters of 3x3 keep the 4x4 patch of dZ around the block in registers.
+
+struct Params {
+    slots: u32,
+    stride: u32,        // B, a multiple of 4
+    in_channels: u32,   // C
+    out_channels: u32,  // M
+    height: u32,        // of the input
+    width: u32,
+    kernel: u32,
+    padding: u32,
+    out_height: u32,    // of the output, after the pooling
+    out_width: u32,
+    pool: u32,          // 1 or 2
+    relu: u32,
+    row_words: u32,     // P
+    weights_at: u32,
+    bias_at: u32,
+    counts_at: u32,
+    gate_words: u32,    // G, or 0 where no gates apply
+    gates_at: u32,
+    chunks: u32,        // of 32 images
+    reserved: u32,
+}
+
+@group(0) @binding(0) var<storage, read> output_grad: array<vec4f>;
+@group(0) @binding(1) var<storage, read> codes: array<u32>;
+@group(0) @binding(2) var<storage, read> weights: array<vec4f>;
+@group(0) @binding(3) var<storage, read> rows: array<u32>;
+@group(0) @binding(4) var<storage, read> counts: array<u32>;
+@group(0) @binding(5) var<storage, read_write> input_grad: array<vec4f>;
+@group(0) @binding(6) var<uniform> p: Params;
+
+const TILE = 8u;    // input channels of a thread
+
+// Word `at` of the parameters.
+fn word(at: u32) -> f32 {
+    return weights[at >> 2u][at & 3u];
+}
+
+// A 3x3 filter, row by row.
+struct Filter {
+    a: vec4f,
+    b: vec4f,
+    c: f32,
+}
+
+// The 9 words from word `at`. Three vec4s always cover them, and reach no further than the vec4 of the last.
+fn filter_at(at: u32) -> Filter {
+    let x = weights[at >> 2u];
+    let y = weights[(at >> 2u) + 1u];
+    let z = weights[(at >> 2u) + 2u];
+    let two = (at & 2u) != 0u;
+    let one = (at & 1u) != 0u;
+    let u = select(x, vec4f(x.zw, y.xy), two);
+    let v = select(y, vec4f(y.zw, z.xy), two);
+    let w = select(z.xy, z.zw, two);
+    return Filter(select(u, vec4f(u.yzw, v.x), one), select(v, vec4f(v.yzw, w.x), one), select(w.x, w.y, one));
+}
+
+
+fn unpacked(bytes: u32) -> vec4u {
+    return (vec4u(bytes) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
+}
+
+// What of `grad` goes to `place`.
+fn routed(grad: vec4f, code: vec4u, place: u32) -> vec4f {
+    return select(vec4f(0.0), grad, code == vec4u(place));
+}
+
+// dZ of one pixel of the plane that starts at `at`.
+fn routed_at(at: u32, y: u32, x: u32, quads: u32) -> vec4f {
+    let halve = p.pool - 1u;
+    let inside = y < p.out_height * p.pool && x < p.out_width * p.pool;
+    let i = at + select(0u, ((y >> halve) * p.out_width + (x >> halve)) * quads, inside);
+    let place = ((y & halve) << 1u) + (x & halve);
+    return select(vec4f(0.0), routed(output_grad[i], unpacked(codes[i]), place), inside);
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+    // Blocks start where the patch of a 3x3 filter begins with the second row of a pooling window: one row early where
+    // the padding is even.
+    let early = 1u - (p.padding & 1u);
+    let slot = group.z;
+    let quads = p.stride / 4u;
+    let tiles = (p.in_channels + TILE - 1u) / TILE;
+    let blocks_y = (p.height + early + 1u) / 2u;
+    let blocks_x = (p.width + early + 1u) / 2u;
+    let item = (group.x + group.y * 65535u) * 64u + lane;
+    let quad = item % quads;
+    let first = item / quads % tiles * TILE;
+    let block = item / quads / tiles;
+    if (block >= blocks_y * blocks_x) {
+        return;
+    }
+    let y = 2u * (block / blocks_x) - early;
+    let x = 2u * (block % blocks_x) - early;
+    let filter_words = p.kernel * p.kernel;
+    let plane = p.out_height * p.out_width * quads;
+    let last = p.in_channels - 1u;
+
+    //@ for c in 0..8
+    //@ for i in 0..2
+    //@ for j in 0..2
+    var d$c_$i$j = vec4f(0.0);
+    //@ end
+    //@ end
+    let c$c = min(first + $cu, last);
+    //@ end
+    if (4u * quad < counts[p.counts_at + slot]) {
+        let base = rows[slot] * p.row_words + p.weights_at;
+        //@ for c in 0..8
+        var w$c = base + c$c * filter_words;
+        //@ end
+        var at = slot * p.out_channels * plane + quad;
+        if (p.kernel == 3u) {
+            let top = y + p.padding - 2u;
+            let left = x + p.padding - 2u;
+            let reach = (p.padding + 1u - early) / 2u;
+            // Windows of the patch: the first and last row and column touch it with half of their places. Above and
+            // left of the image their numbers wrap, so one comparison finds both edges.
+            //@ for i in 0..3
+            let wy$i = block / blocks_x + reach + $iu - 2u;
+            let in_y$i = wy$i < p.out_height;
+            let row$i = select(0u, wy$i * p.out_width * quads, in_y$i);
+            let wx$i = block % blocks_x + reach + $iu - 2u;
+            let in_x$i = wx$i < p.out_width;
+            let col$i = select(0u, wx$i * quads, in_x$i);
+            //@ end
+            for (var m = 0u; m < p.out_channels; m++) {
+                //@ for i in 0..4
+                //@ for j in 0..4
+                var x$i_$j: vec4f;
+                //@ end
+                //@ end
+                if (p.pool == 2u) {
+                    //@ for i in 0..3
+                    //@ for j in 0..3
+                    let g$i_$j = select(vec4f(0.0), output_grad[at + row$i + col$j], in_y$i && in_x$j);
+                    let k$i_$j = unpacked(codes[at + row$i + col$j]);
+                    //@ end
+                    //@ end
+                    x0_0 = routed(g0_0, k0_0, 3u);
+                    x0_1 = routed(g0_1, k0_1, 2u);
+                    x0_2 = routed(g0_1, k0_1, 3u);
+                    x0_3 = routed(g0_2, k0_2, 2u);
+                    x1_0 = routed(g1_0, k1_0, 1u);
+                    x1_1 = routed(g1_1, k1_1, 0u);
+                    x1_2 = routed(g1_1, k1_1, 1u);
+                    x1_3 = routed(g1_2, k1_2, 0u);
+                    x2_0 = routed(g1_0, k1_0, 3u);
+                    x2_1 = routed(g1_1, k1_1, 2u);
+                    x2_2 = routed(g1_1, k1_1, 3u);
+                    x2_3 = routed(g1_2, k1_2, 2u);
+                    x3_0 = routed(g2_0, k2_0, 1u);
+                    x3_1 = routed(g2_1, k2_1, 0u);
+                    x3_2 = routed(g2_1, k2_1, 1u);
+                    x3_3 = routed(g2_2, k2_2, 0u);
+                } else {
+                    //@ for i in 0..4
+                    //@ for j in 0..4
+                    x$i_$j = routed_at(at, top + $iu, left + $ju, quads);
+                    //@ end
+                    //@ end
+                }
+                //@ for c in 0..8
+                let f$c = filter_at(w$c);
+                d$c_00 = d$c_00 + f$c.a.x * x2_2 + f$c.a.y * x2_1 + f$c.a.z * x2_0 + f$c.a.w * x1_2 + f$c.b.x * x1_1
+                    + f$c.b.y * x1_0 + f$c.b.z * x0_2 + f$c.b.w * x0_1 + f$c.c * x0_0;
+                d$c_01 = d$c_01 + f$c.a.x * x2_3 + f$c.a.y * x2_2 + f$c.a.z * x2_1 + f$c.a.w * x1_3 + f$c.b.x * x1_2
+                    + f$c.b.y * x1_1 + f$c.b.z * x0_3 + f$c.b.w * x0_2 + f$c.c * x0_1;
+                d$c_10 = d$c_10 + f$c.a.x * x3_2 + f$c.a.y * x3_1 + f$c.a.z * x3_0 + f$c.a.w * x2_2 + f$c.b.x * x2_1
+                    + f$c.b.y * x2_0 + f$c.b.z * x1_2 + f$c.b.w * x1_1 + f$c.c * x1_0;
+                d$c_11 = d$c_11 + f$c.a.x * x3_3 + f$c.a.y * x3_2 + f$c.a.z * x3_1 + f$c.a.w * x2_3 + f$c.b.x * x2_2
+                    + f$c.b.y * x2_1 + f$c.b.z * x1_3 + f$c.b.w * x1_2 + f$c.c * x1_1;
+                w$c += p.in_channels * 9u;
+                //@ end
+                at += plane;
+            }
+        } else {
+            for (var m = 0u; m < p.out_channels; m++) {
+                for (var ky = 0u; ky < p.kernel; ky++) {
+                    for (var kx = 0u; kx < p.kernel; kx++) {
+                        let zy = y + p.padding - ky;
+                        let zx = x + p.padding - kx;
+                        //@ for i in 0..2
+                        //@ for j in 0..2
+                        let v$i$j = routed_at(at, zy + $iu, zx + $ju, quads);
+                        //@ end
+                        //@ end
+                        //@ for c in 0..8
+                        let f$c = word(w$c);
+                        //@ for i in 0..2
+                        //@ for j in 0..2
+                        d$c_$i$j += f$c * v$i$j;
+                        //@ end
+                        //@ end
+                        w$c += 1u;
+                        //@ end
+                    }
+                }
+                //@ for c in 0..8
+                w$c += (p.in_channels - 1u) * filter_words;
+                //@ end
+                at += plane;
+            }
+        }
+    }
+
+    let in_plane = p.height * p.width * quads;
+    //@ for c in 0..8
+    if (first + $cu <= last) {
+        let to = (slot * p.in_channels + c$c) * in_plane + quad;
+        //@ for i in 0..2
+        //@ for j in 0..2
+        if (y + $iu < p.height && x + $ju < p.width) {
+            input_grad[to + ((y + $iu) * p.width + x + $ju) * quads] = d$c_$i$j;
+        }
+        //@ end
+        //@ end
+    }
+    //@ end
+}

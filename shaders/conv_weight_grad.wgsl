@@ -1,0 +1,185 @@
+// Gradient of a convolution's weights and biases, one partial sum a chunk of 32 images:
+//   partials[chunk][m][c][ky][kx] = sum over y, x, images of dZ[m][y][x] X[c][y + ky - padding][x + kx - padding]
+//   partials[chunk][M C k k + m]  = sum over y, x, images of dZ[m][y][x]
+// where dZ is output_grad at the place its code names, and 0 elsewhere and where the code is 4.
+//
+// A thread owns 8 output channels, one input channel and 3x3 taps for 4 images; 8 threads share a chunk, and their sums
+// are added in order at the end. Filters wider than 3 are covered by several blocks of 3x3 taps.
+
+struct Params {
+    slots: u32,
+    stride: u32,        // B, a multiple of 4
+    in_channels: u32,   // C
+    out_channels: u32,  // M
+    height: u32,        // of the input
+    width: u32,
+    kernel: u32,
+    padding: u32,
+    out_height: u32,    // of the output, after the pooling
+    out_width: u32,
+    pool: u32,          // 1 or 2
+    relu: u32,
+    row_words: u32,     // P
+    weights_at: u32,
+    bias_at: u32,
+    counts_at: u32,
+    gate_words: u32,    // G, or 0 where no gates apply
+    gates_at: u32,
+    chunks: u32,        // of 32 images
+    reserved: u32,
+}
+
+@group(0) @binding(0) var<storage, read> input: array<vec4f>;
+@group(0) @binding(1) var<storage, read> output_grad: array<vec4f>;
+@group(0) @binding(2) var<storage, read> codes: array<u32>;
+@group(0) @binding(3) var<storage, read> counts: array<u32>;
+@group(0) @binding(4) var<storage, read_write> partials: array<f32>;
+@group(0) @binding(5) var<uniform> p: Params;
+
+const TILE = 8u;        // output channels of a thread
+const CHANNELS = 4u;    // input channels of a workgroup
+const QUADS = 8u;       // vec4s of images in a chunk
+
+// The threads' sums: per output channel taps 0 to 3 and 4 to 7, then taps 8 of four channels, then biases of four.
+var<workgroup> sums: array<vec4f, 640>;
+
+fn unpacked(bytes: u32) -> vec4u {
+    return (vec4u(bytes) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
+}
+
+// dZ of a pixel that no pooling reduced, 0 where it is not there.
+fn alone(at: u32, there: bool) -> vec4f {
+    let i = select(0u, at, there);
+    return select(vec4f(0.0), output_grad[i], vec4<bool>(there) & (unpacked(codes[i]) == vec4u(0u)));
+}
+
+fn total(v: vec4f) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
+}
+
+@compute @workgroup_size(32)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let slot = group.z;
+    let quads = p.stride / 4u;
+    let tiles = (p.out_channels + TILE - 1u) / TILE;
+    let spans = (p.in_channels + CHANNELS - 1u) / CHANNELS;
+    let side = (p.kernel + 2u) / 3u;
+    let item = group.x + group.y * 65535u;
+    let span = item % spans;
+    let first = item / spans % tiles * TILE;
+    let corner = item / spans / tiles % (side * side);
+    let chunk = item / spans / tiles / (side * side);
+    if (chunk >= p.chunks) {
+        return;
+    }
+    let ky = corner / side * 3u;
+    let kx = corner % side * 3u;
+    let c = span * CHANNELS + lane / QUADS;
+    let quad = chunk * QUADS + lane % QUADS;
+    let last = p.out_channels - 1u;
+
+    //@ for m in 0..8
+    //@ for t in 0..9
+    var s$m_$t = 0.0;
+    //@ end
+    var b$m = 0.0;
+    //@ end
+    if (c < p.in_channels && 4u * quad < counts[p.counts_at + slot]) {
+        let plane = (slot * p.in_channels + c) * p.height * p.width;
+        let out_plane = p.out_height * p.out_width * quads;
+        let step = p.pool ^ 3u;     // outputs along a 2x2 block of z
+        //@ for m in 0..8
+        let out$m = (slot * p.out_channels + min(first + $mu, last)) * out_plane + quad;
+        //@ end
+        for (var oy = 0u; oy < p.out_height; oy += step) {
+            for (var ox = 0u; ox < p.out_width; ox += step) {
+                // Above and left of the image a row or column wraps to a large number, so one comparison finds both
+                // edges.
+                //@ for i in 0..4
+                let y$i = oy * p.pool + $iu + ky - p.padding;
+                let in_y$i = y$i < p.height;
+                let row$i = plane + select(0u, y$i * p.width, in_y$i);
+                let x$i = ox * p.pool + $iu + kx - p.padding;
+                let in_x$i = x$i < p.width;
+                let col$i = select(0u, x$i, in_x$i);
+                //@ end
+                //@ for i in 0..4
+                //@ for j in 0..4
+                let x$i_$j = select(vec4f(0.0), input[(row$i + col$j) * quads + quad], in_y$i && in_x$j);
+                //@ end
+                //@ end
+                let at = (oy * p.out_width + ox) * quads;
+                let right = ox + 1u < p.out_width;
+                let below = oy + 1u < p.out_height;
+                //@ for m in 0..8
+                {
+                    let grad = output_grad[out$m + at];
+                    let code = unpacked(codes[out$m + at]);
+                    let d0 = select(vec4f(0.0), grad, code == vec4u(0u));
+                    var d1 = select(vec4f(0.0), grad, code == vec4u(1u));
+                    var d2 = select(vec4f(0.0), grad, code == vec4u(2u));
+                    var d3 = select(vec4f(0.0), grad, code == vec4u(3u));
+                    if (p.pool == 1u) {
+                        d1 = alone(out$m + at + quads, right);
+                        d2 = alone(out$m + at + p.out_width * quads, below);
+                        d3 = alone(out$m + at + (p.out_width + 1u) * quads, right && below);
+                    }
+                    s$m_0 += total(d0 * x0_0 + d1 * x0_1 + d2 * x1_0 + d3 * x1_1);
+                    s$m_1 += total(d0 * x0_1 + d1 * x0_2 + d2 * x1_1 + d3 * x1_2);
+                    s$m_2 += total(d0 * x0_2 + d1 * x0_3 + d2 * x1_2 + d3 * x1_3);
+                    s$m_3 += total(d0 * x1_0 + d1 * x1_1 + d2 * x2_0 + d3 * x2_1);
+                    s$m_4 += total(d0 * x1_1 + d1 * x1_2 + d2 * x2_1 + d3 * x2_2);
+                    s$m_5 += total(d0 * x1_2 + d1 * x1_3 + d2 * x2_2 + d3 * x2_3);
+                    s$m_6 += total(d0 * x2_0 + d1 * x2_1 + d2 * x3_0 + d3 * x3_1);
+                    s$m_7 += total(d0 * x2_1 + d1 * x2_2 + d2 * x3_1 + d3 * x3_2);
+                    s$m_8 += total(d0 * x2_2 + d1 * x2_3 + d2 * x3_2 + d3 * x3_3);
+                    b$m += total(d0 + d1 + d2 + d3);
+                }
+                //@ end
+            }
+        }
+    }
+
+    //@ for m in 0..8
+    sums[$mu * 64u + lane] = vec4f(s$m_0, s$m_1, s$m_2, s$m_3);
+    sums[$mu * 64u + 32u + lane] = vec4f(s$m_4, s$m_5, s$m_6, s$m_7);
+    //@ end
+    sums[512u + lane] = vec4f(s0_8, s1_8, s2_8, s3_8);
+    sums[544u + lane] = vec4f(s4_8, s5_8, s6_8, s7_8);
+    sums[576u + lane] = vec4f(b0, b1, b2, b3);
+    sums[608u + lane] = vec4f(b4, b5, b6, b7);
+    workgroupBarrier();
+
+    let filter_words = p.kernel * p.kernel;
+    let weights = p.out_channels * p.in_channels * filter_words;
+    let to = (slot * p.chunks + chunk) * (weights + p.out_channels);
+    // 20 vec4s of each of the 4 input channels, 32 at a time.
+    for (var i = lane; i < 20u * CHANNELS; i += 32u) {
+        let part = i / CHANNELS;
+        let channel = span * CHANNELS + i % CHANNELS;
+        let start = part * 32u + i % CHANNELS * QUADS;
+        var sum = sums[start];
+        for (var j = 1u; j < QUADS; j++) {
+            sum += sums[start + j];
+        }
+        if (channel >= p.in_channels) {
+            continue;
+        }
+        //@ for e in 0..4
+        {
+            // Output channel and tap of this component; a part past the weights holds biases.
+            let m = first + select(part / 2u, (part - 16u) % 2u * 4u + $eu, part >= 16u);
+            let tap = select(part % 2u * 4u + $eu, 8u, part >= 16u);
+            let y = ky + tap / 3u;
+            let x = kx + tap % 3u;
+            if (part >= 18u) {
+                if (m <= last && channel == 0u && corner == 0u) {
+                    partials[to + weights + m] = sum[$eu];
+                }
+            } else if (m <= last && y < p.kernel && x < p.kernel) {
+                partials[to + ((m * p.in_channels + channel) * p.kernel + y) * p.kernel + x] = sum[$eu];
+            }
+        }
+        //@ end
+    }
+}

@@ -1,0 +1,96 @@
+// Gradient of a fully connected layer's input, through its ReLU:
+//   dX[n] = sum over m of W[m][n] dZ[m], where dZ is output_grad, and 0 where the ReLU's output is 0
+//
+// A thread owns 16 inputs for 4 images. The sums run over m in ascending order.
+
+struct Params {
+    slots: u32,
+    stride: u32,        // B, a multiple of 4
+    inputs: u32,        // N
+    outputs: u32,       // M
+    relu: u32,
+    row_words: u32,     // P
+    weights_at: u32,
+    bias_at: u32,
+    counts_at: u32,
+    gate_words: u32,    // G, or 0 where no gates apply
+    gates_at: u32,
+    reserved: u32,
+}
+
+@group(0) @binding(0) var<storage, read> output: array<vec4f>;
+@group(0) @binding(1) var<storage, read> output_grad: array<vec4f>;
+@group(0) @binding(2) var<storage, read> weights: array<vec4f>;
+@group(0) @binding(3) var<storage, read> rows: array<u32>;
+@group(0) @binding(4) var<storage, read> counts: array<u32>;
+@group(0) @binding(5) var<storage, read_write> input_grad: array<vec4f>;
+@group(0) @binding(6) var<uniform> p: Params;
+
+const TILE = 16u;   // inputs of a thread
+
+// Word `at` of the parameters.
+fn word(at: u32) -> f32 {
+    return weights[at >> 2u][at & 3u];
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let slot = group.z;
+    let quads = p.stride / 4u;
+    let item = (group.x + group.y * 65535u) * 64u + lane;
+    let quad = item % quads;
+    let first = item / quads * TILE;
+    if (first >= p.inputs) {
+        return;
+    }
+    let last = p.inputs - 1u;
+    let count = counts[p.counts_at + slot];
+
+    //@ for i in 0..4
+    //@ for j in 0..4
+    var d$i$j = vec4f(0.0);
+    //@ end
+    // First of four neighbouring inputs.
+    let n$i = first + 4u * $iu;
+    //@ end
+    if (4u * quad < count) {
+        // Where every row of weights starts at a vec4, inputs come in whole vec4s too.
+        let aligned = ((p.weights_at | p.inputs) & 3u) == 0u;
+        var w = rows[slot] * p.row_words + p.weights_at;
+        var at = slot * p.outputs * quads + quad;
+        for (var m = 0u; m < p.outputs; m++) {
+            var z = output_grad[at];
+            if (p.relu != 0u) {
+                z = select(z, vec4f(0.0), output[at] == vec4f(0.0));
+            }
+            //@ for i in 0..4
+            var f$i: vec4f;
+            if (aligned) {
+                f$i = weights[(w + min(n$i, last)) >> 2u];
+            } else {
+                f$i = vec4f(
+                    word(w + min(n$i, last)),
+                    word(w + min(n$i + 1u, last)),
+                    word(w + min(n$i + 2u, last)),
+                    word(w + min(n$i + 3u, last)),
+                );
+            }
+            //@ for j in 0..4
+            d$i$j += f$i[$j] * z;
+            //@ end
+            //@ end
+            w += p.inputs;
+            at += quads;
+        }
+    }
+
+    let live = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
+    let to = slot * p.inputs * quads + quad;
+    //@ for i in 0..4
+    //@ for j in 0..4
+    if (n$i + $ju <= last) {
+        input_grad[to + (n$i + $ju) * quads] = select(vec4f(0.0), d$i$j, live);
+    }
+    //@ end
+    //@ end
+}
