@@ -27,10 +27,8 @@ impl Ablation {
     /// Prepares slots of the given classes; `members[class]` are the test images of a class.
     pub fn new(stage: Stage<'_>, classes: &[u32], members: &[Vec<u32>]) -> Result<Self> {
         let device = stage.device;
-        let batches: Vec<Vec<Vec<u32>>> = classes
-            .iter()
-            .map(|class| members[*class as usize].chunks(BATCH).map(<[u32]>::to_vec).collect())
-            .collect();
+        let batches: Vec<Vec<Vec<u32>>> =
+            classes.iter().map(|class| members[*class as usize].chunks(BATCH).map(<[u32]>::to_vec).collect()).collect();
         Ok(Self {
             orders: Orders::upload(device, &batches, BATCH)?,
             space: stage.network.workspace(device, classes.len(), BATCH, Depth::Forward)?,

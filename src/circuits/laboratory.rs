@@ -13,6 +13,7 @@ use crate::kernels::complement::complement;
 use crate::kernels::edge_bits::edge_bits;
 use crate::kernels::overlap::overlap;
 use crate::kernels::pack_bits::pack_bits;
+use crate::kernels::shape::Rows;
 use crate::model::Network;
 
 /// A circuit is looked for in this client's model for this class.
@@ -65,9 +66,20 @@ pub struct PairResult {
     pub overlap: Vec<OverlapCounts>,
 }
 
-/// What is counted of each pair, in the order of the tallies buffer.
-const TALLIES: usize = 5;
-const [LOCAL_KEPT, LOCAL_CUT, GLOBAL_KEPT, GLOBAL_CUT, CROSS]: [usize; TALLIES] = [0, 1, 2, 3, 4];
+/// What is counted of each pair: predictions under one mask of one model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tally {
+    LocalKept,
+    LocalCut,
+    GlobalKept,
+    GlobalCut,
+    /// The local circuit's mask on the global weights.
+    Cross,
+}
+
+impl Tally {
+    const COUNT: usize = 5;
+}
 
 /// Finds, tests and compares circuits, round after round.
 pub struct Laboratory {
@@ -183,14 +195,17 @@ impl Laboratory {
             let classes: Vec<u32> = pairs.iter().map(|p| p.class).collect();
             let ablation = Ablation::new(stage, &classes, &self.test_images)?;
             let gates = device.alloc("ablation gates", words)?;
-            let (kept, cut) =
-                if model == Model::Local { (LOCAL_KEPT, LOCAL_CUT) } else { (GLOBAL_KEPT, GLOBAL_CUT) };
-            self.tally(stage, &ablation, weights, &rows, hard.all(), &buffers.tallies[kept], at)?;
+            let (kept, cut) = if model == Model::Local {
+                (Tally::LocalKept, Tally::LocalCut)
+            } else {
+                (Tally::GlobalKept, Tally::GlobalCut)
+            };
+            self.tally(stage, &ablation, weights, &rows, hard.all(), &buffers.tallies[kept as usize], at)?;
             complement(device, hard.all(), gates.all())?;
-            self.tally(stage, &ablation, weights, &rows, gates.all(), &buffers.tallies[cut], at)?;
+            self.tally(stage, &ablation, weights, &rows, gates.all(), &buffers.tallies[cut as usize], at)?;
             if model == Model::Global {
                 device.copy(buffers.local.view(at * width, words), gates.all())?;
-                self.tally(stage, &ablation, weights, &rows, gates.all(), &buffers.tallies[CROSS], at)?;
+                self.tally(stage, &ablation, weights, &rows, gates.all(), &buffers.tallies[Tally::Cross as usize], at)?;
             }
             at += pairs.len();
         }
@@ -246,7 +261,7 @@ impl Observer for Laboratory {
         self.buffers = Some(RoundBuffers {
             local: device.alloc("local circuits", pairs * width)?,
             global: device.alloc("global circuits", pairs * width)?,
-            tallies: (0..TALLIES).map(|_| device.alloc("tallies", pairs * cells)).collect::<Result<_>>()?,
+            tallies: (0..Tally::COUNT).map(|_| device.alloc("tallies", pairs * cells)).collect::<Result<_>>()?,
             local_bits: device.alloc("local masks", pairs * self.masks.words)?,
             global_bits: device.alloc("global masks", pairs * self.masks.words)?,
             overlaps: device.alloc("overlaps", pairs * self.masks.layers.len() * 3)?,
@@ -288,9 +303,10 @@ impl Observer for Laboratory {
         let Some(buffers) = &self.buffers else { unreachable!("a round has begun") };
         let (device, width) = (stage.device, stage.network.layout.gate_words);
         edge_bits(device, 1, global.words(), global.all(), self.edges.table.all(), buffers.global_edges.all())?;
+        let gates = Rows { slots: pairs, words: width };
         let table = self.masks.word_table.all();
-        pack_bits(device, pairs, width, buffers.local.all(), table, buffers.local_bits.all())?;
-        pack_bits(device, pairs, width, buffers.global.all(), table, buffers.global_bits.all())?;
+        pack_bits(device, gates, buffers.local.all(), table, buffers.local_bits.all())?;
+        pack_bits(device, gates, buffers.global.all(), table, buffers.global_bits.all())?;
         let same: Vec<u32> = (0..pairs as u32).flat_map(|i| [i, i]).collect();
         let same = upload(device, "pairs to compare", &same)?;
         let (a, b) = (buffers.local_bits.all(), buffers.global_bits.all());
@@ -315,13 +331,13 @@ impl Observer for Laboratory {
         let tallies = &words[5..];
         let classes = self.test_images.len();
         let (mask, edge, layers) = (self.masks.words, self.edges.words, self.masks.layers.len());
-        let circuit = |i: usize, bits: &[u32], edges: &[u32], kept: usize, cut: usize| {
+        let circuit = |i: usize, bits: &[u32], edges: &[u32], kept: Tally, cut: Tally| {
             let channels = self.masks.channels(&bits[i * mask..(i + 1) * mask]);
             CircuitResult {
                 edges: self.edges.within(edges, &channels),
                 channels,
-                sufficiency: self.accuracy(&tallies[kept], i, classes),
-                necessity: self.accuracy(&tallies[cut], i, classes),
+                sufficiency: self.accuracy(&tallies[kept as usize], i, classes),
+                necessity: self.accuracy(&tallies[cut as usize], i, classes),
             }
         };
         let mut results = Vec::new();
@@ -331,12 +347,10 @@ impl Observer for Laboratory {
             results.push(PairResult {
                 client: pair.client,
                 class: pair.class,
-                local: circuit(i, local_bits, own_edges, LOCAL_KEPT, LOCAL_CUT),
-                global: circuit(i, global_bits, global_edges, GLOBAL_KEPT, GLOBAL_CUT),
-                cross: self.accuracy(&tallies[CROSS], i, classes),
-                overlap: counts
-                    .map(|c| OverlapCounts { intersection: c[0], size_a: c[1], size_b: c[2] })
-                    .collect(),
+                local: circuit(i, local_bits, own_edges, Tally::LocalKept, Tally::LocalCut),
+                global: circuit(i, global_bits, global_edges, Tally::GlobalKept, Tally::GlobalCut),
+                cross: self.accuracy(&tallies[Tally::Cross as usize], i, classes),
+                overlap: counts.map(|c| OverlapCounts { intersection: c[0], size_a: c[1], size_b: c[2] }).collect(),
             });
         }
         results.sort_by_key(|r| (r.client, r.class));

@@ -282,13 +282,7 @@ impl Observer for Keeper {
         Ok(())
     }
 
-    fn after_aggregate(
-        &mut self,
-        _: Stage<'_>,
-        global: &Buffer,
-        _: &[Member<'_>],
-        _: &mut Pulse<'_>,
-    ) -> Result<()> {
+    fn after_aggregate(&mut self, _: Stage<'_>, global: &Buffer, _: &[Member<'_>], _: &mut Pulse<'_>) -> Result<()> {
         self.global = self.wanted.then(|| global.clone());
         Ok(())
     }

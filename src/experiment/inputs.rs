@@ -30,10 +30,9 @@ pub fn load_data(data: &config::Data, folder: &Path) -> Result<(Dataset, Option<
         Source::Mnist => mnist::load(folder)?,
         Source::Digits => digits::generate(train.unwrap_or(digits::TRAIN), test.unwrap_or(digits::TEST)),
     };
-    for (key, split, wanted) in [
-        ("data.train_examples", &mut dataset.train, train),
-        ("data.test_examples", &mut dataset.test, test),
-    ] {
+    for (key, split, wanted) in
+        [("data.train_examples", &mut dataset.train, train), ("data.test_examples", &mut dataset.test, test)]
+    {
         let (has, size) = (split.len(), split.pixels.len() / split.len().max(1));
         match wanted {
             Some(n) if n > has => {

@@ -57,7 +57,14 @@ impl Examples {
     ///
     /// # Errors
     /// Those of the kernel.
-    pub fn gather(&self, device: &dyn Device, orders: &Orders, step: usize, batch: Batch, space: &Workspace) -> Result<()> {
+    pub fn gather(
+        &self,
+        device: &dyn Device,
+        orders: &Orders,
+        step: usize,
+        batch: Batch,
+        space: &Workspace,
+    ) -> Result<()> {
         let order = Order { at: step * orders.stride, stride: orders.steps * orders.stride };
         let buffers = gather::Buffers {
             pixels: self.pixels.all(),

@@ -6,7 +6,7 @@ use super::cohort::steps;
 use super::examples::{Orders, upload};
 use super::{LocalModels, Member, Pulse, Stage, slots_that_fit};
 use crate::config::{Optimizer, Sparsity, Training};
-use crate::device::{Buffer, Device, View, f32s};
+use crate::device::{Buffer, Device, View};
 use crate::error::Result;
 use crate::kernels::adam::{Adam, adam};
 use crate::kernels::broadcast::broadcast;
@@ -33,7 +33,6 @@ pub struct LocalTraining {
     tensors: Vec<usize>,
     tensor_table: Buffer,
     filter_table: Buffer,
-    filters: usize,
     wave: Option<WaveBuffers>,
 }
 
@@ -97,7 +96,6 @@ impl LocalTraining {
             tensors: network.layout.prunable().map(|t| t.words()).collect(),
             tensor_table: upload(device, "table of tensors", &table)?,
             filter_table: upload(device, "table of filters", &filters)?,
-            filters: filters.len() / 4,
             wave: None,
         })
     }
@@ -182,9 +180,8 @@ impl LocalTraining {
         cross_entropy(device, batch, network.classes, 2 * step * orders.slots, &loss)?;
         network.backward(device, space, batch, from, Wants::Weights(buffers.grads.all()))?;
         let part = active * network.layout.words;
-        let view = |buffer: &'_ Buffer| -> View<'_> { View { words: part, ..buffer.all() } };
-        let (grads, weights) = (view(&buffers.grads), view(&buffers.weights));
-        let (first, second) = (view(&buffers.first), view(&buffers.second));
+        let (grads, weights) = (buffers.grads.view(0, part), buffers.weights.view(0, part));
+        let (first, second) = (buffers.first.view(0, part), buffers.second.view(0, part));
         match self.training.optimizer {
             Optimizer::Adam => {
                 adam(device, Adam::new(self.training.lr), step as u32 + 1, grads, weights, first, second)
@@ -222,7 +219,7 @@ impl LocalTraining {
         let last: Vec<u32> = steps.iter().map(|s| s - s / self.training.local_epochs as u32).collect();
         let (steps, last) = (upload(device, "steps", &steps)?, upload(device, "last epochs", &last)?);
         let (counts, out) = (orders.counts.all(), buffers.summary.all());
-        loss_summary(device, orders.steps, wave.len(), stats.all(), counts, steps.all(), last.all(), out)?;
+        loss_summary(device, wave.len(), stats.all(), counts, steps.all(), last.all(), out)?;
         let weights = buffers.weights.view(0, wave.len() * stage.network.layout.words);
         let rows = shape::Rows { slots: wave.len(), words: stage.network.layout.words };
         nonzeros(device, rows, self.tensor_table.all(), weights, buffers.alive.all())

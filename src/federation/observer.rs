@@ -65,8 +65,13 @@ pub trait Observer {
     fn before_round(&mut self, stage: Stage<'_>, members: &[Member<'_>], round: usize) -> Result<()>;
 
     /// After a wave's local training. `offset` is the place of its first member in the round.
-    fn after_local(&mut self, stage: Stage<'_>, models: LocalModels<'_>, offset: usize, pulse: &mut Pulse<'_>)
-    -> Result<()>;
+    fn after_local(
+        &mut self,
+        stage: Stage<'_>,
+        models: LocalModels<'_>,
+        offset: usize,
+        pulse: &mut Pulse<'_>,
+    ) -> Result<()>;
 
     /// After the new global model, `[P]`, is there. `members` are all of the round's clients.
     fn after_aggregate(

@@ -221,9 +221,9 @@ impl<'d> Simulation<'d> {
         let Self { device, network, clients, train, test, budget, local, strategy, global, evaluation, .. } = self;
         let device = *device;
         let stage = Stage { device, network, train, test, budget: *budget };
-        let members: Vec<_> = clients.iter().enumerate();
-        let members = members
-            .into_iter()
+        let members = clients
+            .iter()
+            .enumerate()
             .map(|(client, e)| Member { client, examples: e, steps: local.steps(e.len()) })
             .collect();
         let waves = Waves::new(members, self.wave_size);

@@ -19,9 +19,9 @@ pub static KERNEL: Kernel = Kernel {
 
 /// Words of the table for one output channel: `sources` input channels of `taps` weights each, from weight `at`.
 pub fn table(at: usize, sources: usize, taps: usize) -> impl Iterator<Item = [u32; 4]> {
-    (0..sources).step_by(32).map(move |first| {
-        [(at + first * taps) as u32, (sources - first).min(32) as u32, taps as u32, 0]
-    })
+    (0..sources)
+        .step_by(32)
+        .map(move |first| [(at + first * taps) as u32, (sources - first).min(32) as u32, taps as u32, 0])
 }
 
 /// For every row of `weights` (`[rows][row_words]`) and every entry of `words` (`[E][4]`, made by [`table`]) one word of
@@ -69,11 +69,7 @@ fn cases() -> Vec<Case> {
         Case {
             name,
             params: vec![rows as u32, row_words as u32, entries as u32],
-            buffers: vec![
-                (0..rows * row_words).map(|i| weight(i).to_bits()).collect(),
-                words,
-                vec![9; rows * entries],
-            ],
+            buffers: vec![(0..rows * row_words).map(|i| weight(i).to_bits()).collect(), words, vec![9; rows * entries]],
             groups: groups(entries, rows),
             flops: 0,
         }

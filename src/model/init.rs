@@ -42,7 +42,11 @@ mod tests {
             // Within five standard errors of a uniform's mean and variance.
             let sigma = bound / 3f64.sqrt();
             assert!(mean.abs() < 5.0 * sigma / n.sqrt(), "{}: mean {mean}", tensor.name);
-            assert!((variance / sigma.powi(2) - 1.0).abs() < 5.0 * (0.8 / n).sqrt(), "{}: variance {variance}", tensor.name);
+            assert!(
+                (variance / sigma.powi(2) - 1.0).abs() < 5.0 * (0.8 / n).sqrt(),
+                "{}: variance {variance}",
+                tensor.name
+            );
         }
     }
 }

@@ -100,7 +100,9 @@ pub fn chain(specs: &[LayerSpec], input: Input, classes: usize) -> Result<Vec<La
     let mut flat = false;
     let mut layers = Vec::new();
     for (i, spec) in specs.iter().enumerate() {
-        let fault = |problem: String, help: &str| Err(Error::config(format!("model.layers[{i}] ({})", spec.name), problem, help));
+        let fault = |problem: String, help: &str| {
+            Err(Error::config(format!("model.layers[{i}] ({})", spec.name), problem, help))
+        };
         let reaches = format!("{} x {} x {}", at.channels, at.height, at.width);
         let op = match spec.kind {
             SpecKind::Linear { features } => {
@@ -108,15 +110,32 @@ pub fn chain(specs: &[LayerSpec], input: Input, classes: usize) -> Result<Vec<La
                 Op::Linear(Linear { inputs, outputs: features, relu: spec.relu })
             }
             SpecKind::Conv { .. } if flat => {
-                return fault("a convolution follows a linear layer".into(), "put every conv before the first linear layer");
+                return fault(
+                    "a convolution follows a linear layer".into(),
+                    "put every conv before the first linear layer",
+                );
             }
             SpecKind::Conv { channels, kernel, padding, pool } => {
                 if padding >= kernel || at.height + 2 * padding < kernel || at.width + 2 * padding < kernel {
-                    let problem = format!("a {kernel}x{kernel} filter with padding {padding} does not fit the {reaches} that reaches it");
-                    return fault(problem, "take a smaller kernel, more padding (less than the kernel), or less pooling before it");
+                    let problem = format!(
+                        "a {kernel}x{kernel} filter with padding {padding} does not fit the {reaches} that reaches it"
+                    );
+                    return fault(
+                        problem,
+                        "take a smaller kernel, more padding (less than the kernel), or less pooling before it",
+                    );
                 }
                 let (in_channels, height, width) = (at.channels, at.height, at.width);
-                Op::Conv(Conv { in_channels, out_channels: channels, height, width, kernel, padding, pool, relu: spec.relu })
+                Op::Conv(Conv {
+                    in_channels,
+                    out_channels: channels,
+                    height,
+                    width,
+                    kernel,
+                    padding,
+                    pool,
+                    relu: spec.relu,
+                })
             }
         };
         let layer = Layer { name: spec.name.clone(), op };
@@ -129,7 +148,10 @@ pub fn chain(specs: &[LayerSpec], input: Input, classes: usize) -> Result<Vec<La
         };
         flat |= matches!(op, Op::Linear(_));
         if at.height == 0 || at.width == 0 {
-            return fault(format!("nothing is left of the {reaches} that reaches it"), "take less pooling or more padding");
+            return fault(
+                format!("nothing is left of the {reaches} that reaches it"),
+                "take less pooling or more padding",
+            );
         }
         layers.push(layer);
     }
@@ -144,7 +166,9 @@ fn last_fits(layers: &[Layer], classes: usize) -> Result<()> {
         Some(Layer { op: Op::Linear(last), .. }) if last.outputs == classes && !last.relu => Ok(()),
         Some(last) => Err(Error::config(
             format!("model.layers[{}] ({})", layers.len() - 1, last.name),
-            format!("the last layer has to be linear, without activation, with one output for each of {classes} classes"),
+            format!(
+                "the last layer has to be linear, without activation, with one output for each of {classes} classes"
+            ),
             help,
         )),
     }
@@ -166,8 +190,12 @@ pub(crate) mod tests {
 
     /// The paper's network.
     pub fn simple_cnn() -> Vec<Layer> {
-        let specs =
-            [conv("conv1", 32, 3, 1, 2), conv("conv2", 64, 3, 1, 2), conv("conv3", 128, 3, 1, 2), linear("fc", 10, false)];
+        let specs = [
+            conv("conv1", 32, 3, 1, 2),
+            conv("conv2", 64, 3, 1, 2),
+            conv("conv3", 128, 3, 1, 2),
+            linear("fc", 10, false),
+        ];
         chain(&specs, MNIST, 10).unwrap()
     }
 

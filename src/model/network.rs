@@ -124,7 +124,9 @@ impl Network {
                     Op::Conv(_) => Some(device.alloc(&format!("{} codes", layer.name), words / 4)?),
                     Op::Linear(_) => None,
                 },
-                output_grad: grads.then(|| device.alloc(&format!("{} output gradient", layer.name), words)).transpose()?,
+                output_grad: grads
+                    .then(|| device.alloc(&format!("{} output gradient", layer.name), words))
+                    .transpose()?,
             });
         }
         let partials = match self.partial_words(stride) {
@@ -159,7 +161,8 @@ impl Network {
         for (i, layer) in self.layers.iter().enumerate() {
             let place = self.layout.place(i);
             let range = self.layout.gates.iter().find(|g| g.layer == i);
-            let gates = gates.zip(range).map(|(values, g)| Gates { values, row_words: self.layout.gate_words, at: g.at });
+            let gates =
+                gates.zip(range).map(|(values, g)| Gates { values, row_words: self.layout.gate_words, at: g.at });
             let (input, output) = (space.layer_input(i), space.layers[i].output.all());
             match layer.op {
                 Op::Conv(conv) => {
@@ -194,14 +197,10 @@ impl Network {
                 Wants::Weights(grads) => self.weight_grads(device, space, batch, from, i, grads)?,
                 Wants::Gates(grads) => {
                     if let Some(range) = self.layout.gates.iter().find(|g| g.layer == i) {
-                        let shape = gate_grad::GateGrad {
-                            channels: range.channels,
-                            pixels: layer.sizes().1 / range.channels,
-                            row_words: self.layout.gate_words,
-                            at: range.at,
-                        };
+                        let pixels = layer.sizes().1 / range.channels;
                         let (output, grad) = (space.layers[i].output.all(), space.output_grad(i));
-                        gate_grad::gate_grad(device, shape, batch, output, grad, grads)?;
+                        let gates = Gates { values: grads, row_words: self.layout.gate_words, at: range.at };
+                        gate_grad::gate_grad(device, batch, range.channels, pixels, output, grad, gates)?;
                     }
                 }
             }
@@ -226,7 +225,8 @@ impl Network {
         match self.layers[i].op {
             Op::Conv(conv) => {
                 let partials = space.partials.as_ref().map(Buffer::all).unwrap_or(output_grad);
-                let io = conv_weight_grad::ConvWeightGrad { input, output_grad, codes: space.codes(i), counts, partials };
+                let io =
+                    conv_weight_grad::ConvWeightGrad { input, output_grad, codes: space.codes(i), counts, partials };
                 conv_weight_grad::conv_weight_grad(device, &conv, batch, place, io)?;
                 let io = weight_grad_sum::WeightGradSum { partials, grads };
                 weight_grad_sum::weight_grad_sum(device, &conv, batch, place, io)

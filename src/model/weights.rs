@@ -46,7 +46,8 @@ pub fn load(path: &Path, layout: &Layout) -> Result<Vec<f32>> {
 
 /// The bytes of a safetensors file that holds `row`.
 pub fn save(layout: &Layout, row: &[f32]) -> Result<Vec<u8>> {
-    let fault = |e: safetensors::SafeTensorError| Error::config("weights", format!("cannot be written: {e}"), "report this");
+    let fault =
+        |e: safetensors::SafeTensorError| Error::config("weights", format!("cannot be written: {e}"), "report this");
     let bytes: Vec<(String, Vec<u8>)> = layout
         .tensors
         .iter()

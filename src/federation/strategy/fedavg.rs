@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::federation::Member;
 use crate::federation::examples::upload;
 use crate::kernels::accumulate::accumulate;
+use crate::kernels::shape::Rows;
 
 /// A running weighted sum of models.
 #[derive(Debug)]
@@ -39,7 +40,8 @@ impl FedAvg {
         let weights = self.weights(wave, round);
         let words: Vec<u32> = weights.iter().map(|w| w.to_bits()).collect();
         let scales = upload(device, "client weights", &words)?;
-        accumulate(device, wave.len(), models, scales.all(), self.sum.all())
+        let rows = Rows { slots: wave.len(), words: self.sum.words() };
+        accumulate(device, rows, models, scales.all(), self.sum.all())
     }
 
     /// The new global model replaces `global`.
