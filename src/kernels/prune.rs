@@ -57,51 +57,41 @@ fn twin(call: Call<'_>) {
     let (row, tensors) = (p.row_words as usize, p.tensors as usize);
     let rows = weights[..slots * row].par_chunks_mut(row).zip(thresholds.par_chunks(tensors));
     rows.for_each(|(weights, thresholds)| {
-        let mut largest = Vec::new();
         for filter in filters.chunks_exact(4).take(p.filters as usize) {
             let [at, words, tensor, floor] = [0, 1, 2, 3].map(|i| filter[i] as usize);
-            let weights = &mut weights[at..at + words];
-            let threshold = thresholds[tensor];
-            let floor = floor.min(words);
-            largest.clear();
-            if survivors(weights, threshold) < floor {
-                top(weights, floor, &mut largest);
-            }
-            clip(weights, threshold);
-            largest.iter().for_each(|&(_, at, w)| weights[at] = w);
+            prune_filter(&mut weights[at..at + words], thresholds[tensor], floor.min(words));
         }
     });
 }
 
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn survivors(weights: &[u32], threshold: u32) -> usize {
-    weights.iter().map(|w| u32::from(w & MAGNITUDE >= threshold)).sum::<u32>() as usize
-}
-
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn clip(weights: &mut [u32], threshold: u32) {
-    weights.iter_mut().for_each(|w| *w = if *w & MAGNITUDE >= threshold { *w } else { 0 });
-}
-
-/// The `n >= 1` largest weights, largest first, equal ones by index: (magnitude, index, word).
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn top(weights: &[u32], n: usize, largest: &mut Vec<(u32, usize, u32)>) {
-    const BLOCK: usize = 16;
-    for (block, words) in weights.chunks(BLOCK).enumerate() {
-        // Few blocks hold anything of note, and the greatest of a block is one vector instruction away.
-        let greatest = words.iter().fold(0, |m, w| m.max(w & MAGNITUDE));
-        if largest.len() == n && greatest <= largest[n - 1].0 {
-            continue;
-        }
-        for (i, &w) in words.iter().enumerate() {
-            let m = w & MAGNITUDE;
-            if largest.len() < n || m > largest[n - 1].0 {
-                largest.truncate(n - 1);
-                let place = largest.partition_point(|l| l.0 >= m);
-                largest.insert(place, (m, BLOCK * block + i, w));
-            }
-        }
+/// Lowers the threshold from one magnitude to the next until `floor` weights reach it, and clears the rest.
+fn prune_filter(weights: &mut [u32], threshold: u32, floor: usize) {
+    let (mut bound, (mut alive, mut next)) = (threshold, scan(weights, threshold));
+    while (alive as usize) < floor {
+        bound = next;
+        (alive, next) = scan(weights, bound);
     }
+    clip(weights, bound);
+    let spare = if bound < threshold { alive as usize - floor } else { 0 };
+    let equal = weights.iter_mut().rev().filter(|w| **w & MAGNITUDE == bound);
+    equal.take(spare).for_each(|w| *w = 0);
+}
+
+/// How many magnitudes reach `bound`, and the largest that does not (or 0).
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn scan(weights: &[u32], bound: u32) -> (u32, u32) {
+    let (mut alive, mut next) = (0, 0);
+    for w in weights {
+        let m = w & MAGNITUDE;
+        alive += u32::from(m >= bound);
+        next = next.max(if m >= bound { 0 } else { m });
+    }
+    (alive, next)
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn clip(weights: &mut [u32], bound: u32) {
+    weights.iter_mut().for_each(|w| *w = if *w & MAGNITUDE >= bound { *w } else { 0 });
 }
 
 fn cases() -> Vec<Case> {
