@@ -27,7 +27,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let at = group.y * p.row_words + table[tensor].x;
     let words = table[tensor].y;
     var prefix = 0u;
-    var rank = max(keeps[p.keeps_at + tensor], 1u);
+    var rank = max(keeps[p.keeps_at + group.y * p.tensors + tensor], 1u);
     for (var digit = 0u; digit < 3u; digit++) {
         let shift = 20u - 10u * digit;
         let bits = select(10u, 11u, digit == 0u);

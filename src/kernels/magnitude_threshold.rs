@@ -37,8 +37,8 @@ struct Params {
 /// Writes to `thresholds`, `[K][tensors]` u32, the bits of the `keep`-th largest magnitude of every tensor.
 ///
 /// `weights` is `[K][P]`; `table` is `[tensors][4]` u32, of which the first two say where in a row a tensor starts
-/// and how many words it has; tensor t keeps `keeps[keeps_at + t]` weights (0 counts as 1; more than the tensor has
-/// gives 0).
+/// and how many words it has; tensor t of slot k keeps `keeps[keeps_at + k * tensors + t]` weights (0 counts as 1; more
+/// than the tensor has gives 0).
 ///
 /// # Errors
 /// [`crate::Error::Kernel`] when a buffer is too small.
@@ -53,7 +53,7 @@ pub fn magnitude_threshold<'a>(
 ) -> Result<()> {
     let (name, tensors) = (KERNEL.name, table.words / 4);
     expect(name, "weights", weights, rows.slots * rows.words)?;
-    expect(name, "keeps", keeps, keeps_at + tensors)?;
+    expect(name, "keeps", keeps, keeps_at + rows.slots * tensors)?;
     expect(name, "thresholds", thresholds, rows.slots * tensors)?;
     let p = [tensors as u32, rows.words as u32, keeps_at as u32];
     device.dispatch(&KERNEL, &p, &[weights, table, keeps, thresholds], [tensors as u32, rows.slots as u32, 1])
@@ -67,7 +67,7 @@ fn twin(call: Call<'_>) {
     each.for_each(|(i, threshold)| {
         let (slot, tensor) = (i / tensors, i % tensors);
         let (at, words) = (table[4 * tensor] as usize, table[4 * tensor + 1] as usize);
-        let keep = keeps[p.keeps_at as usize + tensor].max(1);
+        let keep = keeps[p.keeps_at as usize + i].max(1);
         *threshold = select(&weights[slot * row + at..][..words], keep as usize);
     });
 }
@@ -111,7 +111,7 @@ fn cases() -> Vec<Case> {
     let case = |name, keeps: [u32; 5]| Case {
         name,
         params: vec![5, row as u32, 2],
-        buffers: vec![weights.clone(), table.concat(), [vec![0; 2], keeps.to_vec()].concat(), vec![7; 3 * 5]],
+        buffers: vec![weights.clone(), table.concat(), [&[0; 2], &keeps[..], &[2; 5], &keeps].concat(), vec![7; 3 * 5]],
         groups: [5, 3, 1],
         flops: 0,
     };
@@ -135,7 +135,7 @@ fn simple_cnn() -> Case {
     Case {
         name: "five clients of simple-cnn",
         params: vec![4, at, 0],
-        buffers: vec![noise(5 * at as usize, 0.05, 9), table, keeps, vec![7; 20]],
+        buffers: vec![noise(5 * at as usize, 0.05, 9), table, keeps.repeat(5), vec![7; 20]],
         groups: [4, 5, 1],
         flops: 0,
     }
@@ -174,14 +174,14 @@ mod tests {
     #[test]
     fn slots_and_tensors_are_told_apart() {
         let weights = bits(&[1.0, -2.0, 3.0, 9.0, -4.0, 5.0, 6.0, 9.0]);
-        let buffers = [weights, vec![0, 2, 0, 0, 1, 2, 0, 0], vec![8, 1, 2], vec![0; 4]];
+        let buffers = [weights, vec![0, 2, 0, 0, 1, 2, 0, 0], vec![8, 1, 2, 2, 1], vec![0; 4]];
         let call = |words| {
             move |device: &dyn Device, v: &[View<'_>]| {
                 magnitude_threshold(device, Rows { slots: 2, words }, v[0], v[1], v[2], 1, v[3])
             }
         };
         let after = on_cpu(&buffers, call(4)).unwrap();
-        assert_eq!(after[3], bits(&[2.0, 2.0, 5.0, 5.0]));
+        assert_eq!(after[3], bits(&[2.0, 2.0, 4.0, 6.0]));
         assert!(on_cpu(&buffers, call(5)).is_err());
     }
 }

@@ -31,8 +31,8 @@ struct Params {
 ///
 /// `filters` is `[filters][4]` u32: where in a row a filter starts, its words, its tensor, and its floor; filters do
 /// not overlap. `thresholds` is `[K][tensors]`, as [`super::magnitude_threshold`] leaves it. A filter of which fewer
-/// than its floor would survive keeps that many of its largest weights (all, where it has fewer; of equal ones the
-/// first); a floor of 0 asks for nothing.
+/// than its floor would survive keeps every weight as large as its floor-th largest, so ties may keep more (all, where
+/// it has fewer weights), as the paper's code does; a floor of 0 asks for nothing.
 ///
 /// # Errors
 /// [`crate::Error::Kernel`] when a buffer is too small.
@@ -72,9 +72,6 @@ fn prune_filter(weights: &mut [u32], threshold: u32, floor: usize) {
         (alive, next) = scan(weights, bound);
     }
     clip(weights, bound);
-    let spare = if bound < threshold { alive as usize - floor } else { 0 };
-    let equal = weights.iter_mut().rev().filter(|w| **w & MAGNITUDE == bound);
-    equal.take(spare).for_each(|w| *w = 0);
 }
 
 /// How many magnitudes reach `bound`, and the largest that does not (or 0).
@@ -155,8 +152,8 @@ mod tests {
         let weights = [1.0, -5.0, 3.0, -3.0, 0.5, 0.25, -0.5, 7.0];
         // Enough survive: the threshold alone decides, and a magnitude equal to it stays.
         assert_eq!(run(&[[0, 4, 0, 2]], &[3.0], &weights), [0.0, -5.0, 3.0, -3.0, 0.5, 0.25, -0.5, 7.0]);
-        // One survives, two are due: of the equal magnitudes 3 the first.
-        assert_eq!(run(&[[0, 4, 0, 2]], &[4.0], &weights), [0.0, -5.0, 3.0, 0.0, 0.5, 0.25, -0.5, 7.0]);
+        // One survives, two are due: both of the equal magnitudes 3 stay.
+        assert_eq!(run(&[[0, 4, 0, 2]], &[4.0], &weights), [0.0, -5.0, 3.0, -3.0, 0.5, 0.25, -0.5, 7.0]);
         // The floor exceeds the filter: all stay. The other filter has no floor and loses everything.
         let filters = [[4, 3, 1, 9], [0, 4, 0, 0]];
         assert_eq!(run(&filters, &[8.0, 8.0], &weights), [0.0, 0.0, 0.0, 0.0, 0.5, 0.25, -0.5, 7.0]);
@@ -170,7 +167,8 @@ mod tests {
         order.sort_by(|&a, &b| weights[b].abs().total_cmp(&weights[a].abs()));
         let mut mask: Vec<bool> = weights.iter().map(|w| w.abs() >= threshold).collect();
         if mask.iter().filter(|m| **m).count() < floor {
-            order.iter().take(floor).for_each(|&i| mask[i] = true);
+            let least = weights[order[floor.min(weights.len()) - 1]].abs();
+            mask = weights.iter().map(|w| w.abs() >= least.min(threshold)).collect();
         }
         weights.iter_mut().zip(mask).filter(|(_, alive)| !alive).for_each(|(w, _)| *w = 0.0);
     }
