@@ -1,29 +1,29 @@
 // The loss by every channel's gate: gate_grads[slot][gates_at + m] = sum over pixels and images of output * its gradient.
-// One workgroup a channel and slot. Lane l takes the images l % 32, l % 32 + 32, ... and of each the pixels l / 32,
-// l / 32 + 2, ...; then the lanes are added as one fixed tree, so that no bit depends on B.
+// One workgroup a channel and slot. A lane takes four images of every 32 and every eighth pixel; then the lanes are added
+// as one fixed tree, so that no bit depends on B: what padding adds is 0.
 
 struct Params {
-    stride: u32,      // B
+    quads: u32,       // B / 4
     channels: u32,    // M
     pixels: u32,      // H x W of the output
     gate_words: u32,  // G
     gates_at: u32,
 }
 
-@group(0) @binding(0) var<storage, read> output: array<f32>;
-@group(0) @binding(1) var<storage, read> output_grad: array<f32>;
+@group(0) @binding(0) var<storage, read> output: array<vec4f>;
+@group(0) @binding(1) var<storage, read> output_grad: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> gate_grads: array<f32>;
 @group(0) @binding(3) var<uniform> p: Params;
 
-var<workgroup> lanes: array<f32, 64>;
+var<workgroup> lanes: array<vec4f, 64>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let first = (group.y * p.channels + group.x) * p.pixels * p.stride;
-    var own = 0.0;
-    for (var b = lane % 32u; b < p.stride; b += 32u) {
-        for (var pixel = lane / 32u; pixel < p.pixels; pixel += 2u) {
-            let i = first + pixel * p.stride + b;
+    let first = (group.y * p.channels + group.x) * p.pixels * p.quads;
+    var own = vec4f(0.0);
+    for (var pixel = lane / 8u; pixel < p.pixels; pixel += 8u) {
+        for (var quad = lane % 8u; quad < p.quads; quad += 8u) {
+            let i = first + pixel * p.quads + quad;
             own += output[i] * output_grad[i];
         }
     }
@@ -35,6 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         }
     }
     if (lane == 0u) {
-        gate_grads[group.y * p.gate_words + p.gates_at + group.x] = lanes[0];
+        let pair = lanes[0].xy + lanes[0].zw;
+        gate_grads[group.y * p.gate_words + p.gates_at + group.x] = pair.x + pair.y;
     }
 }

@@ -12,13 +12,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> weights: array<u32>;
 @group(0) @binding(3) var<uniform> p: Params;
 
-var<workgroup> magnitudes: array<u32, 64>;
-var<workgroup> places: array<u32, 64>;
-
-// Whether the first weight comes before the second in the order of magnitude: larger, or as large and earlier.
-fn before(magnitude: u32, place: u32, than: u32, at: u32) -> bool {
-    return magnitude > than || (magnitude == than && place < at);
-}
+var<workgroup> reached: array<u32, 64>;
+var<workgroup> below: array<u32, 64>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -29,57 +24,34 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let filter_row = filters[i];
     let at = group.z * p.row_words + filter_row.x;
     let words = filter_row.y;
-    let threshold = thresholds[group.z * p.tensors + filter_row.z];
     let least = min(filter_row.w, words);
-    // The weight that the floor keeps last so far, in the order of magnitude and place; nothing precedes this start.
-    var last = 0xffffffffu;
-    var last_place = 0u;
-    var cut = threshold;
-    if (least > 0u) {
+    // Lowered from one magnitude to the next until enough weights reach it: every round adds at least one.
+    var bound = thresholds[group.z * p.tensors + filter_row.z];
+    for (var n = 0u; n < least; n++) {
         var alive = 0u;
+        var next = 0u;
         for (var w = lane; w < words; w += 64u) {
-            alive += select(0u, 1u, (weights[at + w] & 0x7fffffffu) >= threshold);
+            let m = weights[at + w] & 0x7fffffffu;
+            alive += select(0u, 1u, m >= bound);
+            next = max(next, select(m, 0u, m >= bound));
         }
-        magnitudes[lane] = alive;
+        reached[lane] = alive;
+        below[lane] = next;
         for (var half = 32u; half > 0u; half /= 2u) {
             workgroupBarrier();
             if (lane < half) {
-                magnitudes[lane] += magnitudes[lane + half];
+                reached[lane] += reached[lane + half];
+                below[lane] = max(below[lane], below[lane + half]);
             }
         }
-        if (workgroupUniformLoad(&magnitudes[0]) < least) {
-            for (var n = 0u; n < least; n++) {
-                var best = 0u;
-                var place = 0xffffffffu;
-                for (var w = lane; w < words; w += 64u) {
-                    let m = weights[at + w] & 0x7fffffffu;
-                    if (before(last, last_place, m, w) && before(m, w, best, place)) {
-                        best = m;
-                        place = w;
-                    }
-                }
-                magnitudes[lane] = best;
-                places[lane] = place;
-                for (var half = 32u; half > 0u; half /= 2u) {
-                    workgroupBarrier();
-                    if (lane < half) {
-                        let other = lane + half;
-                        if (before(magnitudes[other], places[other], magnitudes[lane], places[lane])) {
-                            magnitudes[lane] = magnitudes[other];
-                            places[lane] = places[other];
-                        }
-                    }
-                }
-                workgroupBarrier();
-                last = magnitudes[0];
-                last_place = places[0];
-                workgroupBarrier();
-            }
-            cut = min(threshold, last);
+        if (workgroupUniformLoad(&reached[0]) >= least) {
+            break;
         }
+        bound = below[0];
+        workgroupBarrier();
     }
     for (var w = lane; w < words; w += 64u) {
-        if ((weights[at + w] & 0x7fffffffu) < cut) {
+        if ((weights[at + w] & 0x7fffffffu) < bound) {
             weights[at + w] = 0u;
         }
     }

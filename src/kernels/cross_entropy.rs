@@ -118,9 +118,9 @@ pub(super) fn score(logits: &[f32], stride: usize, b: usize, label: u32) -> Scor
     Score { best, guess, total, loss: total.ln() - target }
 }
 
-/// Adds the lanes as the shaders do.
-pub(super) fn tree(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
+/// Adds the lanes, a power of two, as the shaders do.
+pub(super) fn tree<const N: usize>(mut lanes: [f32; N]) -> f32 {
+    let mut half = N / 2;
     while half > 0 {
         let (low, high) = lanes.split_at_mut(half);
         low.iter_mut().zip(high).for_each(|(a, b)| *a += *b);

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::CHUNK;
 use super::cases::noise;
-use super::cross_entropy::{LANES, tree};
+use super::cross_entropy::tree;
 use super::shape::{Batch, Gates, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut};
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ pub static KERNEL: Kernel = Kernel {
         Binding::write("gate_grads", Compare::Close(1e-5)),
     ],
     params_words: 5,
-    workgroup: [LANES as u32, 1, 1],
+    workgroup: [64, 1, 1],
     twin,
     cases,
 };
@@ -32,7 +32,7 @@ pub static KERNEL: Kernel = Kernel {
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Params {
-    stride: u32,
+    quads: u32,
     channels: u32,
     pixels: u32,
     gate_words: u32,
@@ -45,7 +45,7 @@ struct Params {
 /// the count of images. Of `batch` the counts are not looked at.
 ///
 /// # Errors
-/// [`Error::Kernel`] when a buffer is too small or the layer's gates do not fit a row.
+/// [`Error::Kernel`] when B is not a multiple of 4, a buffer is too small, or the layer's gates do not fit a row.
 pub fn gate_grad<'a>(
     device: &dyn Device,
     batch: Batch,
@@ -56,15 +56,16 @@ pub fn gate_grad<'a>(
     grads: Gates<'a>,
 ) -> Result<()> {
     let name = KERNEL.name;
-    if grads.at + channels > grads.row_words {
-        let problem = format!("gates {}.. + {channels} in rows of {}", grads.at, grads.row_words);
+    if grads.at + channels > grads.row_words || !batch.stride.is_multiple_of(4) {
+        let (at, row) = (grads.at, grads.row_words);
+        let problem = format!("gates {at}.. + {channels} in rows of {row}, {} images", batch.stride);
         return Err(Error::Kernel { kernel: name, problem });
     }
     let words = batch.slots * channels * pixels * batch.stride;
     expect(name, "output", output, words)?;
     expect(name, "output_grad", output_grad, words)?;
     expect(name, "gate_grads", grads.values, batch.slots * grads.row_words)?;
-    let p = [batch.stride, channels, pixels, grads.row_words, grads.at].map(|n| n as u32);
+    let p = [batch.stride / 4, channels, pixels, grads.row_words, grads.at].map(|n| n as u32);
     let groups = [channels as u32, batch.slots as u32, 1];
     device.dispatch(&KERNEL, &p, &[output, output_grad, grads.values], groups)
 }
@@ -72,7 +73,7 @@ pub fn gate_grad<'a>(
 fn twin(call: Call<'_>) {
     let (p, slots): (Params, _) = (call.params(), call.groups[1] as usize);
     let ([output, output_grad], [gate_grads]) = call.buffers();
-    let (stride, channels, gates) = (p.stride as usize, p.channels as usize, p.gate_words as usize);
+    let (stride, channels, gates) = (4 * p.quads as usize, p.channels as usize, p.gate_words as usize);
     let words = p.pixels as usize * stride;
     let rows = f32s_mut(&mut gate_grads[..slots * gates]).par_chunks_mut(gates).enumerate();
     rows.for_each(|(slot, row)| {
@@ -85,16 +86,16 @@ fn twin(call: Call<'_>) {
     });
 }
 
+/// Pixels whose products a workgroup adds side by side.
+const GROUPS: usize = 8;
+
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 fn channel(stride: usize, output: &[f32], output_grad: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    for at in (0..stride).step_by(CHUNK) {
-        let images = at..(at + CHUNK).min(stride);
-        for (pixel, (x, g)) in output.chunks(stride).zip(output_grad.chunks(stride)).enumerate() {
-            let half = &mut lanes[pixel % 2 * CHUNK..][..CHUNK];
-            for ((sum, x), g) in half.iter_mut().zip(&x[images.clone()]).zip(&g[images.clone()]) {
-                *sum += x * g;
-            }
+    let mut lanes = [0.0; GROUPS * CHUNK];
+    for (pixel, (x, g)) in output.chunks(stride).zip(output_grad.chunks(stride)).enumerate() {
+        let sums = &mut lanes[pixel % GROUPS * CHUNK..][..CHUNK];
+        for (x, g) in x.chunks(CHUNK).zip(g.chunks(CHUNK)) {
+            sums.iter_mut().zip(x).zip(g).for_each(|((sum, x), g)| *sum += x * g);
         }
     }
     tree(lanes)
@@ -108,7 +109,7 @@ fn cases() -> Vec<Case> {
     ];
     let case = |(name, slots, channels, pixels, stride): (_, usize, usize, usize, usize)| {
         let words = slots * channels * pixels * stride;
-        let p = [stride, channels, pixels, channels + 7, 5];
+        let p = [stride / 4, channels, pixels, channels + 7, 5];
         Case {
             name,
             params: p.map(|n| n as u32).to_vec(),
@@ -150,7 +151,7 @@ mod tests {
         let (x, g) = (f32s(&x), f32s(&g));
         let want: f64 = x.iter().zip(g).map(|(x, g)| f64::from(*x) * f64::from(*g)).sum();
         let got = run(1, 1, pixels, x, g)[1];
-        // 468 products below 1, a tree of lanes of at most 10 each: some 2^-24 * 10.
+        // 468 products below 1, in lanes of at most 4 each: some 2^-24 * 10.
         assert!((f64::from(got) - want).abs() <= 2e-6, "{got} {want}");
         let padded = |v: &[f32]| -> Vec<f32> {
             v.chunks(images).flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, 100))).collect()

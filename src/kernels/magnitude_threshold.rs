@@ -72,35 +72,31 @@ fn twin(call: Call<'_>) {
     });
 }
 
-/// Bits of the `keep`-th largest magnitude, or 0 when there are fewer.
-///
-/// One pass finds the digit of the upper 11 bits; what shares it is a few percent of the weights, and is copied out.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+/// Bits of the `keep`-th largest magnitude, or 0 when there are fewer: the largest number that at least `keep`
+/// magnitudes reach, found bit by bit. 31 passes of vector comparisons beat one histogram, whose counters wait for
+/// each other; and where few weights reach what is known of the number, those go on alone.
 fn select(weights: &[u32], keep: usize) -> u32 {
-    const SHIFT: u32 = 20;
-    // Neighbouring weights share a bin more often than not; a counter of their own keeps each addition from waiting.
-    let mut bins = [[0u32; 2048]; 4];
-    let quads = weights.chunks_exact(4);
-    for (bins, w) in bins.iter_mut().zip(quads.remainder()) {
-        bins[((w & MAGNITUDE) >> SHIFT) as usize] += 1;
-    }
-    for quad in quads {
-        for (bins, w) in bins.iter_mut().zip(quad) {
-            bins[((w & MAGNITUDE) >> SHIFT) as usize] += 1;
-        }
-    }
-    let mut above = 0;
-    for digit in (0..2048).rev() {
-        let here: u32 = bins.iter().map(|b| b[digit]).sum();
-        if above + here as usize >= keep {
-            let shared = weights.iter().map(|w| w & MAGNITUDE).filter(|m| (m >> SHIFT) as usize == digit);
-            let mut shared: Vec<u32> = shared.collect();
-            let (_, found, _) = shared.select_nth_unstable_by(keep - above - 1, |a, b| b.cmp(a));
-            return *found;
-        }
-        above += here as usize;
-    }
-    0
+    const UPPER: u32 = 20;
+    let upper = refine(weights, keep, 0, UPPER..31);
+    let above = upper + (1 << UPPER);
+    let larger = reaching(weights, above);
+    let mut shared = Vec::with_capacity(reaching(weights, upper) - larger);
+    shared.extend(weights.iter().filter(|w| (**w & MAGNITUDE) >> UPPER == upper >> UPPER));
+    refine(&shared, keep - larger, upper, 0..UPPER)
+}
+
+/// Sets every bit of `found` in `digits`, from the highest, that at least `keep` magnitudes reach.
+fn refine(weights: &[u32], keep: usize, found: u32, digits: std::ops::Range<u32>) -> u32 {
+    digits.rev().fold(found, |found, bit| {
+        let more = found | 1 << bit;
+        if reaching(weights, more) >= keep { more } else { found }
+    })
+}
+
+/// How many magnitudes are at least `bound`.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn reaching(weights: &[u32], bound: u32) -> usize {
+    weights.iter().map(|w| u32::from(w & MAGNITUDE >= bound)).sum::<u32>() as usize
 }
 
 fn cases() -> Vec<Case> {

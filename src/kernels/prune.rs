@@ -59,45 +59,36 @@ fn twin(call: Call<'_>) {
     rows.for_each(|(weights, thresholds)| {
         for filter in filters.chunks_exact(4).take(p.filters as usize) {
             let [at, words, tensor, floor] = [0, 1, 2, 3].map(|i| filter[i] as usize);
-            let weights = &mut weights[at..at + words];
-            let threshold = thresholds[tensor];
-            let floor = floor.min(words);
-            let poor = survivors(weights, threshold) < floor;
-            clip(weights, if poor { threshold.min(nth_largest(weights, floor)) } else { threshold });
+            prune_filter(&mut weights[at..at + words], thresholds[tensor], floor.min(words));
         }
     });
 }
 
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn survivors(weights: &[u32], threshold: u32) -> usize {
-    weights.iter().map(|w| u32::from(w & MAGNITUDE >= threshold)).sum::<u32>() as usize
-}
-
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn clip(weights: &mut [u32], threshold: u32) {
-    weights.iter_mut().for_each(|w| *w = if *w & MAGNITUDE >= threshold { *w } else { 0 });
-}
-
-/// The `n >= 1`-th largest magnitude of at least n weights.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn nth_largest(weights: &[u32], n: usize) -> u32 {
-    const BLOCK: usize = 16;
-    let mut largest: Vec<u32> = Vec::with_capacity(n + 1);
-    for words in weights.chunks(BLOCK) {
-        // Few blocks hold anything of note, and the greatest of a block is one vector instruction away.
-        let greatest = words.iter().fold(0, |m, w| m.max(w & MAGNITUDE));
-        if largest.len() == n && greatest <= largest[n - 1] {
-            continue;
-        }
-        for m in words.iter().map(|w| w & MAGNITUDE) {
-            if largest.len() < n || m > largest[n - 1] {
-                largest.truncate(n - 1);
-                let place = largest.partition_point(|l| *l >= m);
-                largest.insert(place, m);
-            }
-        }
+/// Lowers the threshold from one magnitude to the next until `floor` weights reach it, and clears the rest.
+fn prune_filter(weights: &mut [u32], threshold: u32, floor: usize) {
+    let (mut bound, (mut alive, mut next)) = (threshold, scan(weights, threshold));
+    while (alive as usize) < floor {
+        bound = next;
+        (alive, next) = scan(weights, bound);
     }
-    largest[n - 1]
+    clip(weights, bound);
+}
+
+/// How many magnitudes reach `bound`, and the largest that does not (or 0).
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn scan(weights: &[u32], bound: u32) -> (u32, u32) {
+    let (mut alive, mut next) = (0, 0);
+    for w in weights {
+        let m = w & MAGNITUDE;
+        alive += u32::from(m >= bound);
+        next = next.max(if m >= bound { 0 } else { m });
+    }
+    (alive, next)
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn clip(weights: &mut [u32], bound: u32) {
+    weights.iter_mut().for_each(|w| *w = if *w & MAGNITUDE >= bound { *w } else { 0 });
 }
 
 fn cases() -> Vec<Case> {
