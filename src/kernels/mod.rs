@@ -20,6 +20,9 @@ pub mod conv_weight_grad;
 pub mod linear_forward;
 pub mod linear_input_grad;
 pub mod linear_weight_grad;
+mod packed;
+#[cfg(test)]
+mod reference;
 pub mod shape;
 mod unroll;
 pub mod weight_grad_sum;
