@@ -31,7 +31,7 @@ pub static KERNEL: Kernel = Kernel {
 fn groups(p: &ConvParams) -> [u32; 3] {
     let side = if p.pool == 2 { 1 } else { 2 };
     let blocks = p.out_height.div_ceil(side) * p.out_width.div_ceil(side);
-    let items = blocks * p.out_channels.div_ceil(8) * (p.stride / 4);
+    let items = blocks * p.out_channels.div_ceil(8) * p.chunks * 8;
     grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 

@@ -29,7 +29,7 @@ pub static KERNEL: Kernel = Kernel {
 fn groups(p: &ConvParams) -> [u32; 3] {
     let early = 1 - p.padding % 2;
     let blocks = (p.height + early).div_ceil(2) * (p.width + early).div_ceil(2);
-    let items = blocks * p.in_channels.div_ceil(8) * (p.stride / 4);
+    let items = blocks * p.in_channels.div_ceil(8) * p.chunks * 8;
     grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
