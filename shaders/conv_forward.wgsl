@@ -38,6 +38,7 @@ struct Params {
 @group(0) @binding(7) var<uniform> p: Params;
 
 const TILE = 8u;    // output channels of a thread
+const QUADS = 8u;   // vec4s of images in a chunk
 const DEAD = 4u;
 
 // Word `at` of the parameters.
@@ -94,10 +95,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let blocks_y = (p.out_height + side - 1u) / side;
     let blocks_x = (p.out_width + side - 1u) / side;
     let item = (group.x + group.y * 65535u) * 64u + lane;
-    let quad = item % quads;
-    let first = item / quads % tiles * TILE;
-    let block = item / quads / tiles;
-    if (block >= blocks_y * blocks_x) {
+    // 8 threads side by side read the same chunk of 32 images, the next 8 the same images for other channels.
+    let work = item / QUADS;
+    let first = work % tiles * TILE;
+    let block = work / tiles % (blocks_y * blocks_x);
+    let quad = work / tiles / (blocks_y * blocks_x) * QUADS + item % QUADS;
+    if (quad >= quads) {
         return;
     }
     let by = block / blocks_x;

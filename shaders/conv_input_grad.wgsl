@@ -3,7 +3,7 @@
 // where dZ is output_grad at the place its code names, and 0 elsewhere and where the code is 4.
 //
 // A thread owns 8 input channels of a 2x2 block of pixels for 4 images. Every sum runs over m, then ky, then kx.
-// Filters of 3x3 keep the 4x4 patch of dZ around the block in registers.
+// Filters of 3x3 before a pooling keep the 4x4 patch of dZ around the block in registers.
 
 struct Params {
     slots: u32,
@@ -37,6 +37,7 @@ struct Params {
 @group(0) @binding(6) var<uniform> p: Params;
 
 const TILE = 8u;    // input channels of a thread
+const QUADS = 8u;   // vec4s of images in a chunk
 
 // Word `at` of the parameters.
 fn word(at: u32) -> f32 {
@@ -50,19 +51,12 @@ struct Filter {
     c: f32,
 }
 
-// The 9 words from word `at`. Three vec4s always cover them, and reach no further than the vec4 of the last.
-fn filter_at(at: u32) -> Filter {
-    let x = weights[at >> 2u];
-    let y = weights[(at >> 2u) + 1u];
-    let z = weights[(at >> 2u) + 2u];
+// The 4 words from word `at`, of which `low` and `high` are the vec4s around it.
+fn shifted(low: vec4f, high: vec4f, at: u32) -> vec4f {
     let two = (at & 2u) != 0u;
-    let one = (at & 1u) != 0u;
-    let u = select(x, vec4f(x.zw, y.xy), two);
-    let v = select(y, vec4f(y.zw, z.xy), two);
-    let w = select(z.xy, z.zw, two);
-    return Filter(select(u, vec4f(u.yzw, v.x), one), select(v, vec4f(v.yzw, w.x), one), select(w.x, w.y, one));
+    let u = select(low, vec4f(low.zw, high.xy), two);
+    return select(u, vec4f(u.yzw, select(high.x, high.z, two)), (at & 1u) != 0u);
 }
-
 
 fn unpacked(bytes: u32) -> vec4u {
     return (vec4u(bytes) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
@@ -93,10 +87,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let blocks_y = (p.height + early + 1u) / 2u;
     let blocks_x = (p.width + early + 1u) / 2u;
     let item = (group.x + group.y * 65535u) * 64u + lane;
-    let quad = item % quads;
-    let first = item / quads % tiles * TILE;
-    let block = item / quads / tiles;
-    if (block >= blocks_y * blocks_x) {
+    // 8 threads side by side read the same chunk of 32 images, the next 8 the same images for other channels.
+    let work = item / QUADS;
+    let first = work % tiles * TILE;
+    let block = work / tiles % (blocks_y * blocks_x);
+    let quad = work / tiles / (blocks_y * blocks_x) * QUADS + item % QUADS;
+    if (quad >= quads) {
         return;
     }
     let y = 2u * (block / blocks_x) - early;
@@ -115,13 +111,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     //@ end
     if (4u * quad < counts[p.counts_at + slot]) {
         let base = rows[slot] * p.row_words + p.weights_at;
-        //@ for c in 0..8
-        var w$c = base + c$c * filter_words;
-        //@ end
         var at = slot * p.out_channels * plane + quad;
-        if (p.kernel == 3u) {
-            let top = y + p.padding - 2u;
-            let left = x + p.padding - 2u;
+        if (p.kernel == 3u && p.pool == 2u) {
+            // The filters of the 8 channels are neighbours. Those past the last channel read what is there instead.
+            var w = base + first * 9u;
+            let end = (base + p.out_channels * p.in_channels * 9u - 1u) >> 2u;
             let reach = (p.padding + 1u - early) / 2u;
             // Windows of the patch: the first and last row and column touch it with half of their places. Above and
             // left of the image their numbers wrap, so one comparison finds both edges.
@@ -134,43 +128,44 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             let col$i = select(0u, wx$i * quads, in_x$i);
             //@ end
             for (var m = 0u; m < p.out_channels; m++) {
-                //@ for i in 0..4
-                //@ for j in 0..4
-                var x$i_$j: vec4f;
+                //@ for i in 0..3
+                //@ for j in 0..3
+                let g$i_$j = select(vec4f(0.0), output_grad[at + row$i + col$j], in_y$i && in_x$j);
+                let k$i_$j = unpacked(codes[at + row$i + col$j]);
                 //@ end
                 //@ end
-                if (p.pool == 2u) {
-                    //@ for i in 0..3
-                    //@ for j in 0..3
-                    let g$i_$j = select(vec4f(0.0), output_grad[at + row$i + col$j], in_y$i && in_x$j);
-                    let k$i_$j = unpacked(codes[at + row$i + col$j]);
-                    //@ end
-                    //@ end
-                    x0_0 = routed(g0_0, k0_0, 3u);
-                    x0_1 = routed(g0_1, k0_1, 2u);
-                    x0_2 = routed(g0_1, k0_1, 3u);
-                    x0_3 = routed(g0_2, k0_2, 2u);
-                    x1_0 = routed(g1_0, k1_0, 1u);
-                    x1_1 = routed(g1_1, k1_1, 0u);
-                    x1_2 = routed(g1_1, k1_1, 1u);
-                    x1_3 = routed(g1_2, k1_2, 0u);
-                    x2_0 = routed(g1_0, k1_0, 3u);
-                    x2_1 = routed(g1_1, k1_1, 2u);
-                    x2_2 = routed(g1_1, k1_1, 3u);
-                    x2_3 = routed(g1_2, k1_2, 2u);
-                    x3_0 = routed(g2_0, k2_0, 1u);
-                    x3_1 = routed(g2_1, k2_1, 0u);
-                    x3_2 = routed(g2_1, k2_1, 1u);
-                    x3_3 = routed(g2_2, k2_2, 0u);
-                } else {
-                    //@ for i in 0..4
-                    //@ for j in 0..4
-                    x$i_$j = routed_at(at, top + $iu, left + $ju, quads);
-                    //@ end
-                    //@ end
-                }
+                let x0_0 = routed(g0_0, k0_0, 3u);
+                let x0_1 = routed(g0_1, k0_1, 2u);
+                let x0_2 = routed(g0_1, k0_1, 3u);
+                let x0_3 = routed(g0_2, k0_2, 2u);
+                let x1_0 = routed(g1_0, k1_0, 1u);
+                let x1_1 = routed(g1_1, k1_1, 0u);
+                let x1_2 = routed(g1_1, k1_1, 1u);
+                let x1_3 = routed(g1_2, k1_2, 0u);
+                let x2_0 = routed(g1_0, k1_0, 3u);
+                let x2_1 = routed(g1_1, k1_1, 2u);
+                let x2_2 = routed(g1_1, k1_1, 3u);
+                let x2_3 = routed(g1_2, k1_2, 2u);
+                let x3_0 = routed(g2_0, k2_0, 1u);
+                let x3_1 = routed(g2_1, k2_1, 0u);
+                let x3_2 = routed(g2_1, k2_1, 1u);
+                let x3_3 = routed(g2_2, k2_2, 0u);
+                var next = weights[min(w >> 2u, end)];
+                //@ for i in 0..18
+                let low$i = next;
+                next = weights[min((w >> 2u) + $iu + 1u, end)];
+                let v$i = shifted(low$i, next, w);
+                //@ end
+                let f0 = Filter(v0, v1, v2.x);
+                let f1 = Filter(vec4f(v2.yzw, v3.x), vec4f(v3.yzw, v4.x), v4.y);
+                let f2 = Filter(vec4f(v4.zw, v5.xy), vec4f(v5.zw, v6.xy), v6.z);
+                let f3 = Filter(vec4f(v6.w, v7.xyz), vec4f(v7.w, v8.xyz), v8.w);
+                let f4 = Filter(v9, v10, v11.x);
+                let f5 = Filter(vec4f(v11.yzw, v12.x), vec4f(v12.yzw, v13.x), v13.y);
+                let f6 = Filter(vec4f(v13.zw, v14.xy), vec4f(v14.zw, v15.xy), v15.z);
+                let f7 = Filter(vec4f(v15.w, v16.xyz), vec4f(v16.w, v17.xyz), v17.w);
+                w += p.in_channels * 9u;
                 //@ for c in 0..8
-                let f$c = filter_at(w$c);
                 d$c_00 = d$c_00 + f$c.a.x * x2_2 + f$c.a.y * x2_1 + f$c.a.z * x2_0 + f$c.a.w * x1_2 + f$c.b.x * x1_1
                     + f$c.b.y * x1_0 + f$c.b.z * x0_2 + f$c.b.w * x0_1 + f$c.c * x0_0;
                 d$c_01 = d$c_01 + f$c.a.x * x2_3 + f$c.a.y * x2_2 + f$c.a.z * x2_1 + f$c.a.w * x1_3 + f$c.b.x * x1_2
@@ -179,11 +174,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                     + f$c.b.y * x2_0 + f$c.b.z * x1_2 + f$c.b.w * x1_1 + f$c.c * x1_0;
                 d$c_11 = d$c_11 + f$c.a.x * x3_3 + f$c.a.y * x3_2 + f$c.a.z * x3_1 + f$c.a.w * x2_3 + f$c.b.x * x2_2
                     + f$c.b.y * x2_1 + f$c.b.z * x1_3 + f$c.b.w * x1_2 + f$c.c * x1_1;
-                w$c += p.in_channels * 9u;
                 //@ end
                 at += plane;
             }
         } else {
+            //@ for c in 0..8
+            var w$c = base + c$c * filter_words;
+            //@ end
             for (var m = 0u; m < p.out_channels; m++) {
                 for (var ky = 0u; ky < p.kernel; ky++) {
                     for (var kx = 0u; kx < p.kernel; kx++) {

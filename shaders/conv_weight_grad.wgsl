@@ -37,6 +37,7 @@ struct Params {
 @group(0) @binding(5) var<uniform> p: Params;
 
 const TILE = 8u;        // output channels of a thread
+const DEAD = 4u;
 const CHANNELS = 4u;    // input channels of a workgroup
 const QUADS = 8u;       // vec4s of images in a chunk
 
@@ -47,10 +48,10 @@ fn unpacked(bytes: u32) -> vec4u {
     return (vec4u(bytes) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
 }
 
-// dZ of a pixel that no pooling reduced, 0 where it is not there.
-fn alone(at: u32, there: bool) -> vec4f {
-    let i = select(0u, at, there);
-    return select(vec4f(0.0), output_grad[i], vec4<bool>(there) & (unpacked(codes[i]) == vec4u(0u)));
+// Column x of the row that starts at `row`; 0 outside of the image.
+fn input_at(row: u32, x: u32, quads: u32, in_y: bool) -> vec4f {
+    let inside = in_y && x < p.width;
+    return select(vec4f(0.0), input[row + select(0u, x * quads, inside)], inside);
 }
 
 fn total(v: vec4f) -> f32 {
@@ -85,57 +86,85 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var b$m = 0.0;
     //@ end
     if (c < p.in_channels && 4u * quad < counts[p.counts_at + slot]) {
-        let plane = (slot * p.in_channels + c) * p.height * p.width;
+        let plane = (slot * p.in_channels + c) * p.height * p.width * quads + quad;
         let out_plane = p.out_height * p.out_width * quads;
-        let step = p.pool ^ 3u;     // outputs along a 2x2 block of z
         //@ for m in 0..8
         let out$m = (slot * p.out_channels + min(first + $mu, last)) * out_plane + quad;
         //@ end
-        for (var oy = 0u; oy < p.out_height; oy += step) {
-            for (var ox = 0u; ox < p.out_width; ox += step) {
+        if (p.pool == 2u) {
+            for (var oy = 0u; oy < p.out_height; oy++) {
                 // Above and left of the image a row or column wraps to a large number, so one comparison finds both
                 // edges.
                 //@ for i in 0..4
-                let y$i = oy * p.pool + $iu + ky - p.padding;
+                let y$i = 2u * oy + $iu + ky - p.padding;
                 let in_y$i = y$i < p.height;
-                let row$i = plane + select(0u, y$i * p.width, in_y$i);
-                let x$i = ox * p.pool + $iu + kx - p.padding;
-                let in_x$i = x$i < p.width;
-                let col$i = select(0u, x$i, in_x$i);
+                let row$i = plane + select(0u, y$i * p.width * quads, in_y$i);
                 //@ end
+                // The patch keeps its right half for the next window.
+                var x = kx - p.padding;
                 //@ for i in 0..4
-                //@ for j in 0..4
-                let x$i_$j = select(vec4f(0.0), input[(row$i + col$j) * quads + quad], in_y$i && in_x$j);
+                var x$i_2 = input_at(row$i, x, quads, in_y$i);
+                var x$i_3 = input_at(row$i, x + 1u, quads, in_y$i);
                 //@ end
-                //@ end
-                let at = (oy * p.out_width + ox) * quads;
-                let right = ox + 1u < p.out_width;
-                let below = oy + 1u < p.out_height;
-                //@ for m in 0..8
-                {
-                    let grad = output_grad[out$m + at];
-                    let code = unpacked(codes[out$m + at]);
-                    let d0 = select(vec4f(0.0), grad, code == vec4u(0u));
-                    var d1 = select(vec4f(0.0), grad, code == vec4u(1u));
-                    var d2 = select(vec4f(0.0), grad, code == vec4u(2u));
-                    var d3 = select(vec4f(0.0), grad, code == vec4u(3u));
-                    if (p.pool == 1u) {
-                        d1 = alone(out$m + at + quads, right);
-                        d2 = alone(out$m + at + p.out_width * quads, below);
-                        d3 = alone(out$m + at + (p.out_width + 1u) * quads, right && below);
+                var at = oy * p.out_width * quads;
+                for (var ox = 0u; ox < p.out_width; ox++) {
+                    x += 2u;
+                    //@ for i in 0..4
+                    let x$i_0 = x$i_2;
+                    let x$i_1 = x$i_3;
+                    x$i_2 = input_at(row$i, x, quads, in_y$i);
+                    x$i_3 = input_at(row$i, x + 1u, quads, in_y$i);
+                    //@ end
+                    //@ for m in 0..8
+                    {
+                        let code = unpacked(codes[out$m + at]);
+                        let d = select(output_grad[out$m + at], vec4f(0.0), code == vec4u(DEAD));
+                        let right = (code & vec4u(1u)) != vec4u(0u);
+                        let below = (code & vec4u(2u)) != vec4u(0u);
+                        s$m_0 += total(d * select(select(x0_0, x0_1, right), select(x1_0, x1_1, right), below));
+                        s$m_1 += total(d * select(select(x0_1, x0_2, right), select(x1_1, x1_2, right), below));
+                        s$m_2 += total(d * select(select(x0_2, x0_3, right), select(x1_2, x1_3, right), below));
+                        s$m_3 += total(d * select(select(x1_0, x1_1, right), select(x2_0, x2_1, right), below));
+                        s$m_4 += total(d * select(select(x1_1, x1_2, right), select(x2_1, x2_2, right), below));
+                        s$m_5 += total(d * select(select(x1_2, x1_3, right), select(x2_2, x2_3, right), below));
+                        s$m_6 += total(d * select(select(x2_0, x2_1, right), select(x3_0, x3_1, right), below));
+                        s$m_7 += total(d * select(select(x2_1, x2_2, right), select(x3_1, x3_2, right), below));
+                        s$m_8 += total(d * select(select(x2_2, x2_3, right), select(x3_2, x3_3, right), below));
+                        b$m += total(d);
                     }
-                    s$m_0 += total(d0 * x0_0 + d1 * x0_1 + d2 * x1_0 + d3 * x1_1);
-                    s$m_1 += total(d0 * x0_1 + d1 * x0_2 + d2 * x1_1 + d3 * x1_2);
-                    s$m_2 += total(d0 * x0_2 + d1 * x0_3 + d2 * x1_2 + d3 * x1_3);
-                    s$m_3 += total(d0 * x1_0 + d1 * x1_1 + d2 * x2_0 + d3 * x2_1);
-                    s$m_4 += total(d0 * x1_1 + d1 * x1_2 + d2 * x2_1 + d3 * x2_2);
-                    s$m_5 += total(d0 * x1_2 + d1 * x1_3 + d2 * x2_2 + d3 * x2_3);
-                    s$m_6 += total(d0 * x2_0 + d1 * x2_1 + d2 * x3_0 + d3 * x3_1);
-                    s$m_7 += total(d0 * x2_1 + d1 * x2_2 + d2 * x3_1 + d3 * x3_2);
-                    s$m_8 += total(d0 * x2_2 + d1 * x2_3 + d2 * x3_2 + d3 * x3_3);
-                    b$m += total(d0 + d1 + d2 + d3);
+                    //@ end
+                    at += quads;
                 }
-                //@ end
+            }
+        } else {
+            for (var oy = 0u; oy < p.out_height; oy++) {
+                for (var ox = 0u; ox < p.out_width; ox++) {
+                    //@ for i in 0..3
+                    let y$i = oy + $iu + ky - p.padding;
+                    let in_y$i = y$i < p.height;
+                    let row$i = plane + select(0u, y$i * p.width * quads, in_y$i);
+                    //@ for j in 0..3
+                    let x$i_$j = input_at(row$i, ox + $ju + kx - p.padding, quads, in_y$i);
+                    //@ end
+                    //@ end
+                    let at = (oy * p.out_width + ox) * quads;
+                    //@ for m in 0..8
+                    {
+                        let code = unpacked(codes[out$m + at]);
+                        let d = select(output_grad[out$m + at], vec4f(0.0), code == vec4u(DEAD));
+                        s$m_0 += total(d * x0_0);
+                        s$m_1 += total(d * x0_1);
+                        s$m_2 += total(d * x0_2);
+                        s$m_3 += total(d * x1_0);
+                        s$m_4 += total(d * x1_1);
+                        s$m_5 += total(d * x1_2);
+                        s$m_6 += total(d * x2_0);
+                        s$m_7 += total(d * x2_1);
+                        s$m_8 += total(d * x2_2);
+                        b$m += total(d);
+                    }
+                    //@ end
+                }
             }
         }
     }

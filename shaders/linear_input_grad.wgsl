@@ -33,6 +33,15 @@ fn word(at: u32) -> f32 {
     return weights[at >> 2u][at & 3u];
 }
 
+// dZ: what of the gradient passes the ReLU.
+fn passed(at: u32) -> vec4f {
+    let grad = output_grad[at];
+    if (p.relu == 0u) {
+        return grad;
+    }
+    return select(grad, vec4f(0.0), output[at] == vec4f(0.0));
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let slot = group.z;
@@ -54,29 +63,28 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let n$i = first + 4u * $iu;
     //@ end
     if (4u * quad < count) {
-        // Where every row of weights starts at a vec4, inputs come in whole vec4s too.
-        let aligned = ((p.weights_at | p.inputs) & 3u) == 0u;
         var w = rows[slot] * p.row_words + p.weights_at;
         var at = slot * p.outputs * quads + quad;
-        for (var m = 0u; m < p.outputs; m++) {
-            var z = output_grad[at];
-            if (p.relu != 0u) {
-                z = select(z, vec4f(0.0), output[at] == vec4f(0.0));
+        var m = 0u;
+        // Four weights at a time where every row of them starts at a vec4; then the inputs come in fours too.
+        if (((p.weights_at | p.inputs) & 3u) == 0u) {
+            for (; m < p.outputs; m++) {
+                let z = passed(at);
+                //@ for i in 0..4
+                let f$i = weights[(w + min(n$i, last)) >> 2u];
+                //@ for j in 0..4
+                d$i$j += f$i[$j] * z;
+                //@ end
+                //@ end
+                w += p.inputs;
+                at += quads;
             }
+        }
+        for (; m < p.outputs; m++) {
+            let z = passed(at);
             //@ for i in 0..4
-            var f$i: vec4f;
-            if (aligned) {
-                f$i = weights[(w + min(n$i, last)) >> 2u];
-            } else {
-                f$i = vec4f(
-                    word(w + min(n$i, last)),
-                    word(w + min(n$i + 1u, last)),
-                    word(w + min(n$i + 2u, last)),
-                    word(w + min(n$i + 3u, last)),
-                );
-            }
             //@ for j in 0..4
-            d$i$j += f$i[$j] * z;
+            d$i$j += word(w + min(n$i + $ju, last)) * z;
             //@ end
             //@ end
             w += p.inputs;

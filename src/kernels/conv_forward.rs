@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::DEAD;
 use super::layer_cases::conv_cases;
+use super::packed::{Block, Images, Taps, by_chunk, pack_input, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -30,7 +31,7 @@ pub static KERNEL: Kernel = Kernel {
 fn groups(p: &ConvParams) -> [u32; 3] {
     let side = if p.pool == 2 { 1 } else { 2 };
     let blocks = p.out_height.div_ceil(side) * p.out_width.div_ceil(side);
-    let items = blocks * p.out_channels.div_ceil(8) * (p.stride / 4);
+    let items = blocks * p.out_channels.div_ceil(8) * p.chunks * 8;
     grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
@@ -90,70 +91,140 @@ fn twin(call: Call<'_>) {
     let p: ConvParams = call.params();
     let ([input, weights, rows, counts, gates], [output, codes]) = call.buffers();
     let conv = p.conv();
-    let (in_size, out_size) = conv.sizes();
-    let (out_h, out_w) = conv.pooled();
-    let b = p.stride as usize;
-    let (h, w, k, pad) = (conv.height, conv.width, conv.kernel, conv.padding);
-    let slots = p.slots as usize;
-    let out = f32s_mut(output)[..slots * out_size * b].par_chunks_mut(out_size * b);
+    let (input_words, output_words) = conv.sizes();
+    let (stride, taps) = (p.stride as usize, Taps::of_input(&conv));
+    let words = output_words * stride;
     let codes: &mut [u8] = bytemuck::cast_slice_mut(codes);
-    let all = out.zip(codes[..slots * out_size * b].par_chunks_mut(out_size * b)).enumerate();
-    all.for_each(|(slot, (out, codes))| {
-        let input = &f32s(input)[slot * in_size * b..][..in_size * b];
-        let weights = &f32s(weights)[rows[slot] as usize * p.row_words as usize..][..p.row_words as usize];
-        let count = counts[p.counts_at as usize + slot] as usize;
-        let mut z = vec![0.0; b];
-        for m in 0..conv.out_channels {
-            let gate = match p.gate_words as usize {
-                0 => 1.0,
-                words => f32s(gates)[slot * words + p.gates_at as usize + m],
-            };
-            for py in 0..out_h {
-                for px in 0..out_w {
-                    let at = ((m * out_h + py) * out_w + px) * b;
-                    for place in 0..conv.pool * conv.pool {
-                        let y = py * conv.pool + place / conv.pool;
-                        let x = px * conv.pool + place % conv.pool;
-                        z.fill(0.0);
-                        for c in 0..conv.in_channels {
-                            for ky in 0..k {
-                                for kx in 0..k {
-                                    let (iy, ix) = (y + ky, x + kx);
-                                    if iy < pad || iy - pad >= h || ix < pad || ix - pad >= w {
-                                        continue;
-                                    }
-                                    let weight =
-                                        weights[p.weights_at as usize + ((m * conv.in_channels + c) * k + ky) * k + kx];
-                                    let from = &input[((c * h + iy - pad) * w + ix - pad) * b..][..b];
-                                    for (z, v) in z.iter_mut().zip(from) {
-                                        *z += weight * v;
-                                    }
-                                }
-                            }
-                        }
-                        let bias = weights[p.bias_at as usize + m];
-                        for i in 0..b {
-                            let z = (z[i] + bias) * gate;
-                            if place == 0 || z > out[at + i] {
-                                out[at + i] = z;
-                                codes[at + i] = place as u8;
-                            }
-                        }
-                    }
-                    for i in 0..b {
-                        if i >= count {
-                            (out[at + i], codes[at + i]) = (0.0, 0);
-                        } else if (conv.relu && out[at + i] <= 0.0) || gate == 0.0 {
-                            codes[at + i] = DEAD;
-                            if conv.relu && out[at + i] <= 0.0 {
-                                out[at + i] = 0.0;
-                            }
-                        }
-                    }
-                }
+    let slots = f32s_mut(output).par_chunks_exact_mut(words).zip(codes.par_chunks_exact_mut(words));
+    slots.take(p.slots as usize).enumerate().for_each(|(slot, (output, codes))| {
+        let input = &f32s(input)[slot * input_words * stride..][..input_words * stride];
+        let row = &f32s(weights)[rows[slot] as usize * p.row_words as usize..][..p.row_words as usize];
+        let filters = filters(&conv, &taps, &row[p.weights_at as usize..]);
+        let channels = channels(&p, row, gates, slot);
+        let chunks = by_chunk(output, stride).into_par_iter().zip(by_chunk(codes, stride)).enumerate();
+        chunks.for_each(|(chunk, (output, codes))| {
+            let images = Images::new(chunk, stride, counts[p.counts_at as usize + slot]);
+            forward(&conv, &taps, images, input, &filters, &channels, output, codes);
+        });
+    });
+}
+
+/// What follows the sum of one output channel.
+#[derive(Clone, Copy)]
+struct Channel {
+    bias: f32,
+    gate: f32,
+    relu: bool,
+}
+
+fn channels(p: &ConvParams, row: &[f32], gates: &[u32], slot: usize) -> Vec<Channel> {
+    let gate = |m: usize| match p.gate_words as usize {
+        0 => 1.0,
+        words => f32s(gates)[slot * words + p.gates_at as usize + m],
+    };
+    let channel = |m: usize| Channel { bias: row[p.bias_at as usize + m], gate: gate(m), relu: p.relu != 0 };
+    (0..p.out_channels as usize).map(channel).collect()
+}
+
+/// `[M][C][ky][kx]` as the products take them: `[pass][M][depth]`.
+fn filters(conv: &Conv, taps: &Taps, weights: &[f32]) -> Vec<f32> {
+    let (k, depth) = (conv.kernel, taps.depth());
+    let mut filters = vec![0.0; conv.weights()];
+    for (i, weight) in weights[..conv.weights()].iter().enumerate() {
+        let (m, c, ky, kx) = (i / (k * k * conv.in_channels), i / (k * k) % conv.in_channels, i / k % k, i % k);
+        let (pass, at) = taps.place(c, ky, kx);
+        filters[(pass * conv.out_channels + m) * depth + at] = *weight;
+    }
+    filters
+}
+
+#[expect(clippy::too_many_arguments)]
+fn forward(
+    conv: &Conv,
+    taps: &Taps,
+    images: Images,
+    input: &[f32],
+    filters: &[f32],
+    channels: &[Channel],
+    mut output: Vec<&mut [f32]>,
+    mut codes: Vec<&mut [u8]>,
+) {
+    if images.real == 0 {
+        output.iter_mut().for_each(|o| o.fill(0.0));
+        return codes.iter_mut().for_each(|c| c.fill(0));
+    }
+    let (lanes, pool) = (images.lanes, conv.pool);
+    let row = taps.out_width * lanes;
+    let outputs = conv.out_channels;
+    with_scratch([taps.words(lanes), outputs * pool * row], |[packed, strip]| {
+        pack_input(conv, taps, images, input, packed);
+        for py in 0..conv.pooled().0 {
+            for wy in 0..pool {
+                let out = Block { data: &mut strip[wy * row..], outputs, step: pool * row };
+                taps.correlate(packed, lanes, py * pool + wy, filters, out);
             }
+            finish(conv, images, py, strip, channels, &mut output, &mut codes);
         }
     });
+}
+
+/// Bias, gates, ReLU and pooling of the sums of one row of windows, `[M][wy][x][lanes]`.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw", "x86_64+avx2"))]
+fn finish(
+    conv: &Conv,
+    images: Images,
+    py: usize,
+    strip: &[f32],
+    channels: &[Channel],
+    output: &mut [&mut [f32]],
+    codes: &mut [&mut [u8]],
+) {
+    let (out_h, out_w) = conv.pooled();
+    let (lanes, row) = (images.lanes, out_w * conv.pool * images.lanes);
+    for (m, (sums, channel)) in strip.chunks_exact(conv.pool * row).zip(channels).enumerate() {
+        let pixels = (m * out_h + py) * out_w..;
+        let outputs = output[pixels.clone()].iter_mut().zip(&mut codes[pixels]).take(out_w);
+        for (px, (output, codes)) in outputs.enumerate() {
+            let at = |place: usize| &sums[place / 2 * row + (px * conv.pool + place % 2) * lanes..][..lanes];
+            match conv.pool {
+                1 => window(*channel, [at(0)], &mut output[..lanes], &mut codes[..lanes]),
+                _ => window(*channel, [at(0), at(1), at(2), at(3)], &mut output[..lanes], &mut codes[..lanes]),
+            }
+            output[images.real..].fill(0.0);
+            codes[images.real..].fill(0);
+        }
+    }
+}
+
+/// One window of all images: `places` in row-major order.
+#[inline(always)]
+fn window<const P: usize>(channel: Channel, places: [&[f32]; P], output: &mut [f32], codes: &mut [u8]) {
+    #[inline(always)]
+    fn vectors<const P: usize, const L: usize>(
+        channel: Channel,
+        places: [&[[f32; L]]; P],
+        output: &mut [[f32; L]],
+        codes: &mut [[u8; L]],
+    ) {
+        let closed = channel.gate == 0.0;
+        for (j, (output, codes)) in output.iter_mut().zip(codes).enumerate() {
+            for i in 0..L {
+                let z = places.map(|z| (z[j][i] + channel.bias) * channel.gate);
+                let (mut best, mut code) = (z[0], 0);
+                for (place, z) in z.into_iter().enumerate().skip(1) {
+                    (best, code) = if z > best { (z, place as u8) } else { (best, code) };
+                }
+                let below = channel.relu && best <= 0.0;
+                output[i] = if below { 0.0 } else { best };
+                codes[i] = if below || closed { DEAD } else { code };
+            }
+        }
+    }
+    let (output, output4) = output.as_chunks_mut::<16>();
+    let (codes, codes4) = codes.as_chunks_mut::<16>();
+    vectors(channel, places.map(|z| z.as_chunks::<16>().0), output, codes);
+    let places4 = places.map(|z| z.as_chunks::<16>().1.as_chunks::<4>().0);
+    vectors(channel, places4, output4.as_chunks_mut::<4>().0, codes4.as_chunks_mut::<4>().0);
 }
 
 fn cases() -> Vec<Case> {
@@ -180,4 +251,77 @@ fn cases() -> Vec<Case> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layer_cases::{ConvCase, Setting};
+    use super::super::reference;
+    use super::*;
+
+    #[test]
+    fn outputs_and_codes_follow_the_definition() {
+        for case in reference::small_cases() {
+            let (setting, words) = (&case.setting, case.conv.sizes().1);
+            let (output, codes) = reference::forward(&case);
+            let codes: &[u8] = bytemuck::cast_slice(&codes);
+            for slot in 0..setting.slots() {
+                for b in 0..setting.stride {
+                    let real = b < setting.counts[slot] as usize;
+                    let want = if real { reference::layer(&case, slot, b).outputs() } else { Vec::new() };
+                    for i in 0..words {
+                        let at = (slot * words + i) * setting.stride + b;
+                        let (got, code) = (f32s(&output)[at], codes[at]);
+                        let Some(want) = want.get(i) else {
+                            assert_eq!((got, code), (0.0, 0), "{}: padding image {b}", setting.name);
+                            continue;
+                        };
+                        let close = (f64::from(got) - want.value).abs() < 1e-5;
+                        assert!(close, "{}: {got} instead of {}", setting.name, want.value);
+                        assert!(code == want.code || want.margin < 1e-5, "{}: code {code}", setting.name);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A 1x1 filter that passes its input on: 2x5 pixels, so one column fills no window.
+    fn pass_through(input: [f32; 10], bias: f32, gate: f32) -> ([f32; 2], [u8; 2]) {
+        let conv =
+            Conv { in_channels: 1, out_channels: 1, height: 2, width: 5, kernel: 1, padding: 0, pool: 2, relu: true };
+        let setting = Setting::new("by hand", &[1], &[0], 4);
+        let case = ConvCase { conv, setting };
+        let mut params = case.params();
+        (params.gate_words, params.gates_at) = (1, 0);
+        let mut row = vec![0f32; case.place().row_words];
+        (row[case.place().weights_at], row[case.place().bias_at]) = (1.0, bias);
+        let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let images: Vec<f32> = input.iter().flat_map(|v| [*v, 0.0, 0.0, 0.0]).collect();
+        let gates = bits(&[gate]);
+        let counts = case.setting.counts();
+        let buffers = [bits(&images), bits(&row), vec![0], counts, gates, vec![7; 8], vec![7; 2]];
+        let after = reference::run(&KERNEL, bytemuck::cast_slice(&[params]), &buffers);
+        let (output, codes): (&[f32], &[u8]) = (f32s(&after[5]), bytemuck::cast_slice(&after[6]));
+        ([output[0], output[4]], [codes[0], codes[4]])
+    }
+
+    #[test]
+    fn the_first_maximum_wins_and_odd_columns_are_dropped() {
+        let input = [1.0, 2.0, -1.0, -2.0, 9.0, 2.0, 0.5, -3.0, -0.5, 9.0];
+        assert_eq!(pass_through(input, 0.0, 1.0), ([2.0, 0.0], [1, DEAD]));
+        assert_eq!(pass_through(input, 1.0, 1.0), ([3.0, 0.5], [1, 3]));
+        assert_eq!(pass_through([4.0; 10], 0.0, 1.0), ([4.0, 4.0], [0, 0]));
+    }
+
+    #[test]
+    fn a_closed_gate_is_dead() {
+        assert_eq!(pass_through([4.0; 10], 1.0, 0.0), ([0.0, 0.0], [DEAD, DEAD]));
+    }
+
+    #[test]
+    fn nan_passes_the_relu() {
+        let ([first, second], codes) = pass_through([f32::NAN; 10], 0.0, 1.0);
+        assert!(first.is_nan() && second.is_nan());
+        assert_eq!(codes, [0, 0]);
+    }
 }

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::layer_cases::conv_cases;
+use super::packed::{Block, Images, Taps, by_chunk, pack_dz, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -28,7 +29,7 @@ pub static KERNEL: Kernel = Kernel {
 fn groups(p: &ConvParams) -> [u32; 3] {
     let early = 1 - p.padding % 2;
     let blocks = (p.height + early).div_ceil(2) * (p.width + early).div_ceil(2);
-    let items = blocks * p.in_channels.div_ceil(8) * (p.stride / 4);
+    let items = blocks * p.in_channels.div_ceil(8) * p.chunks * 8;
     grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
@@ -80,46 +81,57 @@ fn twin(call: Call<'_>) {
     let p: ConvParams = call.params();
     let ([output_grad, codes, weights, rows, counts], [input_grad]) = call.buffers();
     let conv = p.conv();
-    let (in_size, out_size) = conv.sizes();
-    let (out_h, out_w) = conv.pooled();
-    let b = p.stride as usize;
-    let (h, w, k, pad) = (conv.height, conv.width, conv.kernel, conv.padding);
-    let slots = p.slots as usize;
+    let (input_words, output_words) = conv.sizes();
+    let (stride, taps) = (p.stride as usize, Taps::of_output_grad(&conv));
     let codes: &[u8] = bytemuck::cast_slice(codes);
-    let all = f32s_mut(input_grad)[..slots * in_size * b].par_chunks_mut(in_size * b).enumerate();
-    all.for_each(|(slot, input_grad)| {
-        let output_grad = &f32s(output_grad)[slot * out_size * b..][..out_size * b];
-        let codes = &codes[slot * out_size * b..][..out_size * b];
-        let weights = &f32s(weights)[rows[slot] as usize * p.row_words as usize..][..p.row_words as usize];
-        let count = counts[p.counts_at as usize + slot] as usize;
-        input_grad.fill(0.0);
-        let mut dz = vec![0.0; b];
-        for m in 0..conv.out_channels {
-            for pixel in 0..out_h * out_w {
-                for place in 0..conv.pool * conv.pool {
-                    let at = (m * out_h * out_w + pixel) * b;
-                    for i in 0..count {
-                        let wins = codes[at + i] as usize == place;
-                        dz[i] = if wins { output_grad[at + i] } else { 0.0 };
-                    }
-                    let y = pixel / out_w * conv.pool + place / conv.pool;
-                    let x = pixel % out_w * conv.pool + place % conv.pool;
-                    for c in 0..conv.in_channels {
-                        for ky in 0..k {
-                            for kx in 0..k {
-                                let (iy, ix) = (y + ky, x + kx);
-                                if iy < pad || iy - pad >= h || ix < pad || ix - pad >= w {
-                                    continue;
-                                }
-                                let weight =
-                                    weights[p.weights_at as usize + ((m * conv.in_channels + c) * k + ky) * k + kx];
-                                let to = &mut input_grad[((c * h + iy - pad) * w + ix - pad) * b..][..b];
-                                for (to, dz) in to.iter_mut().zip(&dz) {
-                                    *to += weight * dz;
-                                }
-                            }
-                        }
-                    }
+    let slots = f32s_mut(input_grad).par_chunks_exact_mut(input_words * stride).take(p.slots as usize);
+    slots.enumerate().for_each(|(slot, input_grad)| {
+        let words = slot * output_words * stride..(slot + 1) * output_words * stride;
+        let grad = (&f32s(output_grad)[words.clone()], &codes[words]);
+        let row = &f32s(weights)[rows[slot] as usize * p.row_words as usize..][..p.row_words as usize];
+        let filters = turned(&conv, &row[p.weights_at as usize..]);
+        by_chunk(input_grad, stride).into_par_iter().enumerate().for_each(|(chunk, input_grad)| {
+            let images = Images::new(chunk, stride, counts[p.counts_at as usize + slot]);
+            backward(&conv, &taps, images, grad, &filters, input_grad);
+        });
+    });
+}
+
+/// `[M][C][ky][kx]` turned by half a turn, as the products take them: `[kx][C][ky][M]`.
+fn turned(conv: &Conv, weights: &[f32]) -> Vec<f32> {
+    let (k, inputs, outputs) = (conv.kernel, conv.in_channels, conv.out_channels);
+    let mut filters = vec![0.0; conv.weights()];
+    for (row, to) in filters.chunks_exact_mut(outputs).enumerate() {
+        let (kx, c, ky) = (k - 1 - row / (k * inputs), row / k % inputs, k - 1 - row % k);
+        for (m, to) in to.iter_mut().enumerate() {
+            *to = weights[((m * inputs + c) * k + ky) * k + kx];
+        }
+    }
+    filters
+}
+
+fn backward(
+    conv: &Conv,
+    taps: &Taps,
+    images: Images,
+    grad: (&[f32], &[u8]),
+    filters: &[f32],
+    mut input_grad: Vec<&mut [f32]>,
+) {
+    if images.real == 0 {
+        return input_grad.iter_mut().for_each(|g| g.fill(0.0));
+    }
+    let (lanes, outputs) = (images.lanes, conv.in_channels);
+    let step = conv.width * lanes;
+    with_scratch([taps.words(lanes), outputs * step], |[dz, strip]| {
+        pack_dz(conv, (taps.pad, taps.width), images, grad, dz);
+        for y in 0..conv.height {
+            taps.correlate(dz, lanes, y, filters, Block { data: strip, outputs, step });
+            for (c, row) in strip.chunks_exact(step).enumerate() {
+                let to = &mut input_grad[(c * conv.height + y) * conv.width..][..conv.width];
+                for (to, from) in to.iter_mut().zip(row.chunks_exact(lanes)) {
+                    to[..images.real].copy_from_slice(&from[..images.real]);
+                    to[images.real..].fill(0.0);
                 }
             }
         }
@@ -148,4 +160,52 @@ fn cases() -> Vec<Case> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference;
+    use super::*;
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        for case in reference::small_cases() {
+            let (setting, (inputs, outputs)) = (&case.setting, case.conv.sizes());
+            let (grad, (_, codes)) = (case.output_grad(), reference::forward(&case));
+            // The gates multiply by 0 or 1 only, so what they leave of the gradient is in the codes.
+            let buffers = [
+                grad.clone(),
+                codes,
+                case.weights(),
+                setting.rows.to_vec(),
+                setting.counts(),
+                vec![7; setting.slots() * inputs * setting.stride],
+            ];
+            let after = reference::run(&KERNEL, &case.params_words(), &buffers);
+            let got = |slot: usize, i: usize, b: usize| f32s(&after[5])[(slot * inputs + i) * setting.stride + b];
+            let (mut checked, mut kinks) = (0, 0);
+            for slot in 0..setting.slots() {
+                let count = setting.counts[slot] as usize;
+                for b in (0..count).step_by(3) {
+                    let mut layer = reference::layer(&case, slot, b);
+                    let functional: Vec<f64> = (0..outputs)
+                        .map(|i| f64::from(f32s(&grad)[(slot * outputs + i) * setting.stride + b]))
+                        .collect();
+                    for i in (0..inputs).step_by(1 + inputs / 40) {
+                        match reference::difference(&mut layer, &functional, |l| &mut l.input[i]) {
+                            Some(want) => {
+                                let error = (f64::from(got(slot, i, b)) - want).abs();
+                                assert!(error < 1e-5, "{}: slot {slot}, input {i}: off by {error}", setting.name);
+                                checked += 1;
+                            }
+                            None => kinks += 1,
+                        }
+                    }
+                }
+                let padding = (0..inputs).flat_map(|i| (count..setting.stride).map(move |b| (i, b)));
+                assert!(padding.into_iter().all(|(i, b)| got(slot, i, b) == 0.0), "{}: padding", setting.name);
+            }
+            assert!(checked > 20 * kinks, "{}: {checked} checked, {kinks} kinks", setting.name);
+        }
+    }
 }

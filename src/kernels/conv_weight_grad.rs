@@ -3,9 +3,10 @@
 
 use rayon::prelude::*;
 
-use super::CHUNK;
 use super::layer_cases::conv_cases;
+use super::packed::{Images, Taps, pack_dz, pack_input, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
+use crate::device::linalg::{Mat, MatMut, matmul};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
@@ -43,7 +44,7 @@ pub struct ConvWeightGrad<'a> {
     pub codes: View<'a>,
     /// Images of each slot, as `u32`, from word [`Batch::counts_at`].
     pub counts: View<'a>,
-    /// `[slots][chunks][M x C x k x k weights, then M biases]`, written; there is a chunk for every [`CHUNK`] of the B
+    /// `[slots][chunks][M x C x k x k weights, then M biases]`, written; there is a chunk for every [`super::CHUNK`] of the B
     /// images, the last perhaps shorter.
     pub partials: View<'a>,
 }
@@ -78,49 +79,83 @@ fn twin(call: Call<'_>) {
     let p: ConvParams = call.params();
     let ([input, output_grad, codes, counts], [partials]) = call.buffers();
     let conv = p.conv();
-    let (in_size, out_size) = conv.sizes();
-    let (out_h, out_w) = conv.pooled();
-    let b = p.stride as usize;
-    let (h, w, k, pad) = (conv.height, conv.width, conv.kernel, conv.padding);
-    let (slots, chunks, words) = (p.slots as usize, p.chunks as usize, conv.partial_words());
+    let (input_words, output_words) = conv.sizes();
+    let (stride, chunks, taps) = (p.stride as usize, p.chunks as usize, Taps::of_input(&conv));
     let codes: &[u8] = bytemuck::cast_slice(codes);
-    let all = f32s_mut(partials)[..slots * chunks * words].par_chunks_mut(words).enumerate();
-    all.for_each(|(job, partial)| {
+    let jobs = f32s_mut(partials).par_chunks_exact_mut(conv.partial_words()).take(p.slots as usize * chunks);
+    jobs.enumerate().for_each(|(job, partial)| {
         let (slot, chunk) = (job / chunks, job % chunks);
-        let input = &f32s(input)[slot * in_size * b..][..in_size * b];
-        let output_grad = &f32s(output_grad)[slot * out_size * b..][..out_size * b];
-        let codes = &codes[slot * out_size * b..][..out_size * b];
-        let count = counts[p.counts_at as usize + slot] as usize;
-        let (first, end) = (chunk * CHUNK, count.min((chunk + 1) * CHUNK));
-        partial.fill(0.0);
-        for m in 0..conv.out_channels {
-            for pixel in 0..out_h * out_w {
-                for i in first..end {
-                    let at = (m * out_h * out_w + pixel) * b + i;
-                    let place = codes[at] as usize;
-                    if place >= conv.pool * conv.pool {
-                        continue;
-                    }
-                    let dz = output_grad[at];
-                    partial[conv.weights() + m] += dz;
-                    let y = pixel / out_w * conv.pool + place / conv.pool;
-                    let x = pixel % out_w * conv.pool + place % conv.pool;
-                    for c in 0..conv.in_channels {
-                        for ky in 0..k {
-                            for kx in 0..k {
-                                let (iy, ix) = (y + ky, x + kx);
-                                if iy < pad || iy - pad >= h || ix < pad || ix - pad >= w {
-                                    continue;
-                                }
-                                let v = input[((c * h + iy - pad) * w + ix - pad) * b + i];
-                                partial[((m * conv.in_channels + c) * k + ky) * k + kx] += dz * v;
-                            }
-                        }
-                    }
-                }
-            }
+        let images = Images::new(chunk, stride, counts[p.counts_at as usize + slot]);
+        let input = &f32s(input)[slot * input_words * stride..][..input_words * stride];
+        let words = slot * output_words * stride..(slot + 1) * output_words * stride;
+        backward(&conv, &taps, images, input, (&f32s(output_grad)[words.clone()], &codes[words]), partial);
+    });
+}
+
+fn backward(conv: &Conv, taps: &Taps, images: Images, input: &[f32], grad: (&[f32], &[u8]), partial: &mut [f32]) {
+    if images.real == 0 {
+        return partial.fill(0.0);
+    }
+    let (lanes, outputs) = (images.lanes, conv.out_channels);
+    let (rows, row) = (conv.pooled().0 * conv.pool, taps.out_width * lanes);
+    with_scratch([taps.words(lanes), rows * outputs * row, conv.weights()], |[packed, dz, sums]| {
+        pack_input(conv, taps, images, input, packed);
+        pack_dz(conv, (0, taps.out_width), images, grad, dz);
+        sums.fill(0.0);
+        for (y, dz) in dz.chunks_exact(outputs * row).enumerate() {
+            products(taps, packed, lanes, y, dz, sums);
+        }
+        let (weights, biases) = partial.split_at_mut(conv.weights());
+        scatter(conv, taps, sums, weights);
+        biases.fill(0.0);
+        for dz in dz.chunks_exact(outputs * row) {
+            add_sums(dz, row, biases);
         }
     });
+}
+
+/// `sums[pass][tap][m] +=` the products of row `y`: `dz`, `[M][x][lanes]`, times the packed images.
+fn products(taps: &Taps, packed: &[f32], lanes: usize, y: usize, dz: &[f32], sums: &mut [f32]) {
+    let (first, ky, rows) = taps.rows_read(y);
+    if rows == 0 {
+        return;
+    }
+    let length = taps.out_width * lanes;
+    let outputs = dz.len() / length;
+    for pass in 0..taps.passes {
+        let images = &packed[(first * taps.channels * taps.width + pass) * lanes..];
+        let sums = &mut sums[(pass * taps.depth() + ky * taps.channels) * outputs..];
+        // Transposed, the vectors of the product run along M, whose operand is packed once for all taps.
+        let out = MatMut { data: sums, row: 1, col: outputs };
+        let lhs = Mat { data: dz, row: length, col: 1 };
+        let rhs = Mat { data: images, row: 1, col: taps.width * lanes };
+        matmul(outputs, rows * taps.channels, length, out, lhs, rhs, true);
+    }
+}
+
+/// `[pass][tap][M]` to `[M][C][ky][kx]`.
+fn scatter(conv: &Conv, taps: &Taps, sums: &[f32], weights: &mut [f32]) {
+    let (k, outputs) = (conv.kernel, conv.out_channels);
+    for i in 0..conv.in_channels * k * k {
+        let (pass, tap) = taps.place(i / (k * k), i / k % k, i % k);
+        let from = &sums[(pass * taps.depth() + tap) * outputs..][..outputs];
+        for (weights, sum) in weights.chunks_exact_mut(conv.in_channels * k * k).zip(from) {
+            weights[i] = *sum;
+        }
+    }
+}
+
+/// `sums[m] +=` the sum of `row` numbers.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn add_sums(numbers: &[f32], row: usize, sums: &mut [f32]) {
+    for (numbers, sum) in numbers.chunks_exact(row).zip(sums) {
+        let (vectors, rest) = numbers.as_chunks::<16>();
+        let mut lanes = [0.0; 16];
+        for vector in vectors {
+            lanes.iter_mut().zip(vector).for_each(|(l, v)| *l += v);
+        }
+        *sum += lanes.iter().sum::<f32>() + rest.iter().sum::<f32>();
+    }
 }
 
 fn cases() -> Vec<Case> {
@@ -134,4 +169,49 @@ fn cases() -> Vec<Case> {
             flops: c.flops(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CHUNK, reference};
+    use super::*;
+
+    /// Each chunk's partial sum, biases included, against differences summed over the chunk's images.
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        for case in reference::small_cases() {
+            let (setting, outputs, words) = (&case.setting, case.conv.sizes().1, case.conv.partial_words());
+            let (grad, (_, codes)) = (case.output_grad(), reference::forward(&case));
+            let buffers = [case.input(), grad.clone(), codes, setting.counts(), vec![7; case.partials()]];
+            let after = reference::run(&KERNEL, &case.params_words(), &buffers);
+            let (mut checked, mut kinks) = (0, 0);
+            for (job, partial) in f32s(&after[4]).chunks_exact(words).enumerate() {
+                let chunks = setting.stride.div_ceil(CHUNK);
+                let (slot, first) = (job / chunks, job % chunks * CHUNK);
+                let images = first..(setting.counts[slot] as usize).min(first + CHUNK);
+                let mut layers: Vec<_> = images.clone().map(|b| reference::layer(&case, slot, b)).collect();
+                let functionals: Vec<Vec<f64>> = images
+                    .map(|b| (0..outputs).map(move |i| (slot * outputs + i) * setting.stride + b))
+                    .map(|places| places.map(|at| f64::from(f32s(&grad)[at])).collect())
+                    .collect();
+                for i in (0..words).step_by(1 + words / 17) {
+                    let weights = case.conv.weights();
+                    let one = |(layer, functional): (&mut reference::Layer, &Vec<f64>)| {
+                        reference::difference(layer, functional, |l| match i.checked_sub(weights) {
+                            Some(m) => &mut l.bias[m],
+                            None => &mut l.weights[i],
+                        })
+                    };
+                    let Some(want) = layers.iter_mut().zip(&functionals).map(one).sum::<Option<f64>>() else {
+                        kinks += 1;
+                        continue;
+                    };
+                    checked += 1;
+                    let error = (f64::from(partial[i]) - want).abs();
+                    assert!(error < 1e-4, "{}: chunk {job}, word {i}: off by {error}", setting.name);
+                }
+            }
+            assert!(checked > 4 * kinks, "{}: {checked} checked, {kinks} kinks", setting.name);
+        }
+    }
 }

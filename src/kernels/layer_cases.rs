@@ -35,7 +35,7 @@ const WEIGHTS_AT: usize = 5;
 const GATES_AT: usize = 2;
 
 impl Setting {
-    fn new(name: &'static str, counts: &'static [u32], rows: &'static [u32], stride: usize) -> Self {
+    pub fn new(name: &'static str, counts: &'static [u32], rows: &'static [u32], stride: usize) -> Self {
         Self { name, counts, rows, stride, gated: false }
     }
 

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::layer_cases::linear_cases;
 use super::shape::{Batch, Gates, LINEAR_WORDS, Linear, LinearParams, Place, expect};
+use crate::device::linalg::{Mat, MatMut, matmul};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
@@ -75,31 +76,43 @@ pub fn linear_forward(
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p))
 }
 
+/// Outputs of one unit of CPU work.
+const BLOCK: usize = 64;
+
 fn twin(call: Call<'_>) {
     let p: LinearParams = call.params();
     let ([input, weights, rows, counts, gates], [output]) = call.buffers();
-    let (n, m, b, row) = (p.inputs as usize, p.outputs as usize, p.stride as usize, p.row_words as usize);
-    let all = f32s_mut(output)[..p.slots as usize * m * b].par_chunks_mut(m * b).enumerate();
-    all.for_each(|(slot, output)| {
-        let input = &f32s(input)[slot * n * b..][..n * b];
-        let weights = &f32s(weights)[rows[slot] as usize * row..][..row];
-        let count = counts[p.counts_at as usize + slot] as usize;
-        for (m, out) in output.chunks_exact_mut(b).enumerate() {
-            let gate = match p.gate_words as usize {
-                0 => 1.0,
-                words => f32s(gates)[slot * words + p.gates_at as usize + m],
-            };
-            out.fill(0.0);
-            for (w, v) in weights[p.weights_at as usize + m * n..][..n].iter().zip(input.chunks_exact(b)) {
-                out.iter_mut().zip(v).for_each(|(out, v)| *out += w * v);
+    let (n, stride) = (p.inputs as usize, p.stride as usize);
+    let slots = f32s_mut(output).par_chunks_exact_mut(p.outputs as usize * stride).take(p.slots as usize);
+    slots.enumerate().for_each(|(slot, output)| {
+        let row = &f32s(weights)[rows[slot] as usize * p.row_words as usize..][..p.row_words as usize];
+        let input = &f32s(input)[slot * n * stride..][..n * stride];
+        let count = (counts[p.counts_at as usize + slot] as usize).min(stride);
+        output.par_chunks_mut(BLOCK * stride).enumerate().for_each(|(block, output)| {
+            let first = block * BLOCK;
+            let lhs = Mat { data: &row[p.weights_at as usize + first * n..], row: n, col: 1 };
+            let rhs = Mat { data: input, row: stride, col: 1 };
+            let (outputs, lanes) = (output.len() / stride, count.next_multiple_of(4));
+            matmul(outputs, lanes, n, MatMut { data: output, row: stride, col: 1 }, lhs, rhs, false);
+            for (m, output) in output.chunks_exact_mut(stride).enumerate() {
+                let gate = match p.gate_words as usize {
+                    0 => 1.0,
+                    words => f32s(gates)[slot * words + p.gates_at as usize + first + m],
+                };
+                finish(row[p.bias_at as usize + first + m], gate, p.relu != 0, &mut output[..count]);
+                output[count..].fill(0.0);
             }
-            for out in &mut out[..count] {
-                let z = (*out + weights[p.bias_at as usize + m]) * gate;
-                *out = if p.relu != 0 && z <= 0.0 { 0.0 } else { z };
-            }
-            out[count..].fill(0.0);
-        }
+        });
     });
+}
+
+/// Bias, gate and ReLU of one output.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn finish(bias: f32, gate: f32, relu: bool, output: &mut [f32]) {
+    for output in output {
+        let z = (*output + bias) * gate;
+        *output = if relu && z <= 0.0 { 0.0 } else { z };
+    }
 }
 
 fn cases() -> Vec<Case> {
@@ -118,4 +131,41 @@ fn cases() -> Vec<Case> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference;
+    use super::*;
+
+    #[test]
+    fn outputs_follow_the_definition() {
+        for case in linear_cases() {
+            let (setting, place, linear, p) = (&case.setting, case.place(), case.linear, case.params());
+            let (input, weights, gates) = (case.input(), case.weights(), setting.gates_or_counts(linear.outputs));
+            let buffers = [
+                input.clone(),
+                weights.clone(),
+                setting.rows.to_vec(),
+                setting.counts(),
+                gates.clone(),
+                vec![7; setting.slots() * linear.outputs * setting.stride],
+            ];
+            let after = reference::run(&KERNEL, &case.params_words(), &buffers);
+            for (i, got) in f32s(&after[5]).iter().enumerate() {
+                let (slot, m, b) =
+                    (i / setting.stride / linear.outputs, i / setting.stride % linear.outputs, i % setting.stride);
+                let row = &f32s(&weights)[setting.rows[slot] as usize * place.row_words..];
+                let product = |n: usize| {
+                    let weight = row[place.weights_at + m * linear.inputs + n];
+                    f64::from(weight) * f64::from(f32s(&input)[(slot * linear.inputs + n) * setting.stride + b])
+                };
+                let open = !setting.gated || f32s(&gates)[slot * p.gate_words as usize + p.gates_at as usize + m] > 0.0;
+                let real = open && b < setting.counts[slot] as usize;
+                let sum = (0..linear.inputs).map(product).sum::<f64>() + f64::from(row[place.bias_at + m]);
+                let want = if real && !(linear.relu && sum < 0.0) { sum } else { 0.0 };
+                assert!((f64::from(*got) - want).abs() < 1e-5, "{}: {got} instead of {want}", setting.name);
+            }
+        }
+    }
 }

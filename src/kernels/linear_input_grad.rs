@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::layer_cases::linear_cases;
 use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect};
+use crate::device::linalg::{Mat, MatMut, matmul};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
@@ -73,27 +74,33 @@ pub fn linear_input_grad(
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p))
 }
 
+/// Inputs of one unit of CPU work.
+const BLOCK: usize = 256;
+
 fn twin(call: Call<'_>) {
     let p: LinearParams = call.params();
     let ([output, output_grad, weights, rows, counts], [input_grad]) = call.buffers();
-    let (n, m, b, row) = (p.inputs as usize, p.outputs as usize, p.stride as usize, p.row_words as usize);
-    let all = f32s_mut(input_grad)[..p.slots as usize * n * b].par_chunks_mut(n * b).enumerate();
-    all.for_each(|(slot, input_grad)| {
-        let output = &f32s(output)[slot * m * b..][..m * b];
-        let output_grad = &f32s(output_grad)[slot * m * b..][..m * b];
-        let weights = &f32s(weights)[rows[slot] as usize * row + p.weights_at as usize..][..m * n];
-        let count = counts[p.counts_at as usize + slot] as usize;
-        for (n_at, to) in input_grad.chunks_exact_mut(b).enumerate() {
-            to.fill(0.0);
-            for m in 0..m {
-                for i in 0..count {
-                    if p.relu == 0 || output[m * b + i] != 0.0 {
-                        to[i] += weights[m * n + n_at] * output_grad[m * b + i];
-                    }
-                }
-            }
-        }
+    let (n, m, stride) = (p.inputs as usize, p.outputs as usize, p.stride as usize);
+    let slots = f32s_mut(input_grad).par_chunks_exact_mut(n * stride).take(p.slots as usize);
+    slots.enumerate().for_each(|(slot, input_grad)| {
+        let words = slot * m * stride..(slot + 1) * m * stride;
+        let dz = live(p.relu != 0, &f32s(output)[words.clone()], &f32s(output_grad)[words]);
+        let weights = &f32s(weights)[rows[slot] as usize * p.row_words as usize + p.weights_at as usize..][..m * n];
+        let count = (counts[p.counts_at as usize + slot] as usize).min(stride);
+        input_grad.par_chunks_mut(BLOCK * stride).enumerate().for_each(|(block, input_grad)| {
+            let lhs = Mat { data: &weights[block * BLOCK..], row: 1, col: n };
+            let rhs = Mat { data: &dz, row: stride, col: 1 };
+            let (inputs, lanes) = (input_grad.len() / stride, count.next_multiple_of(4));
+            matmul(inputs, lanes, m, MatMut { data: input_grad, row: stride, col: 1 }, lhs, rhs, false);
+            input_grad.chunks_exact_mut(stride).for_each(|images| images[count..].fill(0.0));
+        });
     });
+}
+
+/// `grad` where `output` is alive.
+pub(super) fn live(relu: bool, output: &[f32], grad: &[f32]) -> Vec<f32> {
+    let dead = |output: f32| relu && output == 0.0;
+    output.iter().zip(grad).map(|(output, grad)| if dead(*output) { 0.0 } else { *grad }).collect()
 }
 
 fn cases() -> Vec<Case> {
@@ -118,4 +125,39 @@ fn cases() -> Vec<Case> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference;
+    use super::*;
+
+    #[test]
+    fn gradients_follow_the_definition() {
+        for case in linear_cases() {
+            let (setting, place, linear) = (&case.setting, case.place(), case.linear);
+            let (output, grad, weights) = (case.output(), case.output_grad(), case.weights());
+            let buffers = [
+                output.clone(),
+                grad.clone(),
+                weights.clone(),
+                setting.rows.to_vec(),
+                setting.counts(),
+                vec![7; setting.slots() * linear.inputs * setting.stride],
+            ];
+            let after = reference::run(&KERNEL, &case.params_words(), &buffers);
+            for (i, got) in f32s(&after[5]).iter().enumerate() {
+                let (slot, n, b) =
+                    (i / setting.stride / linear.inputs, i / setting.stride % linear.inputs, i % setting.stride);
+                let row = &f32s(&weights)[setting.rows[slot] as usize * place.row_words + place.weights_at..];
+                let product = |m: usize| {
+                    let at = (slot * linear.outputs + m) * setting.stride + b;
+                    let dead = linear.relu && f32s(&output)[at] == 0.0;
+                    if dead { 0.0 } else { f64::from(row[m * linear.inputs + n]) * f64::from(f32s(&grad)[at]) }
+                };
+                let want: f64 = (0..linear.outputs).map(product).sum();
+                assert!((f64::from(*got) - want).abs() < 1e-5, "{}: {got} instead of {want}", setting.name);
+            }
+        }
+    }
 }

@@ -3,7 +3,9 @@
 use rayon::prelude::*;
 
 use super::layer_cases::{linear_cases, series};
+use super::linear_input_grad::live;
 use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect};
+use crate::device::linalg::{Mat, MatMut, matmul};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
@@ -69,25 +71,28 @@ pub fn linear_weight_grad(
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p))
 }
 
+/// Outputs of one unit of CPU work.
+const BLOCK: usize = 64;
+
 fn twin(call: Call<'_>) {
     let p: LinearParams = call.params();
     let ([input, output, output_grad, counts], [grads]) = call.buffers();
-    let (n, m, b, row) = (p.inputs as usize, p.outputs as usize, p.stride as usize, p.row_words as usize);
-    let all = f32s_mut(grads)[..p.slots as usize * row].par_chunks_mut(row).enumerate();
-    all.for_each(|(slot, grads)| {
-        let input = &f32s(input)[slot * n * b..][..n * b];
-        let output = &f32s(output)[slot * m * b..][..m * b];
-        let output_grad = &f32s(output_grad)[slot * m * b..][..m * b];
-        let count = counts[p.counts_at as usize + slot] as usize;
-        for m in 0..m {
-            let dz: Vec<f32> = (m * b..m * b + count)
-                .map(|i| if p.relu != 0 && output[i] == 0.0 { 0.0 } else { output_grad[i] })
-                .collect();
-            grads[p.bias_at as usize + m] = dz.iter().sum();
-            for (n_at, input) in input.chunks_exact(b).enumerate() {
-                grads[p.weights_at as usize + m * n + n_at] = dz.iter().zip(input).map(|(dz, v)| dz * v).sum();
-            }
+    let (n, m, stride) = (p.inputs as usize, p.outputs as usize, p.stride as usize);
+    let slots = f32s_mut(grads).par_chunks_exact_mut(p.row_words as usize).take(p.slots as usize);
+    slots.enumerate().for_each(|(slot, grads)| {
+        let words = slot * m * stride..(slot + 1) * m * stride;
+        let dz = live(p.relu != 0, &f32s(output)[words.clone()], &f32s(output_grad)[words]);
+        let input = &f32s(input)[slot * n * stride..][..n * stride];
+        let count = (counts[p.counts_at as usize + slot] as usize).min(stride);
+        for (m, dz) in dz.chunks_exact(stride).enumerate() {
+            grads[p.bias_at as usize + m] = dz[..count].iter().sum();
         }
+        let weights = &mut grads[p.weights_at as usize..][..m * n];
+        weights.par_chunks_mut(BLOCK * n).enumerate().for_each(|(block, weights)| {
+            let lhs = Mat { data: &dz[block * BLOCK * stride..], row: stride, col: 1 };
+            let rhs = Mat { data: input, row: 1, col: stride };
+            matmul(weights.len() / n, n, count, MatMut { data: weights, row: n, col: 1 }, lhs, rhs, false);
+        });
     });
 }
 
@@ -111,4 +116,41 @@ fn cases() -> Vec<Case> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference;
+    use super::*;
+
+    #[test]
+    fn gradients_follow_the_definition_and_other_words_are_left() {
+        for case in linear_cases() {
+            let (setting, place, linear) = (&case.setting, case.place(), case.linear);
+            let (input, output, grad) = (case.input(), case.output(), case.output_grad());
+            let before = series(setting.slots() * place.row_words, 1.0, 8);
+            let buffers = [input.clone(), output.clone(), grad.clone(), setting.counts(), before.clone()];
+            let after = reference::run(&KERNEL, &case.params_words(), &buffers);
+            for (i, (got, before)) in f32s(&after[4]).iter().zip(f32s(&before)).enumerate() {
+                let (slot, word) = (i / place.row_words, i % place.row_words);
+                let dz = |m: usize, b: usize| {
+                    let at = (slot * linear.outputs + m) * setting.stride + b;
+                    if linear.relu && f32s(&output)[at] == 0.0 { 0.0 } else { f64::from(f32s(&grad)[at]) }
+                };
+                let images = 0..setting.counts[slot] as usize;
+                let weights = place.weights_at..place.weights_at + linear.inputs * linear.outputs;
+                let want: f64 = if weights.contains(&word) {
+                    let (m, n) = ((word - weights.start) / linear.inputs, (word - weights.start) % linear.inputs);
+                    let x = |b: usize| f64::from(f32s(&input)[(slot * linear.inputs + n) * setting.stride + b]);
+                    images.map(|b| dz(m, b) * x(b)).sum()
+                } else if (place.bias_at..place.bias_at + linear.outputs).contains(&word) {
+                    images.map(|b| dz(word - place.bias_at, b)).sum()
+                } else {
+                    assert_eq!(got, before, "{}: word {word} is not this layer's", setting.name);
+                    continue;
+                };
+                assert!((f64::from(*got) - want).abs() < 1e-5, "{}: {got} instead of {want}", setting.name);
+            }
+        }
+    }
 }

@@ -35,9 +35,12 @@ pub mod magnitude_threshold;
 pub mod nonzeros;
 pub mod overlap;
 pub mod pack_bits;
+mod packed;
 pub mod prune;
 pub mod sgd;
 pub mod shape;
+#[cfg(test)]
+mod reference;
 mod unroll;
 pub mod weight_grad_sum;
 

@@ -259,7 +259,7 @@ impl Linear {
 
 impl Batch {
     fn check(&self, kernel: &'static str) -> Result<()> {
-        if self.slots > 0 && self.stride > 0 && self.stride % 4 == 0 {
+        if self.slots > 0 && self.stride > 0 && self.stride.is_multiple_of(4) {
             return Ok(());
         }
         let problem = format!("{} slots of {} images; images come in fours", self.slots, self.stride);

@@ -87,3 +87,27 @@ fn cases() -> Vec<Case> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::layer_cases::{ConvCase, Setting};
+    use super::super::reference;
+    use super::*;
+
+    #[test]
+    fn chunks_are_added_and_other_words_left() {
+        let conv =
+            Conv { in_channels: 1, out_channels: 1, height: 2, width: 2, kernel: 1, padding: 0, pool: 1, relu: false };
+        let case = ConvCase { conv, setting: Setting::new("two chunks of two slots", &[40, 40], &[0, 0], 40) };
+        let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let (row, place) = (case.place().row_words, case.place());
+        // Two words a chunk: the weight, then the bias.
+        let partials = bits(&[1.0, 10.0, 2.0, 20.0, 3.0, 30.0, 4.0, 40.0]);
+        let after = reference::run(&KERNEL, &case.params_words(), &[partials, bits(&vec![-1.0; 2 * row])]);
+        for (slot, grads) in f32s(&after[1]).chunks_exact(row).enumerate() {
+            let mut want = vec![-1.0; row];
+            (want[place.weights_at], want[place.bias_at]) = [(3.0, 30.0), (7.0, 70.0)][slot];
+            assert_eq!(grads, want);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! How the convolutions' twins feed matrix products: images packed row by row, read in place.
+//!
+//! A chunk of images is packed as `[y][channel][x][image]`. For one column kx of the filters, the taps of all their
+//! rows and channels are then a matrix with one stride between its rows (ky and channel together) and a whole row of
+//! output pixels and images as contiguous columns: a convolution is `kernel` matrix products a row, and no column
+//! buffer is built. Layers of few channels (an image's first) would make the products too thin; there the columns kx
+//! are packed as channels of their own, and one product does.
+
+use std::cell::RefCell;
+
+use super::shape::Conv;
+use crate::device::linalg::{Mat, MatMut, matmul};
+
+/// Products shorter than this take the columns kx as channels.
+const THIN: usize = 24;
+
+/// A chunk of one slot's images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Images {
+    /// B, the step between pixels in a buffer.
+    pub stride: usize,
+    /// The first image.
+    pub first: usize,
+    /// Images that exist: at most `CHUNK`, perhaps none.
+    pub real: usize,
+    /// `real` rounded up to a multiple of 4: from the slot's own count alone, so that no bit depends on B.
+    pub lanes: usize,
+}
+
+impl Images {
+    pub fn new(chunk: usize, stride: usize, count: u32) -> Self {
+        let first = chunk * super::CHUNK;
+        let real = (count as usize).min(stride).saturating_sub(first).min(super::CHUNK);
+        Self { stride, first, real, lanes: real.next_multiple_of(4) }
+    }
+
+    /// The images of one pixel, of a buffer `[pixel][B]`.
+    #[inline(always)]
+    fn of<'a, T>(&self, slot: &'a [T], pixel: usize) -> &'a [T] {
+        &slot[pixel * self.stride + self.first..][..self.lanes]
+    }
+}
+
+/// What is packed, and which taps of it make an output: output (y, x) sums over ky, kx of packed row `y + ky - pad` and
+/// packed column `x + kx`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taps {
+    /// Side of the filters.
+    pub kernel: usize,
+    /// Products a row of output: `kernel`, or 1 where the columns kx are packed as channels.
+    pub passes: usize,
+    /// Packed channels.
+    pub channels: usize,
+    /// Packed rows, and the rows of zeros that are imagined before them (negative: rows left out).
+    pub rows: usize,
+    pub pad: isize,
+    /// Packed columns, zeros included.
+    pub width: usize,
+    /// Columns of the output.
+    pub out_width: usize,
+}
+
+impl Taps {
+    /// For the forward pass and the weight gradient, which read the input.
+    pub fn of_input(conv: &Conv) -> Self {
+        let out_width = conv.pooled().1 * conv.pool;
+        let thin = conv.in_channels * conv.kernel < THIN;
+        let (passes, channels, width) = match thin {
+            true => (1, conv.in_channels * conv.kernel, out_width),
+            false => (conv.kernel, conv.in_channels, out_width + conv.kernel - 1),
+        };
+        let pad = conv.padding as isize;
+        Self { kernel: conv.kernel, passes, channels, rows: conv.height, pad, width, out_width }
+    }
+
+    /// For the input gradient, which reads dz through the filters turned by half a turn.
+    pub fn of_output_grad(conv: &Conv) -> Self {
+        Self {
+            kernel: conv.kernel,
+            passes: conv.kernel,
+            channels: conv.out_channels,
+            rows: conv.pooled().0 * conv.pool,
+            pad: conv.kernel as isize - 1 - conv.padding as isize,
+            width: conv.width + conv.kernel - 1,
+            out_width: conv.width,
+        }
+    }
+
+    /// Length of one product's sum.
+    pub fn depth(&self) -> usize {
+        self.kernel * self.channels
+    }
+
+    /// Words of the packed images.
+    pub fn words(&self, lanes: usize) -> usize {
+        self.rows * self.channels * self.width * lanes
+    }
+
+    /// Which product, and which place of its sum, takes the tap (ky, kx) of channel c.
+    pub fn place(&self, c: usize, ky: usize, kx: usize) -> (usize, usize) {
+        if self.passes == self.kernel {
+            return (kx, ky * self.channels + c);
+        }
+        (0, ky * self.channels + kx * (self.channels / self.kernel) + c)
+    }
+
+    /// The first packed row that output row `y` reads, the ky that reads it, and how many rows follow each other. The
+    /// others are zeros and left out of the products.
+    pub fn rows_read(&self, y: usize) -> (usize, usize, usize) {
+        let start = y as isize - self.pad;
+        let first = start.max(0);
+        let end = (start + self.kernel as isize).min(self.rows as isize);
+        ((first as usize), (first - start) as usize, (end - first).max(0) as usize)
+    }
+
+    /// `out[m][x][image]` for output row `y`: the packed images times `filters`, `[pass][outputs][depth]`.
+    pub fn correlate(&self, packed: &[f32], lanes: usize, y: usize, filters: &[f32], mut out: Block<'_>) {
+        let (row, ky, rows) = self.rows_read(y);
+        let (depth, columns, outputs) = (self.depth(), self.out_width * lanes, out.outputs);
+        if rows == 0 {
+            return out.data.chunks_mut(out.step).for_each(|row| row[..columns].fill(0.0));
+        }
+        for pass in 0..self.passes {
+            let filters = &filters[pass * outputs * depth + ky * self.channels..];
+            let images = &packed[(row * self.channels * self.width + pass) * lanes..];
+            let lhs = Mat { data: filters, row: depth, col: 1 };
+            let rhs = Mat { data: images, row: self.width * lanes, col: 1 };
+            matmul(outputs, columns, rows * self.channels, out.matrix(), lhs, rhs, pass > 0);
+        }
+    }
+}
+
+/// Where products of a row go: `[outputs][step]`, of which the first columns are written.
+pub(super) struct Block<'a> {
+    pub data: &'a mut [f32],
+    pub outputs: usize,
+    pub step: usize,
+}
+
+impl Block<'_> {
+    fn matrix(&mut self) -> MatMut<'_> {
+        MatMut { data: self.data, row: self.step, col: 1 }
+    }
+}
+
+/// Packs the input of one slot, `[C][H][W][B]`.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn pack_input(conv: &Conv, taps: &Taps, images: Images, input: &[f32], packed: &mut [f32]) {
+    let (lanes, real) = (images.lanes, conv.in_channels);
+    for (row, to) in packed.chunks_exact_mut(taps.width * lanes).enumerate() {
+        let (y, channel) = (row / taps.channels, row % taps.channels);
+        let (kx, c) = (channel / real, channel % real);
+        let from = (c * conv.height + y) * conv.width;
+        for (x, to) in to.chunks_exact_mut(lanes).enumerate() {
+            match (x + kx).checked_sub(conv.padding).filter(|x| *x < conv.width) {
+                Some(x) => copy(to, images.of(input, from + x)),
+                None => to.fill(0.0),
+            }
+        }
+    }
+}
+
+/// `to = from`, without a call for a full chunk.
+#[inline(always)]
+fn copy(to: &mut [f32], from: &[f32]) {
+    match (<&mut [f32; super::CHUNK]>::try_from(&mut *to), <&[f32; super::CHUNK]>::try_from(from)) {
+        (Ok(to), Ok(from)) => *to = *from,
+        _ => to.copy_from_slice(from),
+    }
+}
+
+/// Packs dz: `output_grad` (`[M][PH][PW][B]`, one slot) at each window's winner, 0 elsewhere and where dead. `margin`
+/// columns of zeros come first (negative: columns are left out), and as many at the end as `width` leaves.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw", "x86_64+avx2"))]
+pub(super) fn pack_dz(
+    conv: &Conv,
+    (margin, width): (isize, usize),
+    images: Images,
+    (output_grad, codes): (&[f32], &[u8]),
+    packed: &mut [f32],
+) {
+    let (lanes, (out_h, out_w)) = (images.lanes, conv.pooled());
+    for (row, to) in packed.chunks_exact_mut(width * lanes).enumerate() {
+        let (y, m) = (row / conv.out_channels, row % conv.out_channels);
+        let from = (m * out_h + y / conv.pool) * out_w;
+        for (x, to) in to.chunks_exact_mut(lanes).enumerate() {
+            let x = x as isize - margin;
+            if x < 0 || x as usize >= out_w * conv.pool {
+                to.fill(0.0);
+                continue;
+            }
+            let (place, pixel) = (y % conv.pool * conv.pool + x as usize % conv.pool, from + x as usize / conv.pool);
+            winners(place as u8, images.of(output_grad, pixel), images.of(codes, pixel), to);
+            to[images.real..].fill(0.0);
+        }
+    }
+}
+
+/// `to = grad` where `codes` names this place of the window, else 0. Masks rather than branches, so that it vectorises.
+#[inline(always)]
+fn winners(place: u8, grad: &[f32], codes: &[u8], to: &mut [f32]) {
+    for ((to, grad), code) in to.iter_mut().zip(grad).zip(codes) {
+        let mask = u32::from(*code == place).wrapping_neg();
+        *to = f32::from_bits(grad.to_bits() & mask);
+    }
+}
+
+/// Splits `[row][B]` by chunks of images: for each chunk, its piece of every row.
+pub(super) fn by_chunk<T>(rows: &mut [T], stride: usize) -> Vec<Vec<&mut [T]>> {
+    let count = rows.len() / stride;
+    let mut chunks: Vec<_> = (0..stride.div_ceil(super::CHUNK)).map(|_| Vec::with_capacity(count)).collect();
+    for row in rows.chunks_exact_mut(stride) {
+        for (chunk, piece) in chunks.iter_mut().zip(row.chunks_mut(super::CHUNK)) {
+            chunk.push(piece);
+        }
+    }
+    chunks
+}
+
+/// A cache line, so that no vector of a packed row straddles two.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Line([f32; 16]);
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `work` with slices of `words` floats of a memory that the thread keeps. They hold whatever was left there.
+/// `work` must not come back here.
+pub(super) fn with_scratch<const N: usize>(words: [usize; N], work: impl FnOnce([&mut [f32]; N])) {
+    SCRATCH.with_borrow_mut(|lines| {
+        let needed = words.iter().map(|w| w.div_ceil(16)).sum();
+        if lines.len() < needed {
+            lines.resize(needed, Line([0.0; 16]));
+        }
+        let mut rest: &mut [f32] = bytemuck::cast_slice_mut(lines);
+        work(words.map(|words| {
+            let (part, tail) = std::mem::take(&mut rest).split_at_mut(words.next_multiple_of(16));
+            rest = tail;
+            &mut part[..words]
+        }));
+    });
+}
