@@ -1,9 +1,10 @@
-//! What a run leaves behind and shows: the run folder, the progress bar, the closing table.
+//! What a run leaves behind and shows: the run folder, the progress bar, the closing table, the pictures.
 
 pub mod append;
 pub mod chance;
 pub mod circuits_json;
 pub mod folder;
+pub mod plots;
 pub mod progress;
 pub mod records;
 pub mod rows;
@@ -12,6 +13,7 @@ pub mod table;
 
 pub use chance::expected_iou;
 pub use folder::RunFolder;
+pub use plots::{RunFigures, draw_circuits, draw_rounds};
 pub use progress::Progress;
 pub use records::{
     CircuitRecord, ClientRecord, Comparison, Edges, GlobalRecord, Level, ModelSide, OverlapRecord, RoundRecord, Seconds,
