@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::cases::conv_cases;
-use super::packed::{Images, Taps, pack_dz, pack_input, with_scratch};
+use super::packed::{Frame, Images, Taps, pack_dz, pack_input, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
 use crate::device::linalg::{Mat, MatMut, matmul};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
@@ -96,20 +96,22 @@ fn backward(conv: &Conv, taps: &Taps, images: Images, input: &[f32], grad: (&[f3
         return partial.fill(0.0);
     }
     let (lanes, outputs) = (images.lanes, conv.out_channels);
-    let (rows, row) = (conv.pooled().0 * conv.pool, taps.out_width * lanes);
-    with_scratch([taps.words(lanes), rows * outputs * row, conv.weights()], |[packed, dz, sums]| {
+    let row = taps.out_width * lanes;
+    let (weights, biases) = partial.split_at_mut(conv.weights());
+    biases.fill(0.0);
+    with_scratch([taps.words(lanes), conv.pool * outputs * row, conv.weights()], |[packed, dz, sums]| {
         pack_input(conv, taps, images, input, packed);
-        pack_dz(conv, (0, taps.out_width), images, grad, dz);
         sums.fill(0.0);
-        for (y, dz) in dz.chunks_exact(outputs * row).enumerate() {
-            products(taps, packed, lanes, y, dz, sums);
+        for py in 0..conv.pooled().0 {
+            // One row of windows at a time, so that dz stays in the cache.
+            let frame = Frame { row: py * conv.pool, margin: 0, width: taps.out_width };
+            pack_dz(conv, frame, images, grad, dz);
+            for (wy, dz) in dz.chunks_exact(outputs * row).enumerate() {
+                products(taps, packed, lanes, frame.row + wy, dz, sums);
+                add_sums(dz, row, biases);
+            }
         }
-        let (weights, biases) = partial.split_at_mut(conv.weights());
         scatter(conv, taps, sums, weights);
-        biases.fill(0.0);
-        for dz in dz.chunks_exact(outputs * row) {
-            add_sums(dz, row, biases);
-        }
     });
 }
 
