@@ -26,6 +26,8 @@ pub mod edge_bits;
 pub mod gate_grad;
 pub mod gate_step;
 pub mod gather;
+#[cfg(test)]
+mod invariance;
 mod layer_cases;
 pub mod linear_forward;
 pub mod linear_input_grad;
@@ -37,10 +39,10 @@ pub mod overlap;
 pub mod pack_bits;
 mod packed;
 pub mod prune;
-pub mod sgd;
-pub mod shape;
 #[cfg(test)]
 mod reference;
+pub mod sgd;
+pub mod shape;
 mod unroll;
 pub mod weight_grad_sum;
 
