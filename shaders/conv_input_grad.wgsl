@@ -70,10 +70,11 @@ fn routed(grad: vec4f, code: vec4u, place: u32) -> vec4f {
 // dZ of one pixel of the plane that starts at `at`.
 fn routed_at(at: u32, y: u32, x: u32, quads: u32) -> vec4f {
     let halve = p.pool - 1u;
-    let inside = y < p.out_height * p.pool && x < p.out_width * p.pool;
-    let i = at + select(0u, ((y >> halve) * p.out_width + (x >> halve)) * quads, inside);
-    let place = ((y & halve) << 1u) + (x & halve);
-    return select(vec4f(0.0), routed(output_grad[i], unpacked(codes[i]), place), inside);
+    if (y >= p.out_height * p.pool || x >= p.out_width * p.pool) {
+        return vec4f(0.0);
+    }
+    let i = at + ((y >> halve) * p.out_width + (x >> halve)) * quads;
+    return routed(output_grad[i], unpacked(codes[i]), ((y & halve) << 1u) + (x & halve));
 }
 
 @compute @workgroup_size(64)
@@ -122,16 +123,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             //@ for i in 0..3
             let wy$i = block / blocks_x + reach + $iu - 2u;
             let in_y$i = wy$i < p.out_height;
-            let row$i = select(0u, wy$i * p.out_width * quads, in_y$i);
+            let row$i = wy$i * p.out_width * quads;
             let wx$i = block % blocks_x + reach + $iu - 2u;
             let in_x$i = wx$i < p.out_width;
-            let col$i = select(0u, wx$i * quads, in_x$i);
+            let col$i = wx$i * quads;
             //@ end
             for (var m = 0u; m < p.out_channels; m++) {
                 //@ for i in 0..3
                 //@ for j in 0..3
-                let g$i_$j = select(vec4f(0.0), output_grad[at + row$i + col$j], in_y$i && in_x$j);
-                let k$i_$j = unpacked(codes[at + row$i + col$j]);
+                var g$i_$j = vec4f(0.0);
+                var k$i_$j = vec4u(0u);
+                if (in_y$i && in_x$j) {
+                    g$i_$j = output_grad[at + row$i + col$j];
+                    k$i_$j = unpacked(codes[at + row$i + col$j]);
+                }
                 //@ end
                 //@ end
                 let x0_0 = routed(g0_0, k0_0, 3u);

@@ -50,8 +50,10 @@ fn unpacked(bytes: u32) -> vec4u {
 
 // Column x of the row that starts at `row`; 0 outside of the image.
 fn input_at(row: u32, x: u32, quads: u32, in_y: bool) -> vec4f {
-    let inside = in_y && x < p.width;
-    return select(vec4f(0.0), input[row + select(0u, x * quads, inside)], inside);
+    if (in_y && x < p.width) {
+        return input[row + x * quads];
+    }
+    return vec4f(0.0);
 }
 
 fn total(v: vec4f) -> f32 {
@@ -98,7 +100,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 //@ for i in 0..4
                 let y$i = 2u * oy + $iu + ky - p.padding;
                 let in_y$i = y$i < p.height;
-                let row$i = plane + select(0u, y$i * p.width * quads, in_y$i);
+                let row$i = plane + y$i * p.width * quads;
                 //@ end
                 // The patch keeps its right half for the next window.
                 var x = kx - p.padding;
@@ -142,7 +144,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                     //@ for i in 0..3
                     let y$i = oy + $iu + ky - p.padding;
                     let in_y$i = y$i < p.height;
-                    let row$i = plane + select(0u, y$i * p.width * quads, in_y$i);
+                    let row$i = plane + y$i * p.width * quads;
                     //@ for j in 0..3
                     let x$i_$j = input_at(row$i, ox + $ju + kx - p.padding, quads, in_y$i);
                     //@ end
