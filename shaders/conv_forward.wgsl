@@ -206,28 +206,28 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         let to = (slot * p.out_channels + m$m) * out_plane + quad;
         //@ for i in 0..2
         //@ for j in 0..2
-        let z$i$j = (z$m_$i$j + bias) * gate;
+        var z$i$j = (z$m_$i$j + bias) * gate;
         //@ end
         //@ end
+        var place = vec4u(0u);
         if (p.pool == 2u) {
-            var best = z00;
-            var place = vec4u(0u);
             //@ for i in 0..2
             //@ for j in 0..2
-            place = select(place, vec4u(2u * $iu + $ju), z$i$j > best);
-            best = select(best, z$i$j, z$i$j > best);
+            place = select(place, vec4u(2u * $iu + $ju), z$i$j > z00);
+            z00 = select(z00, z$i$j, z$i$j > z00);
             //@ end
             //@ end
-            store(to + (by * p.out_width + bx) * quads, activate(best, place, gate, live));
-        } else {
-            //@ for i in 0..2
-            //@ for j in 0..2
-            if (2u * by + $iu < p.out_height && 2u * bx + $ju < p.out_width) {
-                let pixel = (2u * by + $iu) * p.out_width + 2u * bx + $ju;
-                store(to + pixel * quads, activate(z$i$j, vec4u(0u), gate, live));
+        }
+        // One output, or without pooling the four of the block. A loop, for its body costs more than its turns.
+        for (var i = 0u; i < side * side; i++) {
+            let y = by * side + i / 2u;
+            let x = bx * side + i % 2u;
+            if (y < p.out_height && x < p.out_width) {
+                store(to + (y * p.out_width + x) * quads, activate(z00, place, gate, live));
             }
-            //@ end
-            //@ end
+            z00 = z01;
+            z01 = z10;
+            z10 = z11;
         }
     }
     //@ end
