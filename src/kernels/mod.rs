@@ -17,6 +17,8 @@ mod cases;
 pub mod conv_forward;
 pub mod conv_input_grad;
 pub mod conv_weight_grad;
+#[cfg(test)]
+mod invariance;
 pub mod linear_forward;
 pub mod linear_input_grad;
 pub mod linear_weight_grad;
