@@ -66,13 +66,21 @@ fn filter_at(at: u32) -> Filter {
     return Filter(select(u, vec4f(u.yzw, v.x), one), select(v, vec4f(v.yzw, w.x), one), select(w.x, w.y, one));
 }
 
+// The pixel at column x of the row y that starts at `row`; 0 outside of the image.
+fn input_at(row: u32, y: u32, x: u32, quads: u32) -> vec4f {
+    if (y < p.height && x < p.width) {
+        return input[row + x * quads];
+    }
+    return vec4f(0.0);
+}
 
-// z of a channel, from its sums, and what the ReLU and the gate leave of it.
+// An output and its code.
 struct Value {
     z: vec4f,
     code: vec4u,
 }
 
+// What ReLU and gate leave of z; nothing for padding images.
 fn activate(z: vec4f, place: vec4u, gate: f32, live: vec4<bool>) -> Value {
     let closed = vec4<bool>(p.relu != 0u) & (z <= vec4f(0.0));
     let value = select(z, vec4f(0.0), closed);
@@ -161,22 +169,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         } else {
             for (var c = 0u; c < p.in_channels; c++) {
                 for (var ky = 0u; ky < p.kernel; ky++) {
+                    //@ for i in 0..2
+                    let y$i = 2u * by + $iu + ky - p.padding;
+                    let row$i = at + y$i * p.width * quads;
+                    //@ end
+                    // The right column of one step is the left of the next.
+                    var x = 2u * bx - p.padding;
+                    //@ for i in 0..2
+                    var v$i1 = input_at(row$i, y$i, x, quads);
+                    //@ end
                     for (var kx = 0u; kx < p.kernel; kx++) {
+                        x += 1u;
                         //@ for i in 0..2
-                        let y$i = 2u * by + $iu + ky - p.padding;
-                        let in_y$i = y$i < p.height;
-                        let row$i = y$i * p.width * quads;
-                        let x$i = 2u * bx + $iu + kx - p.padding;
-                        let in_x$i = x$i < p.width;
-                        let col$i = x$i * quads;
-                        //@ end
-                        //@ for i in 0..2
-                        //@ for j in 0..2
-                        var v$i$j = vec4f(0.0);
-                        if (in_y$i && in_x$j) {
-                            v$i$j = input[at + row$i + col$j];
-                        }
-                        //@ end
+                        let v$i0 = v$i1;
+                        v$i1 = input_at(row$i, y$i, x, quads);
                         //@ end
                         //@ for m in 0..8
                         let f$m = word(w$m);

@@ -58,6 +58,7 @@ fn shifted(low: vec4f, high: vec4f, at: u32) -> vec4f {
     return select(u, vec4f(u.yzw, select(high.x, high.z, two)), (at & 1u) != 0u);
 }
 
+// The codes of four images, the first in the lowest byte.
 fn unpacked(bytes: u32) -> vec4u {
     return (vec4u(bytes) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
 }
@@ -98,7 +99,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
     let y = 2u * (block / blocks_x) - early;
     let x = 2u * (block % blocks_x) - early;
-    let filter_words = p.kernel * p.kernel;
     let plane = p.out_height * p.out_width * quads;
     let last = p.in_channels - 1u;
 
@@ -110,7 +110,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     //@ end
     let c$c = min(first + $cu, last);
     //@ end
-    if (4u * quad < counts[p.counts_at + slot]) {
+    let count = counts[p.counts_at + slot];
+    if (4u * quad < count) {
         let base = rows[slot] * p.row_words + p.weights_at;
         var at = slot * p.out_channels * plane + quad;
         if (p.kernel == 3u && p.pool == 2u) {
@@ -183,18 +184,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 at += plane;
             }
         } else {
+            let filter_words = p.kernel * p.kernel;
             //@ for c in 0..8
             var w$c = base + c$c * filter_words;
             //@ end
             for (var m = 0u; m < p.out_channels; m++) {
                 for (var ky = 0u; ky < p.kernel; ky++) {
+                    let zy = y + p.padding - ky;
+                    // The left column of one step is the right of the next.
+                    var zx = x + p.padding + 1u;
+                    //@ for i in 0..2
+                    var v$i0 = routed_at(at, zy + $iu, zx, quads);
+                    //@ end
                     for (var kx = 0u; kx < p.kernel; kx++) {
-                        let zy = y + p.padding - ky;
-                        let zx = x + p.padding - kx;
+                        zx -= 1u;
                         //@ for i in 0..2
-                        //@ for j in 0..2
-                        let v$i$j = routed_at(at, zy + $iu, zx + $ju, quads);
-                        //@ end
+                        let v$i1 = v$i0;
+                        v$i0 = routed_at(at, zy + $iu, zx, quads);
                         //@ end
                         //@ for c in 0..8
                         let f$c = word(w$c);
@@ -215,6 +221,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         }
     }
 
+    let live = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
     let in_plane = p.height * p.width * quads;
     //@ for c in 0..8
     if (first + $cu <= last) {
@@ -222,7 +229,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         //@ for i in 0..2
         //@ for j in 0..2
         if (y + $iu < p.height && x + $ju < p.width) {
-            input_grad[to + ((y + $iu) * p.width + x + $ju) * quads] = d$c_$i$j;
+            input_grad[to + ((y + $iu) * p.width + x + $ju) * quads] = select(vec4f(0.0), d$c_$i$j, live);
         }
         //@ end
         //@ end

@@ -37,13 +37,14 @@ struct Params {
 @group(0) @binding(5) var<uniform> p: Params;
 
 const TILE = 8u;        // output channels of a thread
-const DEAD = 4u;
 const CHANNELS = 4u;    // input channels of a workgroup
 const QUADS = 8u;       // vec4s of images in a chunk
+const DEAD = 4u;
 
 // The threads' sums: per output channel taps 0 to 3 and 4 to 7, then taps 8 of four channels, then biases of four.
 var<workgroup> sums: array<vec4f, 640>;
 
+// The codes of four images, the first in the lowest byte.
 fn unpacked(bytes: u32) -> vec4u {
     return (vec4u(bytes) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
 }
@@ -117,6 +118,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                     x$i_2 = input_at(row$i, x, quads, in_y$i);
                     x$i_3 = input_at(row$i, x + 1u, quads, in_y$i);
                     //@ end
+                    // Only the winner of a window has a gradient, so a tap meets one of four neighbouring pixels.
                     //@ for m in 0..8
                     {
                         let code = unpacked(codes[out$m + at]);
