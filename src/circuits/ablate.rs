@@ -10,7 +10,8 @@ use crate::model::{Depth, Rows, Workspace};
 const BATCH: usize = 256;
 
 /// The test images of each slot's class, ready for several ablations of the same slots.
-pub(super) struct Ablation {
+#[derive(Debug)]
+pub struct Ablation {
     orders: Orders,
     space: Workspace,
     losses: Buffer,
@@ -25,6 +26,9 @@ pub(super) fn words(stage: Stage<'_>) -> (usize, usize) {
 
 impl Ablation {
     /// Prepares slots of the given classes; `members[class]` are the test images of a class.
+    ///
+    /// # Errors
+    /// What the device says.
     pub fn new(stage: Stage<'_>, classes: &[u32], members: &[Vec<u32>]) -> Result<Self> {
         let device = stage.device;
         let batches: Vec<Vec<Vec<u32>>> =
@@ -36,8 +40,11 @@ impl Ablation {
         })
     }
 
-    /// Counts the predictions of all slots under `gates` (`[slots][G]`) into `counters` (`[slots][classes][classes]`,
-    /// cleared first).
+    /// Counts the predictions of all slots under `gates` (`[slots][G]`) into `counters` (`[slots][classes][classes]`: true
+    /// class by predicted, cleared first). Slot s uses row `rows[s]` of `weights`, `[rows][P]`.
+    ///
+    /// # Errors
+    /// What the device says.
     pub fn count(
         &self,
         stage: Stage<'_>,

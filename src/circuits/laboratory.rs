@@ -187,7 +187,7 @@ impl Laboratory {
                 .collect();
             let row = |p: &Pair| if model == Model::Local { (p.member - first_member) as u32 } else { 0 };
             let rows = upload(device, "rows", &pairs.iter().map(row).collect::<Vec<_>>())?;
-            let hard = discover::learn(stage, &self.circuits, weights, &rows, &batches, pulse)?;
+            let hard = discover::learn_gates(stage, &self.circuits, weights, &rows, &batches, pulse)?;
             let words = pairs.len() * width;
             let kept = if model == Model::Local { &buffers.local } else { &buffers.global };
             device.copy(hard.all(), kept.view(at * width, words))?;
