@@ -10,7 +10,8 @@ use crate::model::{Depth, Rows, Workspace};
 const BATCH: usize = 256;
 
 /// Slots ready for several ablations: their weights, and the test images of their classes.
-pub(super) struct Ablation<'a> {
+#[derive(Debug)]
+pub struct Ablation<'a> {
     weights: View<'a>,
     rows: &'a Buffer,
     orders: Orders,
@@ -28,6 +29,9 @@ pub(super) fn words(stage: Stage<'_>) -> (usize, usize) {
 impl<'a> Ablation<'a> {
     /// Prepares slots of the given classes, of which slot s uses row `rows[s]` of `weights`; `members[class]` are the
     /// test images of a class.
+    ///
+    /// # Errors
+    /// What the device says.
     pub fn new(
         stage: Stage<'_>,
         weights: View<'a>,
@@ -47,7 +51,11 @@ impl<'a> Ablation<'a> {
         })
     }
 
-    /// Counts the predictions of all slots under `gates` (`[slots][G]`); gives `[slots][classes][classes]`.
+    /// Counts the predictions of all slots under `gates` (`[slots][G]`); gives `[slots][classes][classes]`, true class by
+    /// predicted.
+    ///
+    /// # Errors
+    /// What the device says.
     pub fn count(&self, stage: Stage<'_>, gates: View<'_>) -> Result<Buffer> {
         let (device, network, space) = (stage.device, stage.network, &self.space);
         let counters = device.alloc("ablated predictions", self.orders.slots * network.classes * network.classes)?;

@@ -221,7 +221,7 @@ impl Laboratory {
             };
             let batches: Vec<_> = pairs.iter().map(minibatches).collect();
             let rows = upload(device, "rows", &pairs.iter().map(|p| subject.row(p)).collect::<Vec<_>>())?;
-            let hard = discover::learn(stage, &self.circuits, subject.weights, &rows, &batches, pulse)?;
+            let hard = discover::learn_gates(stage, &self.circuits, subject.weights, &rows, &batches, pulse)?;
             device.copy(hard.all(), buffers.circuits(subject.model).view(at * width, hard.words()))?;
 
             let classes: Vec<u32> = pairs.iter().map(|p| p.class).collect();

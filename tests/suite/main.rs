@@ -1,4 +1,5 @@
 //! The test suite: one binary, a module a subject.
 
 mod common;
+mod golden;
 mod kernels;
