@@ -1,9 +1,10 @@
-//! Connectivity: which channels of the layer before feed each channel through surviving weights.
+//! Connectivity as bits: which channels of the layer before feed each channel.
 
-use super::masks::ones;
+use super::masks::{MaskLayout, ones};
 use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::federation::upload;
+use crate::kernels::circuit_edges::EVERY_SOURCE;
 use crate::kernels::edge_bits::table;
 use crate::model::Network;
 
@@ -15,16 +16,23 @@ pub type Feeds = (u32, Vec<u32>);
 pub(super) struct EdgeLayout {
     /// E: words of a row.
     pub words: usize,
-    /// First word and words a channel, of each gated layer.
+    /// Possible edges of each gated layer.
+    pub possible: Vec<usize>,
+    /// First word, and words a channel, of each gated layer.
     layers: Vec<(usize, usize)>,
-    /// `[E][4]` on the device.
-    pub table: Buffer,
+    /// `[E][4]` on the device, for the weights.
+    pub weight_table: Buffer,
+    /// `[E][4]` on the device, for the masks.
+    pub mask_table: Buffer,
+    /// `[L][2]` on the device: first word and number of words of each gated layer.
+    pub layer_table: Buffer,
 }
 
 impl EdgeLayout {
-    pub fn new(device: &dyn Device, network: &Network) -> Result<Self> {
-        let (mut words, mut layers) = (Vec::new(), Vec::new());
-        for range in &network.layout.gates {
+    pub fn new(device: &dyn Device, network: &Network, masks: &MaskLayout) -> Result<Self> {
+        let (mut weights, mut ends, mut ranges) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut layers, mut possible) = (Vec::new(), Vec::new());
+        for (l, range) in network.layout.gates.iter().enumerate() {
             let layer = &network.layers[range.layer];
             let sources = match range.layer {
                 0 => network.input.channels,
@@ -32,27 +40,35 @@ impl EdgeLayout {
             };
             let taps = layer.fan_in() / sources;
             let at = network.layout.place(range.layer).weights_at;
-            layers.push((words.len(), sources.div_ceil(32)));
-            words.extend((0..range.channels).flat_map(|c| table(at + c * layer.fan_in(), sources, taps)));
+            let (first, words) = (weights.len(), sources.div_ceil(32));
+            layers.push((first, words));
+            possible.push(range.channels * sources);
+            for channel in 0..range.channels {
+                weights.extend(table(at + channel * layer.fan_in(), sources, taps));
+                let dest = [(masks.layers[l].0 + channel / 32) as u32, (channel % 32) as u32];
+                ends.extend((0..words).map(|w| {
+                    let source = if l == 0 { EVERY_SOURCE } else { (masks.layers[l - 1].0 + w) as u32 };
+                    [dest[0], dest[1], source, 0]
+                }));
+            }
+            ranges.extend([first as u32, (range.channels * words) as u32]);
         }
-        let flat: Vec<u32> = words.iter().flatten().copied().collect();
-        Ok(Self { words: words.len(), layers, table: upload(device, "table of edges", &flat)? })
+        Ok(Self {
+            words: weights.len(),
+            possible,
+            layers,
+            weight_table: upload(device, "table of edges in the weights", weights.as_flattened())?,
+            mask_table: upload(device, "table of edges in the masks", ends.as_flattened())?,
+            layer_table: upload(device, "table of edge layers", &ranges)?,
+        })
     }
 
-    /// The edges of a circuit, layer by layer: between its own channels, in the first layer from the images (method.md:
-    /// an edge is kept when its destination is in the circuit and, but for the first layer, its source too).
-    pub fn within(&self, row: &[u32], channels: &[Vec<u32>]) -> Vec<Vec<Feeds>> {
-        let layer = |(i, (at, words)): (usize, &(usize, usize))| {
-            let feeds = |dest: &u32| {
-                let first = at + *dest as usize * words;
-                let mut sources = ones(&row[first..first + words]);
-                if i > 0 {
-                    sources.retain(|s| channels[i - 1].binary_search(s).is_ok());
-                }
-                (*dest, sources)
-            };
-            channels[i].iter().map(feeds).filter(|(_, sources)| !sources.is_empty()).collect()
+    /// The edges in a row of a circuit with these channels, layer by layer.
+    pub fn list(&self, row: &[u32], channels: &[Vec<u32>]) -> Vec<Vec<Feeds>> {
+        let layer = |((at, words), channels): (&(usize, usize), &Vec<u32>)| {
+            let sources = |dest: &u32| ones(&row[at + *dest as usize * words..][..*words]);
+            channels.iter().map(|d| (*d, sources(d))).filter(|(_, sources)| !sources.is_empty()).collect()
         };
-        self.layers.iter().enumerate().map(layer).collect()
+        self.layers.iter().zip(channels).map(layer).collect()
     }
 }

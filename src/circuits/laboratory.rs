@@ -3,9 +3,12 @@
 use std::ops::Range;
 
 use super::ablate::{self, Ablation};
+use super::compare::{Comparison, Level, OverlapResult};
+use super::diagnose::{Diagnosis, diagnose};
 use super::discover::{self, Model};
 use super::edges::{EdgeLayout, Feeds};
 use super::masks::MaskLayout;
+use super::round::{Decoded, Layouts, RoundBuffers, Sets, Tally};
 use crate::config::{CircuitClasses, Circuits};
 use crate::data::indices_by_class;
 use crate::device::{Buffer, Device, View};
@@ -13,9 +16,6 @@ use crate::error::Result;
 use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, slots_that_fit, upload};
 use crate::kernels::complement::complement;
 use crate::kernels::edge_bits::edge_bits;
-use crate::kernels::overlap::overlap;
-use crate::kernels::pack_bits::pack_bits;
-use crate::kernels::shape::Rows;
 use crate::model::Network;
 
 /// A circuit is looked for in this client's model for this class.
@@ -27,31 +27,26 @@ pub(super) struct Pair {
     pub member: usize,
 }
 
-/// One circuit of one model.
+/// One circuit of one model, measured on test images. Accuracies are fractions, and not numbers without images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CircuitResult {
     /// Channels kept, of each gated layer, ascending.
     pub channels: Vec<Vec<u32>>,
     /// Edges between them, of each gated layer.
     pub edges: Vec<Vec<Feeds>>,
-    /// Accuracy on the class with every other channel zeroed (a fraction; not a number without test images).
+    /// Accuracy on the class with nothing ablated.
+    pub accuracy: f64,
+    /// Accuracy on the class with every other channel zeroed.
     pub sufficiency: f64,
-    /// Accuracy on the class with these channels zeroed.
+    /// Accuracy on the class with these channels zeroed: low where they are necessary.
     pub necessity: f64,
+    /// Share of other classes' images that the circuit alone calls its class: high where it says so of anything.
+    pub false_positive: f64,
+    /// How much accuracy on the other classes falls when these channels are zeroed.
+    pub damage: f64,
 }
 
-/// Sizes and intersection of two sets of channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OverlapCounts {
-    /// Channels in both.
-    pub intersection: u32,
-    /// Channels in the first.
-    pub size_a: u32,
-    /// Channels in the second.
-    pub size_b: u32,
-}
-
-/// A client and class: the circuit in the local model, that in the global one, and how they compare.
+/// A client and class: the circuit in the local model, and that in the global one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PairResult {
     /// The client.
@@ -64,23 +59,8 @@ pub struct PairResult {
     pub global: CircuitResult,
     /// Accuracy on the class of the global weights under the local circuit's mask.
     pub cross: f64,
-    /// Local against global, of each gated layer.
-    pub overlap: Vec<OverlapCounts>,
-}
-
-/// What is counted of each pair: predictions under one mask of one model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tally {
-    LocalKept,
-    LocalCut,
-    GlobalKept,
-    GlobalCut,
-    /// The local circuit's mask on the global weights.
-    Cross,
-}
-
-impl Tally {
-    const COUNT: usize = 5;
+    /// What became of the class and its circuit in the average.
+    pub diagnosis: Diagnosis,
 }
 
 /// Finds, tests and compares circuits, round after round.
@@ -89,43 +69,227 @@ pub struct Laboratory {
     batch_size: usize,
     seed: u64,
     round: usize,
+    classes: usize,
+    gate_words: usize,
     masks: MaskLayout,
     edges: EdgeLayout,
-    test_images: Vec<Vec<u32>>,
-    pairs: Vec<Pair>,
+    /// For every class the test images that its circuits are tested on: all of its own, some of each other.
+    probes: Vec<Vec<u32>>,
+    members: usize,
     buffers: Option<RoundBuffers>,
+    before: Option<Sets>,
     results: Vec<PairResult>,
+    overlaps: Vec<OverlapResult>,
 }
 
-/// What a round's circuits leave on the device until it is read.
-struct RoundBuffers {
-    /// `[pairs][G]`.
-    local: Buffer,
-    global: Buffer,
-    /// Each `[pairs][classes][classes]`.
-    tallies: Vec<Buffer>,
-    /// `[pairs][W]`.
-    local_bits: Buffer,
-    global_bits: Buffer,
-    /// `[pairs][L][3]`.
-    overlaps: Buffer,
-    /// `[members][E]` and `[E]`.
-    local_edges: Buffer,
-    global_edges: Buffer,
-}
-
-impl RoundBuffers {
-    fn circuits(&self, model: Model) -> &Buffer {
-        match model {
-            Model::Local => &self.local,
-            Model::Global => &self.global,
-        }
+impl Laboratory {
+    /// For the circuits that `circuits` asks for, in clients that train with batches of `batch_size`.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn new(
+        device: &dyn Device,
+        network: &Network,
+        circuits: &Circuits,
+        batch_size: usize,
+        seed: u64,
+        test_labels: &[u8],
+    ) -> Result<Self> {
+        let masks = MaskLayout::new(device, &network.layout)?;
+        Ok(Self {
+            circuits: circuits.clone(),
+            batch_size,
+            seed,
+            round: 0,
+            classes: network.classes,
+            gate_words: network.layout.gate_words,
+            edges: EdgeLayout::new(device, network, &masks)?,
+            masks,
+            probes: probes(&indices_by_class(test_labels, network.classes), circuits.other_images),
+            members: 0,
+            buffers: None,
+            before: None,
+            results: Vec::new(),
+            overlaps: Vec::new(),
+        })
     }
 
-    /// Puts the counts of `pairs` pairs from pair `at` on where they belong.
-    fn keep(&self, device: &dyn Device, tally: Tally, at: usize, pairs: usize, counters: &Buffer) -> Result<()> {
-        let cells = counters.words() / pairs;
-        device.copy(counters.all(), self.tallies[tally as usize].view(at * cells, counters.words()))
+    /// The last round's circuits, by client and class.
+    pub fn results(&self) -> &[PairResult] {
+        &self.results
+    }
+
+    /// The last round's overlaps, by comparison, level, and circuits.
+    pub fn overlaps(&self) -> &[OverlapResult] {
+        &self.overlaps
+    }
+
+    /// Possible edges of each gated layer.
+    pub fn possible_edges(&self) -> &[usize] {
+        &self.edges.possible
+    }
+
+    fn layouts(&self) -> Layouts<'_> {
+        let Self { masks, edges, gate_words, classes, .. } = self;
+        Layouts { masks, edges, gate_words: *gate_words, classes: *classes }
+    }
+
+    /// The pairs of `members`, in their order: the chosen classes of which a client has examples.
+    fn pairs(&self, stage: Stage<'_>, members: &[Member<'_>]) -> Vec<Pair> {
+        let mut pairs = Vec::new();
+        for (place, member) in members.iter().enumerate() {
+            let mut owned = vec![false; self.classes];
+            member.examples.iter().for_each(|e| owned[usize::from(stage.train.host_labels[*e as usize])] = true);
+            let chosen = |class: u32| match &self.circuits.classes {
+                CircuitClasses::Owned => true,
+                CircuitClasses::List(list) => list.contains(&class),
+            };
+            let classes = (0..).zip(&owned).filter(|(class, owned)| **owned && chosen(*class)).map(|(class, _)| class);
+            pairs.extend(classes.map(|class| Pair { client: member.client, class, member: place }));
+        }
+        pairs
+    }
+
+    /// Finds and tests the circuits of the pairs in `range` in `subject`, as many at once as fit.
+    fn study(&self, stage: Stage<'_>, subject: &Subject<'_>, range: Range<usize>, pulse: &mut Pulse<'_>) -> Result<()> {
+        let Some(buffers) = &self.buffers else { unreachable!("a round has begun") };
+        let mut at = range.start;
+        while at < range.end {
+            let pairs = self.chunk(stage, &buffers.sets.pairs[at..range.end])?;
+            let key = (self.seed, self.round, subject.model);
+            let minibatches = |pair: &Pair| {
+                let examples = subject.members[pair.member - subject.first_member].examples;
+                discover::batches(stage, &self.circuits, self.batch_size, key, pair, examples)
+            };
+            let batches: Vec<_> = pairs.iter().map(minibatches).collect();
+            let rows = upload(stage.device, "rows", &pairs.iter().map(|p| subject.row(p)).collect::<Vec<_>>())?;
+            let hard = discover::learn_gates(stage, &self.circuits, subject.weights, &rows, &batches, pulse)?;
+            let first = buffers.gate(subject.model, at, self.gate_words);
+            stage.device.copy(hard.all(), buffers.gates.view(first, hard.words()))?;
+            self.measure(stage, subject, buffers, at..at + pairs.len(), &rows, &hard)?;
+            at += pairs.len();
+        }
+        Ok(())
+    }
+
+    /// Counts the predictions of the pairs in `range` under every mask that says something about their circuits.
+    fn measure(
+        &self,
+        stage: Stage<'_>,
+        subject: &Subject<'_>,
+        buffers: &RoundBuffers,
+        range: Range<usize>,
+        rows: &Buffer,
+        hard: &Buffer,
+    ) -> Result<()> {
+        let (device, pairs, at) = (stage.device, range.len(), range.start);
+        let classes: Vec<u32> = buffers.sets.pairs[range].iter().map(|p| p.class).collect();
+        let ablation = Ablation::new(stage, subject.weights, rows, &classes, &self.probes)?;
+        let count =
+            |tally: Tally, gates: &Buffer| buffers.keep(device, tally, at, pairs, &ablation.count(stage, gates.all())?);
+        let (whole, kept, cut) = subject.model.tallies();
+        let gates = device.alloc("ablation gates", hard.words())?;
+        device.write(gates.all(), &vec![1.0f32.to_bits(); hard.words()])?;
+        count(whole, &gates)?;
+        count(kept, hard)?;
+        complement(device, hard.all(), gates.all())?;
+        count(cut, &gates)?;
+        if subject.model == Model::Global {
+            let local = buffers.gate(Model::Local, at, self.gate_words);
+            device.copy(buffers.gates.view(local, gates.words()), gates.all())?;
+            count(Tally::Cross, &gates)?;
+        }
+        Ok(())
+    }
+
+    /// As many of the first `pairs` as fit the device at once.
+    fn chunk<'p>(&self, stage: Stage<'_>, pairs: &'p [Pair]) -> Result<&'p [Pair]> {
+        // A minibatch of one class holds at most a whole batch.
+        let search = discover::words(stage, &self.circuits, self.batch_size.next_multiple_of(4));
+        let ablation = ablate::words(stage);
+        let (total, largest) = (search.0.max(ablation.0), search.1.max(ablation.1));
+        let fit = slots_that_fit(stage.budget, pairs.len(), total, largest, "the search for one circuit")?;
+        Ok(&pairs[..fit])
+    }
+
+    /// The result of pair `i` from what was read back.
+    fn result(&self, i: usize, pairs: &[Pair], decoded: &Decoded) -> PairResult {
+        let (class, cells) = (pairs[i].class, self.classes * self.classes);
+        let answers = |tally: Tally| Answers {
+            counts: &decoded.tallies[tally as usize][i * cells..(i + 1) * cells],
+            classes: self.classes,
+            class: class as usize,
+        };
+        let circuit = |row: usize, whole: Tally, kept: Tally, cut: Tally| {
+            let (channels, edges) = decoded.circuits[row].clone();
+            CircuitResult {
+                channels,
+                edges,
+                accuracy: answers(whole).accuracy(),
+                sufficiency: answers(kept).accuracy(),
+                necessity: answers(cut).accuracy(),
+                false_positive: answers(kept).false_positive(),
+                damage: answers(whole).others() - answers(cut).others(),
+            }
+        };
+        let local = circuit(i, Tally::LocalWhole, Tally::LocalKept, Tally::LocalCut);
+        let global = circuit(pairs.len() + i, Tally::GlobalWhole, Tally::GlobalKept, Tally::GlobalCut);
+        let me = (pairs[i].client, class);
+        let same = |o: &&OverlapResult| (o.comparison, o.level, o.a) == (Comparison::LocalGlobal, Level::Node, me);
+        let overlap = decoded.overlaps.iter().find(same).map(OverlapResult::pooled);
+        PairResult {
+            client: pairs[i].client,
+            class,
+            diagnosis: diagnose(local.accuracy, global.accuracy, overlap.flatten(), &self.circuits.diagnosis),
+            local,
+            global,
+            cross: answers(Tally::Cross).accuracy(),
+        }
+    }
+}
+
+/// The test images for the circuits of each class: all of the class, and `others` of each other class, evenly taken.
+fn probes(members: &[Vec<u32>], others: usize) -> Vec<Vec<u32>> {
+    let some = |list: &Vec<u32>| -> Vec<u32> {
+        let n = others.min(list.len());
+        (0..n).map(|i| list[i * list.len() / n]).collect()
+    };
+    (0..members.len())
+        .map(|class| {
+            let rest = members.iter().enumerate().filter(|(other, _)| *other != class);
+            members[class].iter().copied().chain(rest.flat_map(|(_, list)| some(list))).collect()
+        })
+        .collect()
+}
+
+/// Predictions counted by true class and predicted class, as seen from one class.
+struct Answers<'a> {
+    counts: &'a [u32],
+    classes: usize,
+    class: usize,
+}
+
+impl Answers<'_> {
+    /// Share of the images of the class that were called so.
+    fn accuracy(&self) -> f64 {
+        let row = &self.counts[self.class * self.classes..][..self.classes];
+        f64::from(row[self.class]) / f64::from(row.iter().sum::<u32>())
+    }
+
+    /// Of the other classes' images, the share for which `right` is counted: (true class, count by prediction).
+    fn share(&self, right: impl Fn(usize, &[u32]) -> u32) -> f64 {
+        let rows = self.counts.chunks_exact(self.classes).enumerate().filter(|(t, _)| *t != self.class);
+        let (right, all) = rows.fold((0, 0), |(r, a), (t, row)| (r + right(t, row), a + row.iter().sum::<u32>()));
+        f64::from(right) / f64::from(all)
+    }
+
+    fn false_positive(&self) -> f64 {
+        self.share(|_, row| row[self.class])
+    }
+
+    /// Accuracy on the other classes.
+    fn others(&self) -> f64 {
+        self.share(|t, row| row[t])
     }
 }
 
@@ -150,111 +314,12 @@ impl Subject<'_> {
 }
 
 impl Model {
-    /// Where the counts with the circuit alone, and without it, go.
-    fn tallies(self) -> (Tally, Tally) {
+    /// Where the counts of the whole model, of the circuit alone, and without it, go.
+    fn tallies(self) -> (Tally, Tally, Tally) {
         match self {
-            Model::Local => (Tally::LocalKept, Tally::LocalCut),
-            Model::Global => (Tally::GlobalKept, Tally::GlobalCut),
+            Model::Local => (Tally::LocalWhole, Tally::LocalKept, Tally::LocalCut),
+            Model::Global => (Tally::GlobalWhole, Tally::GlobalKept, Tally::GlobalCut),
         }
-    }
-}
-
-impl Laboratory {
-    /// For the circuits that `circuits` asks for, in clients that train with batches of `batch_size`.
-    ///
-    /// # Errors
-    /// What the device says.
-    pub fn new(
-        device: &dyn Device,
-        network: &Network,
-        circuits: &Circuits,
-        batch_size: usize,
-        seed: u64,
-        test_labels: &[u8],
-    ) -> Result<Self> {
-        Ok(Self {
-            circuits: circuits.clone(),
-            batch_size,
-            seed,
-            round: 0,
-            masks: MaskLayout::new(device, &network.layout)?,
-            edges: EdgeLayout::new(device, network)?,
-            test_images: indices_by_class(test_labels, network.classes),
-            pairs: Vec::new(),
-            buffers: None,
-            results: Vec::new(),
-        })
-    }
-
-    /// The last round's circuits, by client and class.
-    pub fn results(&self) -> &[PairResult] {
-        &self.results
-    }
-
-    /// The pairs of `members`, in their order: the chosen classes of which a client has examples.
-    fn pairs(&self, stage: Stage<'_>, members: &[Member<'_>]) -> Vec<Pair> {
-        let mut pairs = Vec::new();
-        for (place, member) in members.iter().enumerate() {
-            let mut owned = vec![false; stage.network.classes];
-            member.examples.iter().for_each(|e| owned[usize::from(stage.train.host_labels[*e as usize])] = true);
-            let chosen = |class: u32| match &self.circuits.classes {
-                CircuitClasses::Owned => true,
-                CircuitClasses::List(list) => list.contains(&class),
-            };
-            let classes = (0..).zip(&owned).filter(|(class, owned)| **owned && chosen(*class)).map(|(class, _)| class);
-            pairs.extend(classes.map(|class| Pair { client: member.client, class, member: place }));
-        }
-        pairs
-    }
-
-    /// Finds and tests the circuits of the pairs in `range` in `subject`, as many at once as fit.
-    fn study(&self, stage: Stage<'_>, subject: &Subject<'_>, range: Range<usize>, pulse: &mut Pulse<'_>) -> Result<()> {
-        let Some(buffers) = &self.buffers else { unreachable!("a round has begun") };
-        let (device, width) = (stage.device, stage.network.layout.gate_words);
-        let mut at = range.start;
-        while at < range.end {
-            let pairs = self.chunk(stage, &self.pairs[at..range.end])?;
-            let key = (self.seed, self.round, subject.model);
-            let minibatches = |pair: &Pair| {
-                let examples = subject.members[pair.member - subject.first_member].examples;
-                discover::batches(stage, &self.circuits, self.batch_size, key, pair, examples)
-            };
-            let batches: Vec<_> = pairs.iter().map(minibatches).collect();
-            let rows = upload(device, "rows", &pairs.iter().map(|p| subject.row(p)).collect::<Vec<_>>())?;
-            let hard = discover::learn_gates(stage, &self.circuits, subject.weights, &rows, &batches, pulse)?;
-            device.copy(hard.all(), buffers.circuits(subject.model).view(at * width, hard.words()))?;
-
-            let classes: Vec<u32> = pairs.iter().map(|p| p.class).collect();
-            let ablation = Ablation::new(stage, subject.weights, &rows, &classes, &self.test_images)?;
-            let gates = device.alloc("ablation gates", hard.words())?;
-            let (kept, cut) = subject.model.tallies();
-            buffers.keep(device, kept, at, pairs.len(), &ablation.count(stage, hard.all())?)?;
-            complement(device, hard.all(), gates.all())?;
-            buffers.keep(device, cut, at, pairs.len(), &ablation.count(stage, gates.all())?)?;
-            if subject.model == Model::Global {
-                device.copy(buffers.local.view(at * width, gates.words()), gates.all())?;
-                buffers.keep(device, Tally::Cross, at, pairs.len(), &ablation.count(stage, gates.all())?)?;
-            }
-            at += pairs.len();
-        }
-        Ok(())
-    }
-
-    /// As many of the first `pairs` as fit the device at once.
-    fn chunk<'p>(&self, stage: Stage<'_>, pairs: &'p [Pair]) -> Result<&'p [Pair]> {
-        // A minibatch of one class holds at most a whole batch.
-        let search = discover::words(stage, &self.circuits, self.batch_size.next_multiple_of(4));
-        let ablation = ablate::words(stage);
-        let (total, largest) = (search.0.max(ablation.0), search.1.max(ablation.1));
-        let fit = slots_that_fit(stage.budget, pairs.len(), total, largest, "the search for one circuit")?;
-        Ok(&pairs[..fit])
-    }
-
-    /// Accuracy of pair `i` on its class.
-    fn accuracy(&self, tallies: &[u32], i: usize, classes: usize) -> f64 {
-        let class = self.pairs[i].class as usize;
-        let row = &tallies[(i * classes + class) * classes..][..classes];
-        f64::from(row[class]) / f64::from(row.iter().sum::<u32>())
     }
 }
 
@@ -265,20 +330,10 @@ impl Observer for Laboratory {
 
     fn before_round(&mut self, stage: Stage<'_>, members: &[Member<'_>], round: usize) -> Result<()> {
         self.round = round;
-        self.pairs = self.pairs(stage, members);
-        let device = stage.device;
-        let (pairs, width) = (self.pairs.len(), stage.network.layout.gate_words);
-        let cells = stage.network.classes * stage.network.classes;
-        self.buffers = Some(RoundBuffers {
-            local: device.alloc("local circuits", pairs * width)?,
-            global: device.alloc("global circuits", pairs * width)?,
-            tallies: (0..Tally::COUNT).map(|_| device.alloc("tallies", pairs * cells)).collect::<Result<_>>()?,
-            local_bits: device.alloc("local masks", pairs * self.masks.words)?,
-            global_bits: device.alloc("global masks", pairs * self.masks.words)?,
-            overlaps: device.alloc("overlaps", pairs * self.masks.layers.len() * 3)?,
-            local_edges: device.alloc("local edges", members.len() * self.edges.words)?,
-            global_edges: device.alloc("global edges", self.edges.words)?,
-        });
+        self.members = members.len();
+        let pairs = self.pairs(stage, members);
+        let before = self.before.as_ref().map_or(&[][..], |sets| &sets.pairs);
+        self.buffers = Some(RoundBuffers::new(stage.device, pairs, before, members.len(), &self.layouts())?);
         Ok(())
     }
 
@@ -291,14 +346,14 @@ impl Observer for Laboratory {
     ) -> Result<()> {
         let Some(buffers) = &self.buffers else { unreachable!("a round has begun") };
         let (device, rows, words) = (stage.device, models.members.len(), stage.network.layout.words);
-        let edges = device.alloc("edges of a wave", rows * self.edges.words)?;
-        edge_bits(device, rows, words, models.weights, self.edges.table.all(), edges.all())?;
-        device.copy(edges.all(), buffers.local_edges.view(offset * self.edges.words, edges.words()))?;
-        let from = self.pairs.partition_point(|p| p.member < offset);
-        let to = self.pairs.partition_point(|p| p.member < offset + rows);
+        let alive = device.alloc("surviving connections of a wave", rows * self.edges.words)?;
+        edge_bits(device, rows, words, models.weights, self.edges.weight_table.all(), alive.all())?;
+        device.copy(alive.all(), buffers.alive.view(offset * self.edges.words, alive.words()))?;
+        let place = |member: usize| buffers.sets.pairs.partition_point(|p| p.member < member);
+        let range = place(offset)..place(offset + rows);
         let (weights, members) = (models.weights, models.members);
         let subject = Subject { model: Model::Local, weights, members, first_member: offset };
-        self.study(stage, &subject, from..to, pulse)
+        self.study(stage, &subject, range, pulse)
     }
 
     fn after_aggregate(
@@ -308,67 +363,32 @@ impl Observer for Laboratory {
         members: &[Member<'_>],
         pulse: &mut Pulse<'_>,
     ) -> Result<()> {
-        let pairs = self.pairs.len();
-        if pairs == 0 {
-            return Ok(());
-        }
+        let Some(buffers) = self.buffers.as_ref().filter(|b| !b.sets.pairs.is_empty()) else { return Ok(()) };
         let subject = Subject { model: Model::Global, weights: global.all(), members, first_member: 0 };
-        self.study(stage, &subject, 0..pairs, pulse)?;
-        let Some(buffers) = &self.buffers else { unreachable!("a round has begun") };
-        let (device, width) = (stage.device, stage.network.layout.gate_words);
-        edge_bits(device, 1, global.words(), global.all(), self.edges.table.all(), buffers.global_edges.all())?;
-        let gates = Rows { slots: pairs, words: width };
-        let table = self.masks.word_table.all();
-        pack_bits(device, gates, buffers.local.all(), table, buffers.local_bits.all())?;
-        pack_bits(device, gates, buffers.global.all(), table, buffers.global_bits.all())?;
-        let same: Vec<u32> = (0..pairs as u32).flat_map(|i| [i, i]).collect();
-        let same = upload(device, "pairs to compare", &same)?;
-        let (a, b) = (buffers.local_bits.all(), buffers.global_bits.all());
-        overlap(device, self.masks.words, a, b, same.all(), self.masks.layer_table.all(), buffers.overlaps.all())
+        self.study(stage, &subject, 0..buffers.sets.pairs.len(), pulse)?;
+        let device = stage.device;
+        let alive = device.alloc("surviving connections", self.edges.words)?;
+        edge_bits(device, 1, global.words(), global.all(), self.edges.weight_table.all(), alive.all())?;
+        device.copy(alive.all(), buffers.alive.view(members.len() * self.edges.words, alive.words()))?;
+        buffers.compare(device, self.before.as_ref(), members.len(), &self.layouts())
     }
 
     fn results(&self) -> Vec<View<'_>> {
-        let Some(b) = self.buffers.as_ref().filter(|_| !self.pairs.is_empty()) else { return Vec::new() };
-        let mut views = vec![b.local_bits.all(), b.global_bits.all(), b.overlaps.all()];
-        views.extend([b.local_edges.all(), b.global_edges.all()]);
-        views.extend(b.tallies.iter().map(Buffer::all));
-        views
+        let buffers = self.buffers.as_ref().filter(|b| !b.sets.pairs.is_empty());
+        buffers.map(RoundBuffers::views).unwrap_or_default()
     }
 
     fn absorb(&mut self, words: Vec<Vec<u32>>) -> Result<()> {
-        self.buffers = None;
         self.results.clear();
-        if self.pairs.is_empty() {
-            return Ok(());
-        }
-        let [local_bits, global_bits, overlaps, local_edges, global_edges] = [0, 1, 2, 3, 4].map(|i| &words[i]);
-        let tallies = &words[5..];
-        let classes = self.test_images.len();
-        let (mask, edge, layers) = (self.masks.words, self.edges.words, self.masks.layers.len());
-        let circuit = |i: usize, bits: &[u32], edges: &[u32], kept: Tally, cut: Tally| {
-            let channels = self.masks.channels(&bits[i * mask..(i + 1) * mask]);
-            CircuitResult {
-                edges: self.edges.within(edges, &channels),
-                channels,
-                sufficiency: self.accuracy(&tallies[kept as usize], i, classes),
-                necessity: self.accuracy(&tallies[cut as usize], i, classes),
-            }
-        };
-        let mut results = Vec::new();
-        for (i, pair) in self.pairs.iter().enumerate() {
-            let own_edges = &local_edges[pair.member * edge..(pair.member + 1) * edge];
-            let counts = overlaps[i * layers * 3..(i + 1) * layers * 3].chunks_exact(3);
-            results.push(PairResult {
-                client: pair.client,
-                class: pair.class,
-                local: circuit(i, local_bits, own_edges, Tally::LocalKept, Tally::LocalCut),
-                global: circuit(i, global_bits, global_edges, Tally::GlobalKept, Tally::GlobalCut),
-                cross: self.accuracy(&tallies[Tally::Cross as usize], i, classes),
-                overlap: counts.map(|c| OverlapCounts { intersection: c[0], size_a: c[1], size_b: c[2] }).collect(),
-            });
-        }
-        results.sort_by_key(|r| (r.client, r.class));
-        self.results = results;
+        self.overlaps.clear();
+        let Some(buffers) = self.buffers.take().filter(|b| !b.sets.pairs.is_empty()) else { return Ok(()) };
+        let before = self.before.as_ref().map_or(&[][..], |sets| &sets.pairs);
+        let decoded = buffers.decode(&words, before, &self.layouts());
+        let pairs = &buffers.sets.pairs;
+        self.results = (0..pairs.len()).map(|i| self.result(i, pairs, &decoded)).collect();
+        self.results.sort_by_key(|r| (r.client, r.class));
+        self.overlaps = decoded.overlaps;
+        self.before = Some(buffers.sets);
         Ok(())
     }
 }

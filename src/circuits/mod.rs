@@ -2,11 +2,16 @@
 //! tested by ablation, and compared. Everything stays on the device until the round's one read-back.
 
 mod ablate;
+mod compare;
+mod diagnose;
 mod discover;
 mod edges;
 mod laboratory;
 mod masks;
+mod round;
 
 pub use ablate::Ablation;
+pub use compare::{Comparison, Level, OverlapCounts, OverlapResult};
+pub use diagnose::Diagnosis;
 pub use discover::learn_gates;
-pub use laboratory::{CircuitResult, Laboratory, OverlapCounts, PairResult};
+pub use laboratory::{CircuitResult, Laboratory, PairResult};

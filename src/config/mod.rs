@@ -256,6 +256,22 @@ pub struct Circuits {
     pub l0: f64,
     /// What a channel outside the circuit gives. Default zero.
     pub ablation: Ablation,
+    /// Test images of each other class on which a circuit is tested: for the false-positive rate and the damage to
+    /// other classes. Default 20.
+    pub other_images: usize,
+    /// Where the lines between the diagnoses run.
+    pub diagnosis: Thresholds,
+}
+
+/// `[circuits.diagnosis]`: the lines between preserved, drifted, lost and never learned.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Thresholds {
+    /// A class works in a model that classifies at least this share of its test images correctly, nothing ablated.
+    /// Default 0.5.
+    pub accuracy: f64,
+    /// A circuit is preserved when the channels of the local and the global one, all layers together, overlap (IoU) at
+    /// least so much. Default 0.5.
+    pub iou: f64,
 }
 
 /// Classes whose circuits are found.

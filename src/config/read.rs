@@ -232,8 +232,19 @@ fn circuits(mut keys: Keys<'_>, classes: usize) -> Result<Circuits> {
     let lr = keys.real("lr", RATE, is_rate)?.unwrap_or(0.1);
     let l0 = keys.real("l0", "a number from 0 to 1000", |x| (0.0..=1000.0).contains(&x))?.unwrap_or(0.01);
     let ablation = keys.choice("ablation", &[("zero", Ablation::Zero)])?.unwrap_or(Ablation::Zero);
+    let images = Limits::new(0, 100_000, "20 a class give a rate to about 4 points");
+    let other_images = keys.count("other_images", &images)?.unwrap_or(20);
+    let diagnosis = section(&mut keys, "diagnosis", thresholds)?;
     keys.finish("[circuits]")?;
-    Ok(Circuits { classes, method, steps, lr, l0, ablation })
+    Ok(Circuits { classes, method, steps, lr, l0, ablation, other_images, diagnosis })
+}
+
+fn thresholds(mut keys: Keys<'_>) -> Result<Thresholds> {
+    let share = |x: f64| (0.0..=1.0).contains(&x);
+    let accuracy = keys.real("accuracy", "a share from 0 to 1", share)?.unwrap_or(0.5);
+    let iou = keys.real("iou", "a share from 0 to 1", share)?.unwrap_or(0.5);
+    keys.finish("[circuits.diagnosis]")?;
+    Ok(Thresholds { accuracy, iou })
 }
 
 fn device(mut keys: Keys<'_>) -> Result<Device> {

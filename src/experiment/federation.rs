@@ -1,9 +1,10 @@
 //! One federation with its circuits: rounds in, records out.
 
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use super::inputs::{layer_specs, partition};
-use crate::circuits::{CircuitResult, Laboratory, OverlapCounts, PairResult};
+use crate::circuits::{CircuitResult, Laboratory, Level, OverlapCounts, OverlapResult, PairResult};
 use crate::config::Experiment;
 use crate::data::{Dataset, partition::class_counts};
 use crate::device::{Buffer, Device, View, f32s};
@@ -11,8 +12,7 @@ use crate::error::Result;
 use crate::federation::{LocalModels, Member, Observer, Pulse, Round, Simulation, Stage};
 use crate::model::{Input, Layout, Network, chain, initial_weights, load};
 use crate::report::{
-    CircuitRecord, ClientRecord, Comparison, GlobalRecord, Level, ModelSide, OverlapRecord, RoundRecord, Seconds,
-    expected_iou,
+    CircuitRecord, ClientRecord, GlobalRecord, ModelSide, OverlapRecord, RoundRecord, Seconds, expected_iou,
 };
 
 /// A federation on a device, ready to run its rounds.
@@ -147,7 +147,7 @@ impl<'d> Federation<'d> {
         Ok(Outcome {
             record: record(&outcome),
             circuits: self.circuits(round, pairs),
-            overlaps: self.overlaps(round, pairs),
+            overlaps: self.laboratory.as_ref().map(|l| self.overlaps(round, l)).unwrap_or_default(),
             weights: self.keeper.global_words.take(),
             client_weights: std::mem::take(&mut self.keeper.client_words),
         })
@@ -169,6 +169,10 @@ impl<'d> Federation<'d> {
                 sufficiency: circuit.sufficiency,
                 necessity: circuit.necessity,
                 cross,
+                false_positive: circuit.false_positive,
+                diagnosis: pair.diagnosis,
+                accuracy: circuit.accuracy,
+                damage: circuit.damage,
             }
         };
         let both = |pair: &PairResult| {
@@ -178,40 +182,42 @@ impl<'d> Federation<'d> {
         pairs.iter().flat_map(both).collect()
     }
 
-    fn overlaps(&self, round: usize, pairs: &[PairResult]) -> Vec<OverlapRecord> {
-        let mut records = Vec::new();
-        for pair in pairs {
-            let sizes: Vec<_> = pair
-                .overlap
-                .iter()
-                .zip(&self.gated)
-                .map(|(c, (_, channels))| (c.size_a as usize, c.size_b as usize, *channels))
-                .collect();
-            let mut row = |layer: &str, counts: &[OverlapCounts], sizes: &[(usize, usize, usize)]| {
-                let sum = |part: fn(&OverlapCounts) -> u32| counts.iter().map(|c| part(c) as usize).sum::<usize>();
-                let (both, a, b) = (sum(|c| c.intersection), sum(|c| c.size_a), sum(|c| c.size_b));
-                let union = a + b - both;
-                records.push(OverlapRecord {
-                    round,
-                    comparison: Comparison::LocalGlobal,
-                    level: Level::Node,
-                    layer: layer.into(),
-                    client_a: pair.client,
-                    class_a: pair.class,
-                    client_b: pair.client,
-                    class_b: pair.class,
-                    size_a: a,
-                    size_b: b,
-                    iou: (union > 0).then(|| both as f64 / union as f64),
-                    chance: expected_iou(sizes),
-                });
+    fn overlaps(&self, round: usize, laboratory: &Laboratory) -> Vec<OverlapRecord> {
+        let nodes: Vec<usize> = self.gated.iter().map(|(_, channels)| *channels).collect();
+        let names = || self.gated.iter().map(|(name, _)| name.as_str());
+        let rows = |overlap: &OverlapResult| {
+            let universe = match overlap.level {
+                Level::Node => &nodes[..],
+                Level::Edge => laboratory.possible_edges(),
             };
-            for (i, (name, _)) in self.gated.iter().enumerate() {
-                row(name, &pair.overlap[i..=i], &sizes[i..=i]);
-            }
-            row("all", &pair.overlap, &sizes);
-        }
-        records
+            let layers = names().enumerate().map(|(i, name)| row(round, overlap, name, i..i + 1, universe));
+            layers.chain([row(round, overlap, "all", 0..nodes.len(), universe)]).collect::<Vec<_>>()
+        };
+        laboratory.overlaps().iter().flat_map(rows).collect()
+    }
+}
+
+/// One row of the overlap table, for the given layers together, of which layer i has `universe[i]` channels or edges.
+fn row(round: usize, overlap: &OverlapResult, name: &str, layers: Range<usize>, universe: &[usize]) -> OverlapRecord {
+    let counts = &overlap.layers[layers.clone()];
+    let sum = |part: fn(&OverlapCounts) -> u32| counts.iter().map(|c| part(c) as usize).sum::<usize>();
+    let (both, size_a, size_b) = (sum(|c| c.intersection), sum(|c| c.size_a), sum(|c| c.size_b));
+    let union = size_a + size_b - both;
+    let sizes: Vec<_> =
+        counts.iter().zip(&universe[layers]).map(|(c, n)| (c.size_a as usize, c.size_b as usize, *n)).collect();
+    OverlapRecord {
+        round,
+        comparison: overlap.comparison,
+        level: overlap.level,
+        layer: name.into(),
+        client_a: overlap.a.0,
+        class_a: overlap.a.1,
+        client_b: overlap.b.0,
+        class_b: overlap.b.1,
+        size_a,
+        size_b,
+        iou: (union > 0).then(|| both as f64 / union as f64),
+        chance: expected_iou(&sizes),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod accumulate;
 pub mod adam;
 pub mod broadcast;
 mod cases;
+pub mod circuit_edges;
 pub mod complement;
 pub mod confusion;
 pub mod conv_forward;
@@ -81,5 +82,6 @@ pub static ALL: &[&Kernel] = &[
     &complement::KERNEL,
     &edge_bits::KERNEL,
     &pack_bits::KERNEL,
+    &circuit_edges::KERNEL,
     &overlap::KERNEL,
 ];

@@ -101,6 +101,10 @@ mod tests {
             sufficiency: 0.57,
             necessity: f64::NAN,
             cross: (model == ModelSide::Global).then_some(1.0),
+            false_positive: 0.0,
+            diagnosis: crate::circuits::Diagnosis::Preserved,
+            accuracy: 1.0,
+            damage: 0.0,
         }
     }
 

@@ -266,6 +266,10 @@ mod tests {
             sufficiency: 1.0,
             necessity: 0.0,
             cross: None,
+            false_positive: 0.0,
+            diagnosis: crate::circuits::Diagnosis::Preserved,
+            accuracy: 1.0,
+            damage: 0.0,
         }
     }
 

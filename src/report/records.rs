@@ -4,6 +4,8 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+pub use crate::circuits::{Comparison, Diagnosis, Level};
+
 /// One line of `rounds.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RoundRecord {
@@ -111,87 +113,20 @@ pub struct CircuitRecord {
     pub necessity: f64,
     /// For a circuit of the global model: accuracy of the local circuit's mask on the global weights.
     pub cross: Option<f64>,
+    /// Share of other classes' images that the circuit alone calls its class.
+    pub false_positive: f64,
+    /// What became of the class and its circuit in the average; the same for the pair's two circuits.
+    pub diagnosis: Diagnosis,
+    /// Accuracy on the class with nothing ablated.
+    pub accuracy: f64,
+    /// Fall of the accuracy on other classes when the circuit is ablated.
+    pub damage: f64,
 }
 
 impl CircuitRecord {
     /// Channels of the circuit in `layer`.
     pub fn size(&self, layer: &str) -> usize {
         self.active_nodes.iter().find(|(name, _)| name == layer).map_or(0, |(_, nodes)| nodes.len())
-    }
-}
-
-/// What two circuits are compared for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Comparison {
-    /// The same client and class, local model against global.
-    LocalGlobal,
-    /// The same class of two clients, local models.
-    InterClientLocal,
-    /// The same class found with two clients' data in the global model.
-    InterClientGlobal,
-    /// Two classes of a client, local model.
-    InterClassLocal,
-    /// Two classes found with a client's data in the global model.
-    InterClassGlobal,
-    /// The same client and class, local models of this round and the one before.
-    StabilityLocal,
-    /// The same client and class, global models of this round and the one before.
-    StabilityGlobal,
-    /// A local circuit against the global circuit of another class: what generic channels alone share.
-    Mismatched,
-}
-
-impl Comparison {
-    /// Every comparison, in the order of the tables.
-    pub const ALL: [Comparison; 8] = [
-        Comparison::LocalGlobal,
-        Comparison::Mismatched,
-        Comparison::InterClientLocal,
-        Comparison::InterClientGlobal,
-        Comparison::InterClassLocal,
-        Comparison::InterClassGlobal,
-        Comparison::StabilityLocal,
-        Comparison::StabilityGlobal,
-    ];
-
-    /// As `overlap.csv` has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Comparison::LocalGlobal => "local_global",
-            Comparison::InterClientLocal => "inter_client_local",
-            Comparison::InterClientGlobal => "inter_client_global",
-            Comparison::InterClassLocal => "inter_class_local",
-            Comparison::InterClassGlobal => "inter_class_global",
-            Comparison::StabilityLocal => "stability_local",
-            Comparison::StabilityGlobal => "stability_global",
-            Comparison::Mismatched => "mismatched",
-        }
-    }
-}
-
-impl Serialize for Comparison {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
-
-/// What an overlap counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Channels.
-    Node,
-    /// Weights between channels.
-    Edge,
-}
-
-impl Level {
-    /// As `overlap.csv` has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Level::Node => "node",
-            Level::Edge => "edge",
-        }
     }
 }
 

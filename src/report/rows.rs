@@ -19,7 +19,7 @@ pub fn metrics(record: &RoundRecord) -> csv::Result<Vec<u8>> {
 /// The columns of `circuits.csv` for a network with these gated layers.
 pub fn circuits_header(layers: &[String]) -> String {
     let sizes: String = layers.iter().map(|layer| format!("size_{layer},")).collect();
-    format!("round,model,client,class,{sizes}sufficiency,necessity,cross\n")
+    format!("round,model,client,class,{sizes}sufficiency,necessity,cross,false_positive,diagnosis,accuracy,damage\n")
 }
 
 /// One row of `circuits.csv` a circuit.
@@ -29,6 +29,8 @@ pub fn circuits(layers: &[String], circuits: &[CircuitRecord]) -> csv::Result<Ve
         row.extend([circuit.client.to_string(), circuit.class.to_string()]);
         row.extend(layers.iter().map(|layer| circuit.size(layer).to_string()));
         row.extend([number(circuit.sufficiency), number(circuit.necessity), optional(circuit.cross)]);
+        row.extend([number(circuit.false_positive), circuit.diagnosis.name().into()]);
+        row.extend([number(circuit.accuracy), number(circuit.damage)]);
         row
     }))
 }
@@ -81,7 +83,7 @@ fn optional(x: Option<f64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::records::{Comparison, GlobalRecord, Level, ModelSide, Seconds};
+    use super::super::records::{Comparison, Diagnosis, GlobalRecord, Level, ModelSide, Seconds};
     use super::*;
 
     #[test]
@@ -108,11 +110,15 @@ mod tests {
             sufficiency: 1.0,
             necessity: 0.5,
             cross: None,
+            false_positive: 0.125,
+            diagnosis: Diagnosis::StructuralDrift,
+            accuracy: 0.75,
+            damage: f64::NAN,
         };
-        assert_eq!(circuits(&layers, &[circuit]).unwrap(), b"3,local,0,7,2,0,1,0.5,\n");
+        assert_eq!(circuits(&layers, &[circuit]).unwrap(), b"3,local,0,7,2,0,1,0.5,,0.125,structural_drift,0.75,\n");
         assert_eq!(
             circuits_header(&layers),
-            "round,model,client,class,size_conv1,size_conv2,sufficiency,necessity,cross\n"
+            "round,model,client,class,size_conv1,size_conv2,sufficiency,necessity,cross,false_positive,diagnosis,accuracy,damage\n"
         );
         let overlap = OverlapRecord {
             round: 3,

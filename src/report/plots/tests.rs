@@ -76,6 +76,10 @@ pub fn circuit(model: ModelSide, client: usize, class: u32, nodes: Vec<(String, 
         sufficiency: 1.0,
         necessity: 0.0,
         cross: None,
+        false_positive: 0.0,
+        diagnosis: crate::circuits::Diagnosis::Preserved,
+        accuracy: 1.0,
+        damage: 0.0,
     }
 }
 

@@ -59,6 +59,8 @@ fn search(device: &dyn Device) -> Found {
         lr: 0.1,
         l0: L0,
         ablation: config::Ablation::Zero,
+        other_images: 0,
+        diagnosis: config::Thresholds { accuracy: 0.5, iou: 0.5 },
     };
     let stage = stage(&spy, &network, &images, &images);
     let hard =

@@ -1,0 +1,213 @@
+//! Which circuits are compared with which, and their overlaps as counts.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Serialize, Serializer};
+
+use super::laboratory::Pair;
+
+/// What two circuits are compared for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Comparison {
+    /// The same client and class, local model against global.
+    LocalGlobal,
+    /// A local circuit against the global circuits of the client's other classes: what generic channels alone share.
+    Mismatched,
+    /// The same class of two clients, local models.
+    InterClientLocal,
+    /// The same class found with two clients' data in the global model.
+    InterClientGlobal,
+    /// Two classes of a client, local model.
+    InterClassLocal,
+    /// Two classes found with a client's data in the global model.
+    InterClassGlobal,
+    /// The same client and class, local models of the round before and of this one.
+    StabilityLocal,
+    /// The same client and class, global models of the round before and of this one.
+    StabilityGlobal,
+}
+
+impl Comparison {
+    /// Every comparison, in the order of the tables.
+    pub const ALL: [Comparison; 8] = [
+        Comparison::LocalGlobal,
+        Comparison::Mismatched,
+        Comparison::InterClientLocal,
+        Comparison::InterClientGlobal,
+        Comparison::InterClassLocal,
+        Comparison::InterClassGlobal,
+        Comparison::StabilityLocal,
+        Comparison::StabilityGlobal,
+    ];
+
+    /// As `overlap.csv` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Comparison::LocalGlobal => "local_global",
+            Comparison::Mismatched => "mismatched",
+            Comparison::InterClientLocal => "inter_client_local",
+            Comparison::InterClientGlobal => "inter_client_global",
+            Comparison::InterClassLocal => "inter_class_local",
+            Comparison::InterClassGlobal => "inter_class_global",
+            Comparison::StabilityLocal => "stability_local",
+            Comparison::StabilityGlobal => "stability_global",
+        }
+    }
+}
+
+impl Serialize for Comparison {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// What an overlap counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Channels.
+    Node,
+    /// Surviving connections between channels of the circuit.
+    Edge,
+}
+
+impl Level {
+    /// As `overlap.csv` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Node => "node",
+            Level::Edge => "edge",
+        }
+    }
+}
+
+/// Sizes and intersection of two circuits in one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OverlapCounts {
+    /// In both.
+    pub intersection: u32,
+    /// In the first.
+    pub size_a: u32,
+    /// In the second.
+    pub size_b: u32,
+}
+
+/// Two circuits side by side, layer by layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OverlapResult {
+    /// What they are compared for.
+    pub comparison: Comparison,
+    /// What is counted.
+    pub level: Level,
+    /// Client and class of the first.
+    pub a: (usize, u32),
+    /// Client and class of the second.
+    pub b: (usize, u32),
+    /// Of each gated layer.
+    pub layers: Vec<OverlapCounts>,
+}
+
+impl OverlapResult {
+    /// Shared over united channels of all layers together; `None` where both are empty.
+    pub fn pooled(&self) -> Option<f64> {
+        let sum = |part: fn(&OverlapCounts) -> u32| self.layers.iter().map(|l| f64::from(part(l))).sum::<f64>();
+        let both = sum(|l| l.intersection);
+        let union = sum(|l| l.size_a) + sum(|l| l.size_b) - both;
+        (union > 0.0).then(|| both / union)
+    }
+}
+
+/// Pairs of one comparison beyond which only an even sample of them is taken: a table of millions of rows helps nobody.
+const MOST_PAIRS: usize = 20_000;
+
+/// Rows of masks to compare. A round's circuits are rows 0..Q in the local models and Q..2Q in the global one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Plan {
+    /// Both rows of this round.
+    pub within: Vec<(Comparison, u32, u32)>,
+    /// A row of the round before, and one of this.
+    pub across: Vec<(Comparison, u32, u32)>,
+}
+
+impl Plan {
+    /// All comparisons among `pairs`, and with those of the round `before`.
+    pub fn new(pairs: &[Pair], before: &[Pair]) -> Self {
+        let q = pairs.len() as u32;
+        let mut plan = Self::default();
+        let mut by_class: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut by_client: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+        for (i, pair) in (0..).zip(pairs) {
+            plan.within.push((Comparison::LocalGlobal, i, q + i));
+            by_class.entry(pair.class).or_default().push(i);
+            by_client.entry(pair.client).or_default().push(i);
+        }
+        let classes: Vec<(u32, u32)> = by_client.values().flat_map(|rows| couples(rows)).collect();
+        let clients: Vec<(u32, u32)> = by_class.values().flat_map(|rows| couples(rows)).collect();
+        let mismatched = classes.iter().flat_map(|(i, j)| [(*i, *j), (*j, *i)]).collect();
+        plan.add(Comparison::Mismatched, mismatched, (0, q));
+        plan.add(Comparison::InterClientLocal, clients.clone(), (0, 0));
+        plan.add(Comparison::InterClientGlobal, clients, (q, q));
+        plan.add(Comparison::InterClassLocal, classes.clone(), (0, 0));
+        plan.add(Comparison::InterClassGlobal, classes, (q, q));
+        let earlier: HashMap<(usize, u32), u32> = before.iter().map(|p| (p.client, p.class)).zip(0..).collect();
+        let then = before.len() as u32;
+        for (i, pair) in (0..).zip(pairs) {
+            if let Some(j) = earlier.get(&(pair.client, pair.class)) {
+                plan.across.push((Comparison::StabilityLocal, *j, i));
+                plan.across.push((Comparison::StabilityGlobal, then + j, q + i));
+            }
+        }
+        plan
+    }
+
+    fn add(&mut self, comparison: Comparison, rows: Vec<(u32, u32)>, offset: (u32, u32)) {
+        let stride = rows.len().div_ceil(MOST_PAIRS).max(1);
+        if stride > 1 {
+            tracing::warn!("{}: every {stride}th of {} pairs is compared", comparison.name(), rows.len());
+        }
+        self.within.extend(rows.iter().step_by(stride).map(|(a, b)| (comparison, offset.0 + a, offset.1 + b)));
+    }
+}
+
+/// Every unordered couple of `rows`.
+fn couples(rows: &[u32]) -> Vec<(u32, u32)> {
+    rows.iter().enumerate().flat_map(|(i, a)| rows[i + 1..].iter().map(move |b| (*a, *b))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(list: &[(usize, u32)]) -> Vec<Pair> {
+        list.iter().map(|(client, class)| Pair { client: *client, class: *class, member: 0 }).collect()
+    }
+
+    #[test]
+    fn every_comparison_has_the_pairs_its_definition_says() {
+        // Clients 0 and 1 both own class 5; client 1 also owns class 6.
+        let now = pairs(&[(0, 5), (1, 5), (1, 6)]);
+        let before = pairs(&[(1, 6), (0, 5)]);
+        let plan = Plan::new(&now, &before);
+        let of = |comparison| -> Vec<(u32, u32)> {
+            let all = plan.within.iter().chain(&plan.across);
+            all.filter(|(c, ..)| *c == comparison).map(|(_, a, b)| (*a, *b)).collect()
+        };
+        assert_eq!(of(Comparison::LocalGlobal), [(0, 3), (1, 4), (2, 5)]);
+        assert_eq!(of(Comparison::Mismatched), [(1, 5), (2, 4)]);
+        assert_eq!(of(Comparison::InterClientLocal), [(0, 1)]);
+        assert_eq!(of(Comparison::InterClientGlobal), [(3, 4)]);
+        assert_eq!(of(Comparison::InterClassLocal), [(1, 2)]);
+        assert_eq!(of(Comparison::InterClassGlobal), [(4, 5)]);
+        assert_eq!(of(Comparison::StabilityLocal), [(1, 0), (0, 2)]);
+        assert_eq!(of(Comparison::StabilityGlobal), [(3, 3), (2, 5)]);
+    }
+
+    #[test]
+    fn too_many_pairs_are_sampled_evenly() {
+        let crowd: Vec<_> = (0..300).map(|client| (client, 0)).collect();
+        let plan = Plan::new(&pairs(&crowd), &[]);
+        let count = plan.within.iter().filter(|(c, ..)| *c == Comparison::InterClientLocal).count();
+        // 300 * 299 / 2 = 44,850 pairs: every third.
+        assert_eq!(count, 14_950);
+    }
+}

@@ -1,0 +1,222 @@
+//! What a round's circuits leave on the device until it is read, and how the words become results.
+
+use super::compare::{Comparison, Level, OverlapCounts, OverlapResult, Plan};
+use super::discover::Model;
+use super::edges::{EdgeLayout, Feeds};
+use super::laboratory::Pair;
+use super::masks::MaskLayout;
+use crate::device::{Buffer, Device, View};
+use crate::error::Result;
+use crate::federation::upload;
+use crate::kernels::circuit_edges::{self, circuit_edges};
+use crate::kernels::overlap::overlap;
+use crate::kernels::pack_bits::pack_bits;
+use crate::kernels::shape::Rows;
+
+/// What is counted of each pair: predictions of one model under one mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tally {
+    /// Nothing ablated.
+    LocalWhole,
+    /// Only the circuit left.
+    LocalKept,
+    /// The circuit ablated.
+    LocalCut,
+    GlobalWhole,
+    GlobalKept,
+    GlobalCut,
+    /// The local circuit's mask on the global weights.
+    Cross,
+}
+
+impl Tally {
+    const COUNT: usize = 7;
+}
+
+/// Sets of circuits as bits, to be compared.
+pub(super) struct Sets {
+    pub pairs: Vec<Pair>,
+    /// `[2Q][W]`: channels, local circuits first.
+    masks: Buffer,
+    /// `[2Q][E]`: connections.
+    edges: Buffer,
+}
+
+/// The buffers of one round. Q pairs; rows 0..Q are circuits of local models, Q..2Q of the global one.
+pub(super) struct RoundBuffers {
+    /// `[2Q][G]`, hard.
+    pub gates: Buffer,
+    /// Each `[Q][classes][classes]`.
+    tallies: Vec<Buffer>,
+    /// `[members + 1][E]`: surviving connections of every local model, then of the global one.
+    pub alive: Buffer,
+    pub sets: Sets,
+    plan: Plan,
+    /// For within and across the rounds, nodes and edges: `[pairs][L][3]`.
+    overlaps: Vec<Buffer>,
+}
+
+impl RoundBuffers {
+    pub fn new(
+        device: &dyn Device,
+        pairs: Vec<Pair>,
+        before: &[Pair],
+        members: usize,
+        sizes: &Layouts<'_>,
+    ) -> Result<Self> {
+        let q = pairs.len();
+        let cells = q * sizes.classes * sizes.classes;
+        let plan = Plan::new(&pairs, before);
+        let layers = sizes.masks.layers.len();
+        let overlaps = [plan.within.len(), plan.across.len()].into_iter().flat_map(|n| [n, n]);
+        Ok(Self {
+            gates: device.alloc("circuits", 2 * q * sizes.gate_words)?,
+            tallies: (0..Tally::COUNT).map(|_| device.alloc("tallies", cells)).collect::<Result<_>>()?,
+            alive: device.alloc("surviving connections", (members + 1) * sizes.edges.words)?,
+            overlaps: overlaps.map(|n| device.alloc("overlaps", n * layers * 3)).collect::<Result<_>>()?,
+            sets: Sets {
+                masks: device.alloc("masks of circuits", 2 * q * sizes.masks.words)?,
+                edges: device.alloc("edges of circuits", 2 * q * sizes.edges.words)?,
+                pairs,
+            },
+            plan,
+        })
+    }
+
+    /// First gate of pair `at`'s circuit in `model`.
+    pub fn gate(&self, model: Model, at: usize, gate_words: usize) -> usize {
+        let row = match model {
+            Model::Local => at,
+            Model::Global => self.sets.pairs.len() + at,
+        };
+        row * gate_words
+    }
+
+    /// Puts the counts of `pairs` pairs from pair `at` on where they belong.
+    pub fn keep(&self, device: &dyn Device, tally: Tally, at: usize, pairs: usize, counters: &Buffer) -> Result<()> {
+        let cells = counters.words() / pairs;
+        device.copy(counters.all(), self.tallies[tally as usize].view(at * cells, counters.words()))
+    }
+
+    /// Packs all circuits into bits and counts every overlap; `before` are the circuits of the round before.
+    pub fn compare(
+        &self,
+        device: &dyn Device,
+        before: Option<&Sets>,
+        members: usize,
+        sizes: &Layouts<'_>,
+    ) -> Result<()> {
+        let sets = &self.sets;
+        let gates = Rows { slots: 2 * sets.pairs.len(), words: sizes.gate_words };
+        pack_bits(device, gates, self.gates.all(), sizes.masks.word_table.all(), sets.masks.all())?;
+        let local = sets.pairs.iter().map(|p| p.member as u32);
+        let global = sets.pairs.iter().map(|_| members as u32);
+        let models = upload(device, "models of circuits", &local.chain(global).collect::<Vec<_>>())?;
+        let buffers = circuit_edges::Buffers {
+            alive: self.alive.all(),
+            models: models.all(),
+            masks: sets.masks.all(),
+            words: sizes.edges.mask_table.all(),
+            edges: sets.edges.all(),
+        };
+        circuit_edges(device, sizes.masks.words, &buffers)?;
+        count(device, &self.plan.within, sets, sets, sizes, &self.overlaps[..2])?;
+        match before {
+            Some(before) => count(device, &self.plan.across, before, sets, sizes, &self.overlaps[2..]),
+            None => Ok(()),
+        }
+    }
+
+    /// What to read back; [`RoundBuffers::decode`] takes it in this order.
+    pub fn views(&self) -> Vec<View<'_>> {
+        let mut views = vec![self.sets.masks.all(), self.sets.edges.all()];
+        views.extend(self.overlaps.iter().chain(&self.tallies).map(Buffer::all));
+        views
+    }
+
+    /// From the words of [`RoundBuffers::views`].
+    pub fn decode(&self, words: &[Vec<u32>], before: &[Pair], sizes: &Layouts<'_>) -> Decoded {
+        let (masks, edges) = (&words[0], &words[1]);
+        let circuit = |row: usize| {
+            let channels = sizes.masks.channels(&masks[row * sizes.masks.words..][..sizes.masks.words]);
+            let edges = sizes.edges.list(&edges[row * sizes.edges.words..][..sizes.edges.words], &channels);
+            (channels, edges)
+        };
+        let mut overlaps = Vec::new();
+        let lists = [&self.plan.within, &self.plan.within, &self.plan.across, &self.plan.across];
+        for (i, (list, words)) in lists.into_iter().zip(&words[2..6]).enumerate() {
+            let level = if i % 2 == 0 { Level::Node } else { Level::Edge };
+            let firsts = if i < 2 { &self.sets.pairs } else { before };
+            overlaps.extend(results(list, words, level, firsts, &self.sets.pairs, sizes.masks.layers.len()));
+        }
+        overlaps.sort_by_key(|o| (o.comparison, o.level, o.a, o.b));
+        Decoded {
+            circuits: (0..2 * self.sets.pairs.len()).map(circuit).collect(),
+            overlaps,
+            tallies: words[6..].to_vec(),
+        }
+    }
+}
+
+/// A round's words as lists.
+pub(super) struct Decoded {
+    /// Channels and edges, by row.
+    pub circuits: Vec<(Vec<Vec<u32>>, Vec<Vec<Feeds>>)>,
+    pub overlaps: Vec<OverlapResult>,
+    pub tallies: Vec<Vec<u32>>,
+}
+
+/// How circuits lie in words.
+#[derive(Clone, Copy)]
+pub(super) struct Layouts<'a> {
+    pub masks: &'a MaskLayout,
+    pub edges: &'a EdgeLayout,
+    pub gate_words: usize,
+    pub classes: usize,
+}
+
+type Couples = [(Comparison, u32, u32)];
+
+fn count(
+    device: &dyn Device,
+    couples: &Couples,
+    a: &Sets,
+    b: &Sets,
+    sizes: &Layouts<'_>,
+    out: &[Buffer],
+) -> Result<()> {
+    if couples.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<u32> = couples.iter().flat_map(|(_, a, b)| [*a, *b]).collect();
+    let rows = upload(device, "couples", &rows)?;
+    let nodes = sizes.masks.layer_table.all();
+    overlap(device, sizes.masks.words, a.masks.all(), b.masks.all(), rows.all(), nodes, out[0].all())?;
+    let edges = sizes.edges.layer_table.all();
+    overlap(device, sizes.edges.words, a.edges.all(), b.edges.all(), rows.all(), edges, out[1].all())
+}
+
+fn results(
+    couples: &Couples,
+    words: &[u32],
+    level: Level,
+    firsts: &[Pair],
+    seconds: &[Pair],
+    layers: usize,
+) -> Vec<OverlapResult> {
+    let who = |pairs: &[Pair], row: u32| {
+        let pair = pairs[row as usize % pairs.len()];
+        (pair.client, pair.class)
+    };
+    let one = |((comparison, a, b), words): (&(Comparison, u32, u32), &[u32])| OverlapResult {
+        comparison: *comparison,
+        level,
+        a: who(firsts, *a),
+        b: who(seconds, *b),
+        layers: words
+            .chunks_exact(3)
+            .map(|c| OverlapCounts { intersection: c[0], size_a: c[1], size_b: c[2] })
+            .collect(),
+    };
+    couples.iter().zip(words.chunks_exact(3 * layers)).map(one).collect()
+}
