@@ -1,4 +1,5 @@
 //! The test suite: one binary, a module a subject.
 
+mod cli;
 mod common;
 mod kernels;
