@@ -66,13 +66,21 @@ fn filter_at(at: u32) -> Filter {
     return Filter(select(u, vec4f(u.yzw, v.x), one), select(v, vec4f(v.yzw, w.x), one), select(w.x, w.y, one));
 }
 
+// The pixel at column x of the row y that starts at `row`; 0 outside of the image.
+fn input_at(row: u32, y: u32, x: u32, quads: u32) -> vec4f {
+    if (y < p.height && x < p.width) {
+        return input[row + x * quads];
+    }
+    return vec4f(0.0);
+}
 
-// z of a channel, from its sums, and what the ReLU and the gate leave of it.
+// An output and its code.
 struct Value {
     z: vec4f,
     code: vec4u,
 }
 
+// What ReLU and gate leave of z; nothing for padding images.
 fn activate(z: vec4f, place: vec4u, gate: f32, live: vec4<bool>) -> Value {
     let closed = vec4<bool>(p.relu != 0u) & (z <= vec4f(0.0));
     let value = select(z, vec4f(0.0), closed);
@@ -111,8 +119,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let last = p.out_channels - 1u;
 
     //@ for m in 0..8
-    //@ for i in 0..4
-    var z$m_$i = vec4f(0.0);
+    //@ for i in 0..2
+    //@ for j in 0..2
+    var z$m_$i$j = vec4f(0.0);
+    //@ end
     //@ end
     let m$m = min(first + $mu, last);
     //@ end
@@ -128,26 +138,29 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             //@ for i in 0..4
             let y$i = 2u * by + $iu - p.padding;
             let in_y$i = y$i < p.height;
-            let row$i = select(0u, y$i * p.width * quads, in_y$i);
+            let row$i = y$i * p.width * quads;
             let x$i = 2u * bx + $iu - p.padding;
             let in_x$i = x$i < p.width;
-            let col$i = select(0u, x$i * quads, in_x$i);
+            let col$i = x$i * quads;
             //@ end
             for (var c = 0u; c < p.in_channels; c++) {
                 //@ for i in 0..4
                 //@ for j in 0..4
-                let x$i_$j = select(vec4f(0.0), input[at + row$i + col$j], in_y$i && in_x$j);
+                var x$i_$j = vec4f(0.0);
+                if (in_y$i && in_x$j) {
+                    x$i_$j = input[at + row$i + col$j];
+                }
                 //@ end
                 //@ end
                 //@ for m in 0..8
                 let f$m = filter_at(w$m);
-                z$m_0 = z$m_0 + f$m.a.x * x0_0 + f$m.a.y * x0_1 + f$m.a.z * x0_2 + f$m.a.w * x1_0 + f$m.b.x * x1_1
+                z$m_00 = z$m_00 + f$m.a.x * x0_0 + f$m.a.y * x0_1 + f$m.a.z * x0_2 + f$m.a.w * x1_0 + f$m.b.x * x1_1
                     + f$m.b.y * x1_2 + f$m.b.z * x2_0 + f$m.b.w * x2_1 + f$m.c * x2_2;
-                z$m_1 = z$m_1 + f$m.a.x * x0_1 + f$m.a.y * x0_2 + f$m.a.z * x0_3 + f$m.a.w * x1_1 + f$m.b.x * x1_2
+                z$m_01 = z$m_01 + f$m.a.x * x0_1 + f$m.a.y * x0_2 + f$m.a.z * x0_3 + f$m.a.w * x1_1 + f$m.b.x * x1_2
                     + f$m.b.y * x1_3 + f$m.b.z * x2_1 + f$m.b.w * x2_2 + f$m.c * x2_3;
-                z$m_2 = z$m_2 + f$m.a.x * x1_0 + f$m.a.y * x1_1 + f$m.a.z * x1_2 + f$m.a.w * x2_0 + f$m.b.x * x2_1
+                z$m_10 = z$m_10 + f$m.a.x * x1_0 + f$m.a.y * x1_1 + f$m.a.z * x1_2 + f$m.a.w * x2_0 + f$m.b.x * x2_1
                     + f$m.b.y * x2_2 + f$m.b.z * x3_0 + f$m.b.w * x3_1 + f$m.c * x3_2;
-                z$m_3 = z$m_3 + f$m.a.x * x1_1 + f$m.a.y * x1_2 + f$m.a.z * x1_3 + f$m.a.w * x2_1 + f$m.b.x * x2_2
+                z$m_11 = z$m_11 + f$m.a.x * x1_1 + f$m.a.y * x1_2 + f$m.a.z * x1_3 + f$m.a.w * x2_1 + f$m.b.x * x2_2
                     + f$m.b.y * x2_3 + f$m.b.z * x3_1 + f$m.b.w * x3_2 + f$m.c * x3_3;
                 w$m += 9u;
                 //@ end
@@ -156,23 +169,27 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         } else {
             for (var c = 0u; c < p.in_channels; c++) {
                 for (var ky = 0u; ky < p.kernel; ky++) {
+                    //@ for i in 0..2
+                    let y$i = 2u * by + $iu + ky - p.padding;
+                    let row$i = at + y$i * p.width * quads;
+                    //@ end
+                    // The right column of one step is the left of the next.
+                    var x = 2u * bx - p.padding;
+                    //@ for i in 0..2
+                    var v$i1 = input_at(row$i, y$i, x, quads);
+                    //@ end
                     for (var kx = 0u; kx < p.kernel; kx++) {
+                        x += 1u;
                         //@ for i in 0..2
-                        let y$i = 2u * by + $iu + ky - p.padding;
-                        let in_y$i = y$i < p.height;
-                        let row$i = select(0u, y$i * p.width * quads, in_y$i);
-                        let x$i = 2u * bx + $iu + kx - p.padding;
-                        let in_x$i = x$i < p.width;
-                        let col$i = select(0u, x$i * quads, in_x$i);
+                        let v$i0 = v$i1;
+                        v$i1 = input_at(row$i, y$i, x, quads);
                         //@ end
-                        let v0 = select(vec4f(0.0), input[at + row0 + col0], in_y0 && in_x0);
-                        let v1 = select(vec4f(0.0), input[at + row0 + col1], in_y0 && in_x1);
-                        let v2 = select(vec4f(0.0), input[at + row1 + col0], in_y1 && in_x0);
-                        let v3 = select(vec4f(0.0), input[at + row1 + col1], in_y1 && in_x1);
                         //@ for m in 0..8
                         let f$m = word(w$m);
-                        //@ for i in 0..4
-                        z$m_$i += f$m * v$i;
+                        //@ for i in 0..2
+                        //@ for j in 0..2
+                        z$m_$i$j += f$m * v$i$j;
+                        //@ end
                         //@ end
                         w$m += 1u;
                         //@ end
@@ -193,29 +210,30 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             gate = gates[slot * p.gate_words + p.gates_at + m$m];
         }
         let to = (slot * p.out_channels + m$m) * out_plane + quad;
+        //@ for i in 0..2
+        //@ for j in 0..2
+        var z$i$j = (z$m_$i$j + bias) * gate;
+        //@ end
+        //@ end
+        var place = vec4u(0u);
         if (p.pool == 2u) {
-            var best = (z$m_0 + bias) * gate;
-            var place = vec4u(0u);
-            //@ for i in 1..4
-            let z$i = (z$m_$i + bias) * gate;
-            place = select(place, vec4u($iu), z$i > best);
-            best = select(best, z$i, z$i > best);
+            //@ for i in 0..2
+            //@ for j in 0..2
+            place = select(place, vec4u(2u * $iu + $ju), z$i$j > z00);
+            z00 = select(z00, z$i$j, z$i$j > z00);
             //@ end
-            store(to + (by * p.out_width + bx) * quads, activate(best, place, gate, live));
-        } else {
-            let corner = to + (2u * by * p.out_width + 2u * bx) * quads;
-            let right = 2u * bx + 1u < p.out_width;
-            let below = 2u * by + 1u < p.out_height;
-            store(corner, activate((z$m_0 + bias) * gate, vec4u(0u), gate, live));
-            if (right) {
-                store(corner + quads, activate((z$m_1 + bias) * gate, vec4u(0u), gate, live));
+            //@ end
+        }
+        // One output, or without pooling the four of the block. A loop, for its body costs more than its turns.
+        for (var i = 0u; i < side * side; i++) {
+            let y = by * side + i / 2u;
+            let x = bx * side + i % 2u;
+            if (y < p.out_height && x < p.out_width) {
+                store(to + (y * p.out_width + x) * quads, activate(z00, place, gate, live));
             }
-            if (below) {
-                store(corner + p.out_width * quads, activate((z$m_2 + bias) * gate, vec4u(0u), gate, live));
-            }
-            if (right && below) {
-                store(corner + (p.out_width + 1u) * quads, activate((z$m_3 + bias) * gate, vec4u(0u), gate, live));
-            }
+            z00 = z01;
+            z01 = z10;
+            z10 = z11;
         }
     }
     //@ end

@@ -58,6 +58,7 @@ fn shifted(low: vec4f, high: vec4f, at: u32) -> vec4f {
     return select(u, vec4f(u.yzw, select(high.x, high.z, two)), (at & 1u) != 0u);
 }
 
+// The codes of four images, the first in the lowest byte.
 fn unpacked(bytes: u32) -> vec4u {
     return (vec4u(bytes) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
 }
@@ -70,10 +71,11 @@ fn routed(grad: vec4f, code: vec4u, place: u32) -> vec4f {
 // dZ of one pixel of the plane that starts at `at`.
 fn routed_at(at: u32, y: u32, x: u32, quads: u32) -> vec4f {
     let halve = p.pool - 1u;
-    let inside = y < p.out_height * p.pool && x < p.out_width * p.pool;
-    let i = at + select(0u, ((y >> halve) * p.out_width + (x >> halve)) * quads, inside);
-    let place = ((y & halve) << 1u) + (x & halve);
-    return select(vec4f(0.0), routed(output_grad[i], unpacked(codes[i]), place), inside);
+    if (y >= p.out_height * p.pool || x >= p.out_width * p.pool) {
+        return vec4f(0.0);
+    }
+    let i = at + ((y >> halve) * p.out_width + (x >> halve)) * quads;
+    return routed(output_grad[i], unpacked(codes[i]), ((y & halve) << 1u) + (x & halve));
 }
 
 @compute @workgroup_size(64)
@@ -97,7 +99,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
     let y = 2u * (block / blocks_x) - early;
     let x = 2u * (block % blocks_x) - early;
-    let filter_words = p.kernel * p.kernel;
     let plane = p.out_height * p.out_width * quads;
     let last = p.in_channels - 1u;
 
@@ -109,7 +110,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     //@ end
     let c$c = min(first + $cu, last);
     //@ end
-    if (4u * quad < counts[p.counts_at + slot]) {
+    let count = counts[p.counts_at + slot];
+    if (4u * quad < count) {
         let base = rows[slot] * p.row_words + p.weights_at;
         var at = slot * p.out_channels * plane + quad;
         if (p.kernel == 3u && p.pool == 2u) {
@@ -122,16 +124,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             //@ for i in 0..3
             let wy$i = block / blocks_x + reach + $iu - 2u;
             let in_y$i = wy$i < p.out_height;
-            let row$i = select(0u, wy$i * p.out_width * quads, in_y$i);
+            let row$i = wy$i * p.out_width * quads;
             let wx$i = block % blocks_x + reach + $iu - 2u;
             let in_x$i = wx$i < p.out_width;
-            let col$i = select(0u, wx$i * quads, in_x$i);
+            let col$i = wx$i * quads;
             //@ end
             for (var m = 0u; m < p.out_channels; m++) {
                 //@ for i in 0..3
                 //@ for j in 0..3
-                let g$i_$j = select(vec4f(0.0), output_grad[at + row$i + col$j], in_y$i && in_x$j);
-                let k$i_$j = unpacked(codes[at + row$i + col$j]);
+                var g$i_$j = vec4f(0.0);
+                var k$i_$j = vec4u(0u);
+                if (in_y$i && in_x$j) {
+                    g$i_$j = output_grad[at + row$i + col$j];
+                    k$i_$j = unpacked(codes[at + row$i + col$j]);
+                }
                 //@ end
                 //@ end
                 let x0_0 = routed(g0_0, k0_0, 3u);
@@ -178,18 +184,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 at += plane;
             }
         } else {
+            let filter_words = p.kernel * p.kernel;
             //@ for c in 0..8
             var w$c = base + c$c * filter_words;
             //@ end
             for (var m = 0u; m < p.out_channels; m++) {
                 for (var ky = 0u; ky < p.kernel; ky++) {
+                    let zy = y + p.padding - ky;
+                    // The left column of one step is the right of the next.
+                    var zx = x + p.padding + 1u;
+                    //@ for i in 0..2
+                    var v$i0 = routed_at(at, zy + $iu, zx, quads);
+                    //@ end
                     for (var kx = 0u; kx < p.kernel; kx++) {
-                        let zy = y + p.padding - ky;
-                        let zx = x + p.padding - kx;
+                        zx -= 1u;
                         //@ for i in 0..2
-                        //@ for j in 0..2
-                        let v$i$j = routed_at(at, zy + $iu, zx + $ju, quads);
-                        //@ end
+                        let v$i1 = v$i0;
+                        v$i0 = routed_at(at, zy + $iu, zx, quads);
                         //@ end
                         //@ for c in 0..8
                         let f$c = word(w$c);
@@ -210,6 +221,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         }
     }
 
+    let live = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
     let in_plane = p.height * p.width * quads;
     //@ for c in 0..8
     if (first + $cu <= last) {
@@ -217,7 +229,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         //@ for i in 0..2
         //@ for j in 0..2
         if (y + $iu < p.height && x + $ju < p.width) {
-            input_grad[to + ((y + $iu) * p.width + x + $ju) * quads] = d$c_$i$j;
+            input_grad[to + ((y + $iu) * p.width + x + $ju) * quads] = select(vec4f(0.0), d$c_$i$j, live);
         }
         //@ end
         //@ end

@@ -37,21 +37,24 @@ struct Params {
 @group(0) @binding(5) var<uniform> p: Params;
 
 const TILE = 8u;        // output channels of a thread
-const DEAD = 4u;
 const CHANNELS = 4u;    // input channels of a workgroup
 const QUADS = 8u;       // vec4s of images in a chunk
+const DEAD = 4u;
 
 // The threads' sums: per output channel taps 0 to 3 and 4 to 7, then taps 8 of four channels, then biases of four.
 var<workgroup> sums: array<vec4f, 640>;
 
+// The codes of four images, the first in the lowest byte.
 fn unpacked(bytes: u32) -> vec4u {
     return (vec4u(bytes) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
 }
 
 // Column x of the row that starts at `row`; 0 outside of the image.
 fn input_at(row: u32, x: u32, quads: u32, in_y: bool) -> vec4f {
-    let inside = in_y && x < p.width;
-    return select(vec4f(0.0), input[row + select(0u, x * quads, inside)], inside);
+    if (in_y && x < p.width) {
+        return input[row + x * quads];
+    }
+    return vec4f(0.0);
 }
 
 fn total(v: vec4f) -> f32 {
@@ -98,7 +101,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 //@ for i in 0..4
                 let y$i = 2u * oy + $iu + ky - p.padding;
                 let in_y$i = y$i < p.height;
-                let row$i = plane + select(0u, y$i * p.width * quads, in_y$i);
+                let row$i = plane + y$i * p.width * quads;
                 //@ end
                 // The patch keeps its right half for the next window.
                 var x = kx - p.padding;
@@ -115,6 +118,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                     x$i_2 = input_at(row$i, x, quads, in_y$i);
                     x$i_3 = input_at(row$i, x + 1u, quads, in_y$i);
                     //@ end
+                    // Only the winner of a window has a gradient, so a tap meets one of four neighbouring pixels.
                     //@ for m in 0..8
                     {
                         let code = unpacked(codes[out$m + at]);
@@ -142,7 +146,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                     //@ for i in 0..3
                     let y$i = oy + $iu + ky - p.padding;
                     let in_y$i = y$i < p.height;
-                    let row$i = plane + select(0u, y$i * p.width * quads, in_y$i);
+                    let row$i = plane + y$i * p.width * quads;
                     //@ for j in 0..3
                     let x$i_$j = input_at(row$i, ox + $ju + kx - p.padding, quads, in_y$i);
                     //@ end

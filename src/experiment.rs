@@ -9,4 +9,4 @@ mod run;
 
 pub use federation::{Federation, Outcome};
 pub use inputs::{layer_specs, load_data, partition};
-pub use run::{Request, run, stop_on_signal};
+pub use run::{Request, run};

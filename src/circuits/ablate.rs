@@ -9,8 +9,11 @@ use crate::model::{Depth, Rows, Workspace};
 /// Images of an ablation batch.
 const BATCH: usize = 256;
 
-/// The test images of each slot's class, ready for several ablations of the same slots.
-pub(super) struct Ablation {
+/// Slots ready for several ablations: their weights, and the test images of their classes.
+#[derive(Debug)]
+pub struct Ablation<'a> {
+    weights: View<'a>,
+    rows: &'a Buffer,
     orders: Orders,
     space: Workspace,
     losses: Buffer,
@@ -23,32 +26,40 @@ pub(super) fn words(stage: Stage<'_>) -> (usize, usize) {
     (space + images, largest.max(images))
 }
 
-impl Ablation {
-    /// Prepares slots of the given classes; `members[class]` are the test images of a class.
-    pub fn new(stage: Stage<'_>, classes: &[u32], members: &[Vec<u32>]) -> Result<Self> {
+impl<'a> Ablation<'a> {
+    /// Prepares slots of the given classes, of which slot s uses row `rows[s]` of `weights`; `members[class]` are the
+    /// test images of a class.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn new(
+        stage: Stage<'_>,
+        weights: View<'a>,
+        rows: &'a Buffer,
+        classes: &[u32],
+        members: &[Vec<u32>],
+    ) -> Result<Self> {
         let device = stage.device;
         let batches: Vec<Vec<Vec<u32>>> =
             classes.iter().map(|class| members[*class as usize].chunks(BATCH).map(<[u32]>::to_vec).collect()).collect();
         Ok(Self {
+            weights,
+            rows,
             orders: Orders::upload(device, &batches, BATCH)?,
             space: stage.network.workspace(device, classes.len(), BATCH, Depth::Forward)?,
             losses: device.alloc("ablated losses", classes.len())?,
         })
     }
 
-    /// Counts the predictions of all slots under `gates` (`[slots][G]`) into `counters` (`[slots][classes][classes]`,
-    /// cleared first).
-    pub fn count(
-        &self,
-        stage: Stage<'_>,
-        weights: View<'_>,
-        rows: &Buffer,
-        gates: View<'_>,
-        counters: View<'_>,
-    ) -> Result<()> {
+    /// Counts the predictions of all slots under `gates` (`[slots][G]`); gives `[slots][classes][classes]`, true class by
+    /// predicted.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn count(&self, stage: Stage<'_>, gates: View<'_>) -> Result<Buffer> {
         let (device, network, space) = (stage.device, stage.network, &self.space);
-        device.clear(counters)?;
-        let from = Rows { weights, rows: rows.all(), counts: self.orders.counts.all() };
+        let counters = device.alloc("ablated predictions", self.orders.slots * network.classes * network.classes)?;
+        let from = Rows { weights: self.weights, rows: self.rows.all(), counts: self.orders.counts.all() };
         for step in 0..self.orders.steps {
             let batch = self.orders.batch(step, self.orders.slots);
             stage.test.gather(device, &self.orders, step, batch, space)?;
@@ -57,11 +68,11 @@ impl Ablation {
                 logits: space.logits(),
                 targets: space.targets.all(),
                 counts: from.counts,
-                counters,
+                counters: counters.all(),
                 losses: self.losses.all(),
             };
             confusion(device, batch, network.classes, &tally)?;
         }
-        Ok(())
+        Ok(counters)
     }
 }

@@ -79,8 +79,11 @@ pub(super) fn words(stage: Stage<'_>, circuits: &Circuits, stride: usize) -> (us
 }
 
 /// Learns the gates of all slots at once and returns the hard gates, `[slots][G]`. Slot s uses row `rows[s]` of
-/// `weights` and the minibatches `batches[s]`.
-pub(super) fn learn(
+/// `weights`, `[rows][P]`, and the minibatches `batches[s]`: for each step, training examples of its class.
+///
+/// # Errors
+/// What the device says, and [`crate::Error::Interrupted`].
+pub fn learn_gates(
     stage: Stage<'_>,
     circuits: &Circuits,
     weights: View<'_>,

@@ -1,5 +1,7 @@
 //! The observer that finds, tests and compares the circuits of a round.
 
+use std::ops::Range;
+
 use super::ablate::{self, Ablation};
 use super::discover::{self, Model};
 use super::edges::{EdgeLayout, Feeds};
@@ -112,6 +114,51 @@ struct RoundBuffers {
     global_edges: Buffer,
 }
 
+impl RoundBuffers {
+    fn circuits(&self, model: Model) -> &Buffer {
+        match model {
+            Model::Local => &self.local,
+            Model::Global => &self.global,
+        }
+    }
+
+    /// Puts the counts of `pairs` pairs from pair `at` on where they belong.
+    fn keep(&self, device: &dyn Device, tally: Tally, at: usize, pairs: usize, counters: &Buffer) -> Result<()> {
+        let cells = counters.words() / pairs;
+        device.copy(counters.all(), self.tallies[tally as usize].view(at * cells, counters.words()))
+    }
+}
+
+/// The models in which circuits are looked for.
+struct Subject<'a> {
+    model: Model,
+    /// Local: a row for every member; global: one row.
+    weights: View<'a>,
+    members: &'a [Member<'a>],
+    /// The first member's place in the round.
+    first_member: usize,
+}
+
+impl Subject<'_> {
+    /// The row of weights that a pair uses.
+    fn row(&self, pair: &Pair) -> u32 {
+        match self.model {
+            Model::Local => (pair.member - self.first_member) as u32,
+            Model::Global => 0,
+        }
+    }
+}
+
+impl Model {
+    /// Where the counts with the circuit alone, and without it, go.
+    fn tallies(self) -> (Tally, Tally) {
+        match self {
+            Model::Local => (Tally::LocalKept, Tally::LocalCut),
+            Model::Global => (Tally::GlobalKept, Tally::GlobalCut),
+        }
+    }
+}
+
 impl Laboratory {
     /// For the circuits that `circuits` asks for, in clients that train with batches of `batch_size`.
     ///
@@ -160,52 +207,33 @@ impl Laboratory {
         pairs
     }
 
-    /// Finds and tests the circuits of `pairs[from..to]` in `model`, as many at once as fit.
-    #[allow(clippy::too_many_arguments)]
-    fn study(
-        &self,
-        stage: Stage<'_>,
-        model: Model,
-        weights: View<'_>,
-        members: &[Member<'_>],
-        first_member: usize,
-        range: std::ops::Range<usize>,
-        pulse: &mut Pulse<'_>,
-    ) -> Result<()> {
-        let (device, width) = (stage.device, stage.network.layout.gate_words);
+    /// Finds and tests the circuits of the pairs in `range` in `subject`, as many at once as fit.
+    fn study(&self, stage: Stage<'_>, subject: &Subject<'_>, range: Range<usize>, pulse: &mut Pulse<'_>) -> Result<()> {
         let Some(buffers) = &self.buffers else { unreachable!("a round has begun") };
-        let key = (self.seed, self.round, model);
+        let (device, width) = (stage.device, stage.network.layout.gate_words);
         let mut at = range.start;
         while at < range.end {
             let pairs = self.chunk(stage, &self.pairs[at..range.end])?;
-            let batches: Vec<_> = pairs
-                .iter()
-                .map(|p| {
-                    let examples = members[p.member - first_member].examples;
-                    discover::batches(stage, &self.circuits, self.batch_size, key, p, examples)
-                })
-                .collect();
-            let row = |p: &Pair| if model == Model::Local { (p.member - first_member) as u32 } else { 0 };
-            let rows = upload(device, "rows", &pairs.iter().map(row).collect::<Vec<_>>())?;
-            let hard = discover::learn(stage, &self.circuits, weights, &rows, &batches, pulse)?;
-            let words = pairs.len() * width;
-            let kept = if model == Model::Local { &buffers.local } else { &buffers.global };
-            device.copy(hard.all(), kept.view(at * width, words))?;
+            let key = (self.seed, self.round, subject.model);
+            let minibatches = |pair: &Pair| {
+                let examples = subject.members[pair.member - subject.first_member].examples;
+                discover::batches(stage, &self.circuits, self.batch_size, key, pair, examples)
+            };
+            let batches: Vec<_> = pairs.iter().map(minibatches).collect();
+            let rows = upload(device, "rows", &pairs.iter().map(|p| subject.row(p)).collect::<Vec<_>>())?;
+            let hard = discover::learn_gates(stage, &self.circuits, subject.weights, &rows, &batches, pulse)?;
+            device.copy(hard.all(), buffers.circuits(subject.model).view(at * width, hard.words()))?;
 
             let classes: Vec<u32> = pairs.iter().map(|p| p.class).collect();
-            let ablation = Ablation::new(stage, &classes, &self.test_images)?;
-            let gates = device.alloc("ablation gates", words)?;
-            let (kept, cut) = if model == Model::Local {
-                (Tally::LocalKept, Tally::LocalCut)
-            } else {
-                (Tally::GlobalKept, Tally::GlobalCut)
-            };
-            self.tally(stage, &ablation, weights, &rows, hard.all(), &buffers.tallies[kept as usize], at)?;
+            let ablation = Ablation::new(stage, subject.weights, &rows, &classes, &self.test_images)?;
+            let gates = device.alloc("ablation gates", hard.words())?;
+            let (kept, cut) = subject.model.tallies();
+            buffers.keep(device, kept, at, pairs.len(), &ablation.count(stage, hard.all())?)?;
             complement(device, hard.all(), gates.all())?;
-            self.tally(stage, &ablation, weights, &rows, gates.all(), &buffers.tallies[cut as usize], at)?;
-            if model == Model::Global {
-                device.copy(buffers.local.view(at * width, words), gates.all())?;
-                self.tally(stage, &ablation, weights, &rows, gates.all(), &buffers.tallies[Tally::Cross as usize], at)?;
+            buffers.keep(device, cut, at, pairs.len(), &ablation.count(stage, gates.all())?)?;
+            if subject.model == Model::Global {
+                device.copy(buffers.local.view(at * width, gates.words()), gates.all())?;
+                buffers.keep(device, Tally::Cross, at, pairs.len(), &ablation.count(stage, gates.all())?)?;
             }
             at += pairs.len();
         }
@@ -228,23 +256,6 @@ impl Laboratory {
         let (total, largest) = (search.0.max(ablation.0), search.1.max(ablation.1));
         let what = format!("the search for one circuit (circuits.steps = {})", self.circuits.steps);
         slots_that_fit(stage.budget, wanted, total, largest, &what)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn tally(
-        &self,
-        stage: Stage<'_>,
-        ablation: &Ablation,
-        weights: View<'_>,
-        rows: &Buffer,
-        gates: View<'_>,
-        into: &Buffer,
-        at: usize,
-    ) -> Result<()> {
-        let cells = stage.network.classes * stage.network.classes;
-        let counters = stage.device.alloc("ablated predictions", rows.words() * cells)?;
-        ablation.count(stage, weights, rows, gates, counters.all())?;
-        stage.device.copy(counters.all(), into.view(at * cells, counters.words()))
     }
 
     /// Accuracy of pair `i` on its class.
@@ -293,7 +304,9 @@ impl Observer for Laboratory {
         device.copy(edges.all(), buffers.local_edges.view(offset * self.edges.words, edges.words()))?;
         let from = self.pairs.partition_point(|p| p.member < offset);
         let to = self.pairs.partition_point(|p| p.member < offset + rows);
-        self.study(stage, Model::Local, models.weights, models.members, offset, from..to, pulse)
+        let (weights, members) = (models.weights, models.members);
+        let subject = Subject { model: Model::Local, weights, members, first_member: offset };
+        self.study(stage, &subject, from..to, pulse)
     }
 
     fn after_aggregate(
@@ -307,7 +320,8 @@ impl Observer for Laboratory {
         if pairs == 0 {
             return Ok(());
         }
-        self.study(stage, Model::Global, global.all(), members, 0, 0..pairs, pulse)?;
+        let subject = Subject { model: Model::Global, weights: global.all(), members, first_member: 0 };
+        self.study(stage, &subject, 0..pairs, pulse)?;
         let Some(buffers) = &self.buffers else { unreachable!("a round has begun") };
         let (device, width) = (stage.device, stage.network.layout.gate_words);
         edge_bits(device, 1, global.words(), global.all(), self.edges.table.all(), buffers.global_edges.all())?;

@@ -7,4 +7,6 @@ mod edges;
 mod laboratory;
 mod masks;
 
+pub use ablate::Ablation;
+pub use discover::learn_gates;
 pub use laboratory::{CircuitResult, Laboratory, OverlapCounts, PairResult};

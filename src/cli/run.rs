@@ -1,6 +1,7 @@
 //! `fedcircuit run`.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, value_parser};
 
@@ -71,8 +72,24 @@ fn read_plan(experiment: &str, overrides: &[Override]) -> Result<Plan> {
 /// Runs the experiment.
 pub fn execute(args: RunArgs) -> Result<()> {
     let quiet = args.quiet;
-    let table = experiment::run(&prepare(args)?, experiment::stop_on_signal()?)?;
+    let table = experiment::run(&prepare(args)?, stop_on_signal()?)?;
     if quiet { Ok(()) } else { print(&table) }
+}
+
+/// Sets a flag on the first Ctrl-C or termination signal, and lets the second end the program at once.
+///
+/// # Errors
+/// When the system refuses the handler.
+fn stop_on_signal() -> Result<&'static AtomicBool> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let handler = || {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    ctrlc::set_handler(handler)
+        .map_err(|e| Error::device(format!("cannot listen for Ctrl-C: {e}"), "run without other signal handlers"))?;
+    Ok(&STOP)
 }
 
 #[cfg(test)]

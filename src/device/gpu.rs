@@ -4,14 +4,20 @@
 //! Bind groups are kept and reused while their buffers live. Nothing waits for the device but [`Device::wait`],
 //! [`Device::read`], and the rule that at most two submissions are under way.
 
+mod commands;
+mod pipeline;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_intrusive::channel::shared::oneshot_channel;
 
+use commands::{Op, encode};
+use pipeline::Pipeline;
+
 use super::buffer::Store;
 use super::cpu::check_copy;
-use super::{Access, Buffer, Device, DeviceInfo, Kernel, Reading, Traffic, View};
+use super::{Buffer, Device, DeviceInfo, Kernel, Reading, Traffic, View};
 use crate::error::{Error, Result};
 
 /// Bytes between the parameter blocks in the ring: the strictest alignment of any GPU.
@@ -51,17 +57,6 @@ struct State {
 }
 
 type GroupKey = (&'static str, Vec<(u64, usize, usize)>);
-
-struct Pipeline {
-    pipeline: wgpu::ComputePipeline,
-    layout: wgpu::BindGroupLayout,
-}
-
-enum Op {
-    Dispatch { pipeline: Arc<Pipeline>, group: wgpu::BindGroup, slot: u32, groups: [u32; 3] },
-    Copy { from: wgpu::Buffer, start: u64, to: wgpu::Buffer, to_start: u64, bytes: u64 },
-    Clear { buffer: wgpu::Buffer, start: u64, bytes: u64 },
-}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -132,92 +127,24 @@ impl Gpu {
         if let Some(found) = state.pipelines.get(kernel.name) {
             return found.clone();
         }
-        let pipeline = Arc::new(self.compile(kernel));
+        let pipeline = Arc::new(Pipeline::new(&self.device, kernel, self.checked));
         state.pipelines.insert(kernel.name, pipeline.clone());
         pipeline
-    }
-
-    #[allow(unsafe_code)]
-    fn compile(&self, kernel: &'static Kernel) -> Pipeline {
-        let source = (kernel.source)();
-        let module =
-            wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
-        let checks = wgpu::ShaderRuntimeChecks {
-            // Padding that was never computed may hold any bits, but loops are bounded by parameters alone.
-            ..wgpu::ShaderRuntimeChecks::unchecked()
-        };
-        let module = if self.checked {
-            self.device.create_shader_module(module)
-        } else {
-            // SAFETY: the shader is one of ours; the tests run every kernel with the checks on, over odd sizes with
-            // sentinel words around each buffer, and the typed calls check every size before a dispatch.
-            unsafe { self.device.create_shader_module_trusted(module, checks) }
-        };
-        let mut entries: Vec<_> = kernel
-            .bindings
-            .iter()
-            .map(|b| wgpu::BufferBindingType::Storage { read_only: b.access == Access::Read })
-            .map(|ty| (ty, false))
-            .collect();
-        entries.push((wgpu::BufferBindingType::Uniform, true));
-        let entries: Vec<_> = (0..)
-            .zip(entries)
-            .map(|(binding, (ty, has_dynamic_offset))| wgpu::BindGroupLayoutEntry {
-                binding,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
-                count: None,
-            })
-            .collect();
-        let layout = self
-            .device
-            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name), entries: &entries });
-        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(kernel.name),
-            bind_group_layouts: &[Some(&layout)],
-            ..Default::default()
-        });
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(kernel.name),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
-        });
-        Pipeline { pipeline, layout }
     }
 
     fn group(
         &self,
         state: &mut State,
         kernel: &'static Kernel,
-        layout: &Pipeline,
+        pipeline: &Pipeline,
         views: &[View<'_>],
     ) -> wgpu::BindGroup {
         let key = (kernel.name, views.iter().map(|v| (v.buffer.0.id, v.start, v.words)).collect());
         if let Some(found) = state.groups.get(&key) {
             return found.clone();
         }
-        let storage = views.iter().map(|v| wgpu::BufferBinding {
-            buffer: raw(v.buffer),
-            offset: 4 * v.start as u64,
-            size: std::num::NonZeroU64::new(4 * v.words as u64),
-        });
-        let uniform = wgpu::BufferBinding {
-            buffer: &state.ring,
-            offset: 0,
-            size: std::num::NonZeroU64::new(4 * kernel.params_words as u64),
-        };
-        let entries: Vec<_> = (0..)
-            .zip(storage.chain([uniform]))
-            .map(|(binding, part)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(part) })
-            .collect();
-        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(kernel.name),
-            layout: &layout.layout,
-            entries: &entries,
-        });
+        let parts: Vec<_> = views.iter().map(|v| (raw(v.buffer), v.start, v.words)).collect();
+        let group = pipeline.group(&self.device, kernel, &parts, &state.ring);
         state.groups.insert(key, group.clone());
         group
     }
@@ -243,32 +170,8 @@ impl Gpu {
         }
         self.queue.write_buffer(&state.ring, 0, &state.ring_data);
         state.ring_data.clear();
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let mut ops = state.ops.drain(..).peekable();
-        while let Some(op) = ops.next() {
-            match op {
-                Op::Copy { from, start, to, to_start, bytes } => {
-                    encoder.copy_buffer_to_buffer(&from, start, &to, to_start, bytes);
-                }
-                Op::Clear { buffer, start, bytes } => encoder.clear_buffer(&buffer, start, Some(bytes)),
-                Op::Dispatch { pipeline, group, slot, groups } => {
-                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                    let mut next = Some((pipeline, group, slot, groups));
-                    while let Some((pipeline, group, slot, [x, y, z])) = next.take() {
-                        pass.set_pipeline(&pipeline.pipeline);
-                        pass.set_bind_group(0, &group, &[slot]);
-                        pass.dispatch_workgroups(x, y, z);
-                        if let Some(Op::Dispatch { pipeline, group, slot, groups }) =
-                            ops.next_if(|op| matches!(op, Op::Dispatch { .. }))
-                        {
-                            next = Some((pipeline, group, slot, groups));
-                        }
-                    }
-                }
-            }
-        }
-        drop(ops);
-        state.in_flight.push_back(self.queue.submit([encoder.finish()]));
+        let commands = encode(&self.device, state.ops.drain(..));
+        state.in_flight.push_back(self.queue.submit([commands]));
         while state.in_flight.len() > IN_FLIGHT {
             let oldest = state.in_flight.pop_front();
             self.poll(oldest)?;

@@ -171,7 +171,7 @@ fn none_here() -> Error {
 fn the_one<'a, T>(part: &str, items: &'a [T], name: impl Fn(&T) -> String) -> Result<&'a T> {
     let wanted = part.to_lowercase();
     let matches: Vec<_> = items.iter().filter(|f| name(f).to_lowercase().contains(&wanted)).collect();
-    let names = |items: &mut dyn Iterator<Item = &T>| items.map(|f| name(f)).collect::<Vec<_>>().join(", ");
+    let names = |items: &mut dyn Iterator<Item = &T>| items.map(&name).collect::<Vec<_>>().join(", ");
     match matches.as_slice() {
         [one] => Ok(one),
         [] => Err(Error::config(

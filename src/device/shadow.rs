@@ -136,8 +136,9 @@ fn close(tolerance: f32, got: &[f32], want: &[f32]) -> std::result::Result<(), S
     let mut worst: Option<(usize, f32)> = None;
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
         let diff = (g - w).abs();
-        // Written so that NaN fails; equal infinities (and equal NaN bits) are what both devices were asked for.
-        if !(diff <= tolerance * scale) && g.to_bits() != w.to_bits() && worst.is_none_or(|(_, d)| !(diff <= d)) {
+        // NaN fails; equal bits pass, be they infinite or NaN: then both devices did what they were asked for.
+        let fails = (diff.is_nan() || diff > tolerance * scale) && g.to_bits() != w.to_bits();
+        if fails && worst.is_none_or(|(_, most)| diff.is_nan() || diff > most) {
             worst = Some((i, diff));
         }
     }

@@ -15,15 +15,14 @@ use crate::rng::{NO_CLIENT, NO_ROUND, Purpose, stream};
 /// # Errors
 /// [`Error::File`] when the files are missing and there is no fallback, or when they are not what they should be.
 pub fn load_data(data: &config::Data, folder: &Path) -> Result<(Dataset, Option<String>)> {
-    if data.source == Source::Mnist && mnist::find(folder).is_none() {
-        if let Some(other) = data.fallen_back() {
-            let (dataset, _) = load_data(&other, folder)?;
-            let told = format!(
-                "no MNIST in {}: using the built-in digits; `fedcircuit data fetch mnist` gets the real ones",
-                folder.display()
-            );
-            return Ok((dataset, Some(told)));
-        }
+    let missing = data.source == Source::Mnist && mnist::find(folder).is_none();
+    if let Some(other) = data.fallen_back().filter(|_| missing) {
+        let (dataset, _) = load_data(&other, folder)?;
+        let told = format!(
+            "no MNIST in {}: using the built-in digits; `fedcircuit data fetch mnist` gets the real ones",
+            folder.display()
+        );
+        return Ok((dataset, Some(told)));
     }
     let (train, test) = (data.train_examples, data.test_examples);
     let mut dataset = match data.source {

@@ -8,7 +8,7 @@ use super::{Federation, Outcome, load_data};
 use crate::config::{Experiment, Plan};
 use crate::data::Dataset;
 use crate::device::{Choice, Device, GpuOptions, open};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::save;
 use crate::report::{
     CircuitRecord, DeviceRecord, Environment, OverlapRecord, Progress, RoundRecord, RunFigures, RunFolder, RunView,
@@ -175,21 +175,4 @@ fn environment(device: &dyn Device, wave_size: usize) -> Environment {
         wave_size,
         threads: info.threads,
     }
-}
-
-/// Sets a flag on the first Ctrl-C or termination signal, and lets the second end the program at once.
-///
-/// # Errors
-/// When the system refuses the handler.
-pub fn stop_on_signal() -> Result<&'static AtomicBool> {
-    use std::sync::atomic::Ordering;
-    static STOP: AtomicBool = AtomicBool::new(false);
-    let handler = || {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    };
-    ctrlc::set_handler(handler)
-        .map_err(|e| Error::device(format!("cannot listen for Ctrl-C: {e}"), "run without other signal handlers"))?;
-    Ok(&STOP)
 }

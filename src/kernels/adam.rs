@@ -88,7 +88,7 @@ pub fn adam<'a>(
     second: View<'a>,
 ) -> Result<()> {
     let words = weights.words;
-    if words % 4 != 0 || [grads, first, second].iter().any(|v| v.words != words) {
+    if !words.is_multiple_of(4) || [grads, first, second].iter().any(|v| v.words != words) {
         let problem = format!("{words} weights, {}, {}, {}", grads.words, first.words, second.words);
         return Err(Error::Kernel { kernel: KERNEL.name, problem });
     }

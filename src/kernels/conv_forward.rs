@@ -128,12 +128,15 @@ fn channels(p: &ConvParams, row: &[f32], gates: &[u32], slot: usize) -> Vec<Chan
 
 /// `[M][C][ky][kx]` as the products take them: `[pass][M][depth]`.
 fn filters(conv: &Conv, taps: &Taps, weights: &[f32]) -> Vec<f32> {
-    let (k, depth) = (conv.kernel, taps.depth());
+    let (square, depth) = (conv.kernel * conv.kernel, taps.depth());
     let mut filters = vec![0.0; conv.weights()];
-    for (i, weight) in weights[..conv.weights()].iter().enumerate() {
-        let (m, c, ky, kx) = (i / (k * k * conv.in_channels), i / (k * k) % conv.in_channels, i / k % k, i % k);
-        let (pass, at) = taps.place(c, ky, kx);
-        filters[(pass * conv.out_channels + m) * depth + at] = *weight;
+    let first = |tap: usize| taps.place(0, tap / conv.kernel, tap % conv.kernel);
+    let places: Vec<_> = (0..square).map(first).map(|(pass, at)| pass * conv.out_channels * depth + at).collect();
+    for (i, from) in weights[..conv.weights()].chunks_exact(square).enumerate() {
+        let (m, c) = (i / conv.in_channels, i % conv.in_channels);
+        for (weight, place) in from.iter().zip(&places) {
+            filters[place + m * depth + c] = *weight;
+        }
     }
     filters
 }

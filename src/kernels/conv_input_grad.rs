@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::layer_cases::conv_cases;
-use super::packed::{Block, Images, Taps, by_chunk, pack_dz, with_scratch};
+use super::packed::{Block, Frame, Images, Taps, by_chunk, pack_dz, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -124,7 +124,7 @@ fn backward(
     let (lanes, outputs) = (images.lanes, conv.in_channels);
     let step = conv.width * lanes;
     with_scratch([taps.words(lanes), outputs * step], |[dz, strip]| {
-        pack_dz(conv, (taps.pad, taps.width), images, grad, dz);
+        pack_dz(conv, Frame { row: 0, margin: taps.pad, width: taps.width }, images, grad, dz);
         for y in 0..conv.height {
             taps.correlate(dz, lanes, y, filters, Block { data: strip, outputs, step });
             for (c, row) in strip.chunks_exact(step).enumerate() {

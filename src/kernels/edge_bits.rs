@@ -65,7 +65,7 @@ fn cases() -> Vec<Case> {
         let row_words = dests * sources * taps + 3;
         let words: Vec<u32> = (0..dests).flat_map(|d| table(d * sources * taps, sources, taps)).flatten().collect();
         let entries = words.len() / 4;
-        let weight = |i: usize| if i.wrapping_mul(2_654_435_761) % 29 == 0 { 0.5f32 } else { 0.0 };
+        let weight = |i: usize| if i.wrapping_mul(2_654_435_761).is_multiple_of(29) { 0.5f32 } else { 0.0 };
         Case {
             name,
             params: vec![rows as u32, row_words as u32, entries as u32],

@@ -26,6 +26,8 @@ pub mod edge_bits;
 pub mod gate_grad;
 pub mod gate_step;
 pub mod gather;
+#[cfg(test)]
+mod invariance;
 mod layer_cases;
 pub mod linear_forward;
 pub mod linear_input_grad;

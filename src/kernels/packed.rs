@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 
+use super::CHUNK;
 use super::shape::Conv;
 use crate::device::linalg::{Mat, MatMut, matmul};
 
@@ -29,8 +30,8 @@ pub(super) struct Images {
 
 impl Images {
     pub fn new(chunk: usize, stride: usize, count: u32) -> Self {
-        let first = chunk * super::CHUNK;
-        let real = (count as usize).min(stride).saturating_sub(first).min(super::CHUNK);
+        let first = chunk * CHUNK;
+        let real = (count as usize).min(stride).saturating_sub(first).min(CHUNK);
         Self { stride, first, real, lanes: real.next_multiple_of(4) }
     }
 
@@ -163,40 +164,58 @@ pub(super) fn pack_input(conv: &Conv, taps: &Taps, images: Images, input: &[f32]
 /// `to = from`, without a call for a full chunk.
 #[inline(always)]
 fn copy(to: &mut [f32], from: &[f32]) {
-    match (<&mut [f32; super::CHUNK]>::try_from(&mut *to), <&[f32; super::CHUNK]>::try_from(from)) {
+    match (<&mut [f32; CHUNK]>::try_from(&mut *to), <&[f32; CHUNK]>::try_from(from)) {
         (Ok(to), Ok(from)) => *to = *from,
         _ => to.copy_from_slice(from),
     }
 }
 
-/// Packs dz: `output_grad` (`[M][PH][PW][B]`, one slot) at each window's winner, 0 elsewhere and where dead. `margin`
-/// columns of zeros come first (negative: columns are left out), and as many at the end as `width` leaves.
+/// Which rows and columns of dz are packed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    /// The first row; the packed slice says how many.
+    pub row: usize,
+    /// Columns of zeros before the first (negative: columns left out).
+    pub margin: isize,
+    /// Columns; behind dz come zeros.
+    pub width: usize,
+}
+
+/// Packs dz: `output_grad` (`[M][PH][PW][B]`, one slot) at each window's winner, 0 elsewhere and where dead.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw", "x86_64+avx2"))]
 pub(super) fn pack_dz(
     conv: &Conv,
-    (margin, width): (isize, usize),
+    frame: Frame,
     images: Images,
     (output_grad, codes): (&[f32], &[u8]),
     packed: &mut [f32],
 ) {
-    let (lanes, (out_h, out_w)) = (images.lanes, conv.pooled());
-    for (row, to) in packed.chunks_exact_mut(width * lanes).enumerate() {
-        let (y, m) = (row / conv.out_channels, row % conv.out_channels);
-        let from = (m * out_h + y / conv.pool) * out_w;
-        for (x, to) in to.chunks_exact_mut(lanes).enumerate() {
-            let x = x as isize - margin;
-            if x < 0 || x as usize >= out_w * conv.pool {
-                to.fill(0.0);
-                continue;
+    let Frame { row: first, margin, width } = frame;
+    let (lanes, pool, (out_h, out_w)) = (images.lanes, conv.pool, conv.pooled());
+    let before = usize::try_from(margin).unwrap_or(0).min(width);
+    let after = (out_w * pool).saturating_add_signed(margin).min(width);
+    let rows = packed.len() / (width * lanes * conv.out_channels);
+    for i in 0..rows * conv.out_channels {
+        // In the order of the input, whose pages are many.
+        let (m, row) = (i / rows, i % rows);
+        let to = &mut packed[(row * conv.out_channels + m) * width * lanes..][..width * lanes];
+        let y = first + row;
+        let (from, wy) = ((m * out_h + y / pool) * out_w, y % pool);
+        to[..before * lanes].fill(0.0);
+        to[after * lanes..].fill(0.0);
+        for px in 0..out_w {
+            let (grad, codes) = (images.of(output_grad, from + px), images.of(codes, from + px));
+            for wx in 0..pool {
+                let Some(x) = (px * pool + wx).checked_add_signed(margin).filter(|x| *x < width) else { continue };
+                let to = &mut to[x * lanes..][..lanes];
+                winners((wy * pool + wx) as u8, grad, codes, to);
+                to[images.real..].fill(0.0);
             }
-            let (place, pixel) = (y % conv.pool * conv.pool + x as usize % conv.pool, from + x as usize / conv.pool);
-            winners(place as u8, images.of(output_grad, pixel), images.of(codes, pixel), to);
-            to[images.real..].fill(0.0);
         }
     }
 }
 
-/// `to = grad` where `codes` names this place of the window, else 0. Masks rather than branches, so that it vectorises.
+/// `to = grad` where `codes` names this place of the window, else 0. A mask rather than a branch, so that it vectorises.
 #[inline(always)]
 fn winners(place: u8, grad: &[f32], codes: &[u8], to: &mut [f32]) {
     for ((to, grad), code) in to.iter_mut().zip(grad).zip(codes) {
@@ -208,9 +227,9 @@ fn winners(place: u8, grad: &[f32], codes: &[u8], to: &mut [f32]) {
 /// Splits `[row][B]` by chunks of images: for each chunk, its piece of every row.
 pub(super) fn by_chunk<T>(rows: &mut [T], stride: usize) -> Vec<Vec<&mut [T]>> {
     let count = rows.len() / stride;
-    let mut chunks: Vec<_> = (0..stride.div_ceil(super::CHUNK)).map(|_| Vec::with_capacity(count)).collect();
+    let mut chunks: Vec<_> = (0..stride.div_ceil(CHUNK)).map(|_| Vec::with_capacity(count)).collect();
     for row in rows.chunks_exact_mut(stride) {
-        for (chunk, piece) in chunks.iter_mut().zip(row.chunks_mut(super::CHUNK)) {
+        for (chunk, piece) in chunks.iter_mut().zip(row.chunks_mut(CHUNK)) {
             chunk.push(piece);
         }
     }

@@ -110,7 +110,7 @@ mod tests {
         let names: Vec<_> = layout.tensors.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names[..2], ["conv1.weight", "conv1.bias"]);
         assert_eq!(names[6..], ["fc.weight", "fc.bias"]);
-        assert!(layout.tensors.iter().all(|t| t.at % 4 == 0) && layout.words % 4 == 0);
+        assert!(layout.tensors.iter().all(|t| t.at.is_multiple_of(4)) && layout.words.is_multiple_of(4));
         assert!(layout.tensors.windows(2).all(|t| t[0].at + t[0].words() <= t[1].at));
     }
 }

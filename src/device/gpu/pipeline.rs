@@ -1,0 +1,85 @@
+//! A kernel compiled for a GPU, and the groups of buffers it is bound to.
+
+use std::num::NonZeroU64;
+
+use crate::device::{Access, Kernel};
+
+pub(super) struct Pipeline {
+    pub pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+impl Pipeline {
+    /// Compiles `kernel`, with wgpu's bounds checks if `checked`.
+    #[allow(unsafe_code)]
+    pub fn new(device: &wgpu::Device, kernel: &'static Kernel, checked: bool) -> Self {
+        let source = (kernel.source)();
+        let module =
+            wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
+        let module = if checked {
+            device.create_shader_module(module)
+        } else {
+            // SAFETY: the shader is one of ours; the tests run every kernel with the checks on, over odd sizes with
+            // sentinel words around each buffer, and the typed calls check every size before a dispatch.
+            unsafe { device.create_shader_module_trusted(module, wgpu::ShaderRuntimeChecks::unchecked()) }
+        };
+        let mut entries: Vec<_> = kernel
+            .bindings
+            .iter()
+            .map(|b| wgpu::BufferBindingType::Storage { read_only: b.access == Access::Read })
+            .map(|ty| (ty, false))
+            .collect();
+        entries.push((wgpu::BufferBindingType::Uniform, true));
+        let entries: Vec<_> = (0..)
+            .zip(entries)
+            .map(|(binding, (ty, has_dynamic_offset))| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+                count: None,
+            })
+            .collect();
+        let layout = device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name), entries: &entries });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name),
+            bind_group_layouts: &[Some(&layout)],
+            ..Default::default()
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        Self { pipeline, layout }
+    }
+
+    /// Binds `storage` (buffer, first word, words), and the ring of parameters, whose offset comes with the dispatch.
+    pub fn group(
+        &self,
+        device: &wgpu::Device,
+        kernel: &'static Kernel,
+        storage: &[(&wgpu::Buffer, usize, usize)],
+        ring: &wgpu::Buffer,
+    ) -> wgpu::BindGroup {
+        let entries: Vec<_> = (0..)
+            .zip(storage.iter().chain([&(ring, 0, kernel.params_words)]))
+            .map(|(binding, (buffer, start, words))| wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset: 4 * *start as u64,
+                    size: NonZeroU64::new(4 * *words as u64),
+                }),
+            })
+            .collect();
+        device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(kernel.name),
+            layout: &self.layout,
+            entries: &entries,
+        })
+    }
+}
