@@ -204,12 +204,20 @@ impl Laboratory {
 
     /// As many of the first `pairs` as fit the device at once.
     fn chunk<'p>(&self, stage: Stage<'_>, pairs: &'p [Pair]) -> Result<&'p [Pair]> {
+        Ok(&pairs[..self.fitting(stage, pairs.len())?])
+    }
+
+    /// How many of `wanted` pairs fit the device at once.
+    ///
+    /// # Errors
+    /// [`crate::Error::TooLarge`] when not even one does.
+    pub fn fitting(&self, stage: Stage<'_>, wanted: usize) -> Result<usize> {
         // A minibatch of one class holds at most a whole batch.
         let search = discover::words(stage, &self.circuits, self.batch_size.next_multiple_of(4));
         let ablation = ablate::words(stage);
         let (total, largest) = (search.0.max(ablation.0), search.1.max(ablation.1));
-        let fit = slots_that_fit(stage.budget, pairs.len(), total, largest, "the search for one circuit")?;
-        Ok(&pairs[..fit])
+        let what = format!("the search for one circuit (circuits.steps = {})", self.circuits.steps);
+        slots_that_fit(stage.budget, wanted, total, largest, &what)
     }
 
     /// The result of pair `i` from what was read back.

@@ -75,14 +75,20 @@ impl<'d> Federation<'d> {
             let (batch, labels) = (experiment.training.batch_size, &dataset.test.labels);
             Laboratory::new(device, &network, circuits, batch, experiment.seed, labels)
         });
+        let laboratory = laboratory.transpose()?;
         let gates = network.layout.gates.iter();
         let gated = gates.map(|g| (network.layers[g.layer].name.clone(), g.channels)).collect();
         let layout = network.layout.clone();
         let class_counts = class_counts(&clients, &dataset.train.labels, classes);
+        let simulation = Simulation::new(device, experiment, network, dataset, clients, &weights)?;
+        if let Some(laboratory) = &laboratory {
+            // Here rather than after the first round's training.
+            laboratory.fitting(simulation.stage(), 1)?;
+        }
         Ok(Self {
             experiment: experiment.clone(),
-            laboratory: laboratory.transpose()?,
-            simulation: Simulation::new(device, experiment, network, dataset, clients, &weights)?,
+            laboratory,
+            simulation,
             keeper: Keeper::default(),
             layout,
             gated,

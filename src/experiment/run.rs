@@ -11,8 +11,8 @@ use crate::device::{Choice, Device, GpuOptions, open};
 use crate::error::Result;
 use crate::model::save;
 use crate::report::{
-    CircuitRecord, DeviceRecord, Environment, OverlapRecord, Progress, RoundRecord, RunFolder, RunView, Summary,
-    closing_table,
+    CircuitRecord, DeviceRecord, Environment, OverlapRecord, Progress, RoundRecord, RunFigures, RunFolder, RunView,
+    Summary, closing_table, draw_circuits, draw_rounds,
 };
 
 /// What a run needs to know, with nothing left to look up.
@@ -37,12 +37,38 @@ impl Request {
     }
 }
 
-/// The records of a finished federation.
+/// Where the picture of a run, or of a comparison of runs, lies in its folder.
+const ROUNDS_PICTURE: &str = "plots/rounds.png";
+
+/// The records of a federation, as far as tables and pictures show them.
 struct Finished {
+    /// The variant's label; the experiment's name where nothing is compared.
     label: String,
     rounds: Vec<RoundRecord>,
     circuits: Vec<CircuitRecord>,
     overlaps: Vec<OverlapRecord>,
+    /// Those of each layer with circuits; empty where none were looked for.
+    channels: Vec<(String, usize)>,
+}
+
+impl Finished {
+    fn view(&self) -> RunView<'_> {
+        RunView { label: &self.label, rounds: &self.rounds, overlaps: &self.overlaps }
+    }
+
+    fn figures(&self) -> RunFigures<'_> {
+        let Self { label, rounds, circuits, overlaps, channels } = self;
+        RunFigures { name: label, rounds, circuits, overlaps, channels }
+    }
+
+    fn draw(&self, folder: &Path) -> Result<()> {
+        draw_rounds(&[self.figures()], &folder.join(ROUNDS_PICTURE))?;
+        if self.channels.is_empty() {
+            Ok(())
+        } else {
+            draw_circuits(&self.figures(), &folder.join("plots/circuits.png"))
+        }
+    }
 }
 
 /// Runs every experiment of the request and returns the closing table. `stop` ends the run after the step under way.
@@ -68,13 +94,19 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
     let mut finished = Vec::new();
     for (variant, dataset) in request.plan.variants.iter().zip(&datasets) {
         let folder = request.folder_of(variant.label.as_deref());
-        let (experiment, label) = (&variant.experiment, variant.label.clone().unwrap_or_default());
-        finished.push(one(device.as_ref(), experiment, dataset, &folder, label, &progress, stop)?);
+        let experiment = &variant.experiment;
+        let label = variant.label.as_ref().unwrap_or(&experiment.name).clone();
+        let done = one(device.as_ref(), experiment, dataset, &folder, label, &progress, stop)?;
+        done.draw(&folder)?;
+        finished.push(done);
+    }
+    if finished.len() > 1 {
+        let figures: Vec<_> = finished.iter().map(Finished::figures).collect();
+        draw_rounds(&figures, &request.out.join(ROUNDS_PICTURE))?;
     }
     progress.done();
-    let views: Vec<_> =
-        finished.iter().map(|f| RunView { label: &f.label, rounds: &f.rounds, overlaps: &f.overlaps }).collect();
-    Ok(closing_table(&views))
+    progress.message(&format!("written to {0}; for a picture, see {0}/{ROUNDS_PICTURE}", request.out.display()));
+    Ok(closing_table(&finished.iter().map(Finished::view).collect::<Vec<_>>()))
 }
 
 fn one(
@@ -87,15 +119,13 @@ fn one(
     stop: &AtomicBool,
 ) -> Result<Finished> {
     let mut federation = Federation::new(device, experiment, dataset)?;
-    let gated: Vec<String> = match experiment.circuits {
-        Some(_) => federation.gated_layers().iter().map(|(name, _)| name.clone()).collect(),
-        None => Vec::new(),
-    };
+    let channels = experiment.circuits.as_ref().map_or_else(Vec::new, |_| federation.gated_layers().to_vec());
+    let gated: Vec<String> = channels.iter().map(|(name, _)| name.clone()).collect();
     let mut folder = RunFolder::create(path, &gated)?;
     folder.write_experiment(&experiment.to_toml()?)?;
     folder.write_environment(&environment(device, federation.wave_size()))?;
     folder.write_partition(federation.class_counts())?;
-    let mut done = Finished { label, rounds: Vec::new(), circuits: Vec::new(), overlaps: Vec::new() };
+    let mut done = Finished { label, rounds: Vec::new(), circuits: Vec::new(), overlaps: Vec::new(), channels };
     progress.start_run(&experiment.name, experiment.rounds);
     let cost = usize::try_from(federation.cost()).unwrap_or(usize::MAX);
     for round in 1..=experiment.rounds {
@@ -109,7 +139,6 @@ fn one(
         done.circuits = outcome.circuits;
     }
     folder.write_summary(&Summary::new(&experiment.name, experiment.seed, &done.rounds, &done.overlaps))?;
-    progress.message(&format!("written to {}", path.display()));
     Ok(done)
 }
 

@@ -17,7 +17,7 @@ pub struct RoundRecord {
     pub global: GlobalRecord,
     /// The clients that took part, in order of their number.
     pub clients: Vec<ClientRecord>,
-    /// Per layer, in the network's order, the share of the global model's weights that are zero.
+    /// Per layer, in the network's order, the share of zero weights in the trained clients' models, averaged over clients.
     #[serde(serialize_with = "as_map")]
     pub sparsity: Vec<(String, f64)>,
     /// How often the device was read.

@@ -1,5 +1,6 @@
 //! The test suite: one binary, a module a subject.
 
+mod cli;
 mod common;
 mod golden;
 mod kernels;

@@ -1,0 +1,92 @@
+//! Runs that end before their last round: what was finished stays whole on disk, and the exit status is 1.
+#![cfg(unix)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::{Desk, Ended, entries, rounds};
+
+/// So many rounds that none of these runs ends by itself.
+const ENDLESS: [&str; 6] = ["tiny.toml", "--rounds", "100000", "--out", "out", "--device=cpu"];
+
+/// All files that grow hold the same number of rounds, which is returned.
+fn whole_rounds(folder: &Path) -> usize {
+    let rows = |name: &str| fs::read_to_string(folder.join(name)).unwrap().lines().count() - 1;
+    let found = rounds(folder);
+    let numbers: Vec<u64> = found.iter().map(|round| round["round"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=found.len() as u64).collect::<Vec<_>>());
+    let circuits: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("circuits.json")).unwrap()).unwrap();
+    assert_eq!(circuits.as_object().unwrap().len(), found.len());
+    // Two clients with two circuits each, in the local model and in the global one; overlaps by layer and in all.
+    assert_eq!(rows("metrics.csv"), found.len());
+    assert_eq!(rows("circuits.csv"), 8 * found.len());
+    assert_eq!(rows("overlap.csv"), 4 * 3 * found.len());
+    assert!(!entries(folder).iter().any(|path| path.contains(".writing-") || path == "summary.json"));
+    found.len()
+}
+
+#[test]
+fn signals_end_the_run_after_the_step_under_way() {
+    for signal in ["-INT", "-TERM"] {
+        let desk = Desk::new();
+        let mut command = desk.command(env!("CARGO_BIN_EXE_fedcircuit"));
+        let command = command.arg("run").args(ENDLESS).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let run = command.spawn().unwrap();
+        let out = desk.path("out");
+        let start = Instant::now();
+        while fs::read_to_string(out.join("rounds.jsonl")).unwrap_or_default().lines().count() < 2 {
+            assert!(start.elapsed() < Duration::from_secs(60), "no round in a minute");
+            sleep(Duration::from_millis(5));
+        }
+        assert!(Command::new("kill").args([signal, &run.id().to_string()]).status().unwrap().success());
+        let ended = Ended::from(run.wait_with_output().unwrap());
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let done = whole_rounds(&out);
+        assert!(done >= 2 && ended.err.contains(&format!("stopped after round {done} as asked")), "{ended:?}");
+    }
+}
+
+/// A shell in which no file grows beyond `blocks`, and a write that would says so instead of ending the program: what a
+/// full disk does.
+fn on_a_full_disk(desk: &Desk, blocks: usize, args: &[&str]) -> Ended {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+    let program = env!("CARGO_BIN_EXE_fedcircuit");
+    let output = desk.command("bash").args(["-c", &script, "bash", program, "run"]).args(args).output().unwrap();
+    Ended::from(output)
+}
+
+#[test]
+fn a_full_disk_leaves_the_earlier_rounds() {
+    let desk = Desk::new();
+    let ended = on_a_full_disk(&desk, 16, &ENDLESS);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.contains("cannot write out/") && !ended.err.contains("panicked"), "{ended:?}");
+    assert!(whole_rounds(&desk.path("out")) >= 1);
+}
+
+#[test]
+fn weights_that_do_not_fit_leave_the_earlier_rounds() {
+    let desk = Desk::new();
+    // The paper's network takes 408 KiB, and is saved in the second round, the last.
+    let args = ["tiny.toml", "--out", "out", "--device=cpu", "--set", "model={preset=\"simple-cnn\"}"];
+    let ended = on_a_full_disk(&desk, 300, &args);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.contains("cannot write out/model/round_0002.safetensors"), "{ended:?}");
+    assert_eq!(rounds(&desk.path("out")).len(), 1);
+    assert_eq!(entries(&desk.path("out/model")), Vec::<String>::new());
+}
+
+#[test]
+fn training_that_diverges_says_where() {
+    let desk = Desk::new();
+    // Every step multiplies the weights by -999.
+    let sets = ["--set", "training={optimizer=\"sgd\",weight_decay=1,lr=1000,batch_size=16,local_epochs=9}"];
+    let ended = desk.run(&[&["tiny.toml", "--out", "out"], &sets[..]].concat());
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.contains("training diverged in round 1, at client"), "{ended:?}");
+    assert!(ended.err.contains("step") && ended.err.contains("lower training.lr (now 1000)"), "{ended:?}");
+    assert_eq!(rounds(&desk.path("out")), Vec::<serde_json::Value>::new());
+}
