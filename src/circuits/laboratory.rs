@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::ablate::{self, Ablation};
+use super::answers::{Answers, probes};
 use super::compare::{Comparison, Level, OverlapResult};
 use super::diagnose::{Diagnosis, diagnose};
 use super::discover::{self, Model};
@@ -253,51 +254,6 @@ impl Laboratory {
             global,
             cross: answers(Tally::Cross).accuracy(),
         }
-    }
-}
-
-/// The test images for the circuits of each class: all of the class, and `others` of each other class, evenly taken.
-fn probes(members: &[Vec<u32>], others: usize) -> Vec<Vec<u32>> {
-    let some = |list: &Vec<u32>| -> Vec<u32> {
-        let n = others.min(list.len());
-        (0..n).map(|i| list[i * list.len() / n]).collect()
-    };
-    (0..members.len())
-        .map(|class| {
-            let rest = members.iter().enumerate().filter(|(other, _)| *other != class);
-            members[class].iter().copied().chain(rest.flat_map(|(_, list)| some(list))).collect()
-        })
-        .collect()
-}
-
-/// Predictions counted by true class and predicted class, as seen from one class.
-struct Answers<'a> {
-    counts: &'a [u32],
-    classes: usize,
-    class: usize,
-}
-
-impl Answers<'_> {
-    /// Share of the images of the class that were called so.
-    fn accuracy(&self) -> f64 {
-        let row = &self.counts[self.class * self.classes..][..self.classes];
-        f64::from(row[self.class]) / f64::from(row.iter().sum::<u32>())
-    }
-
-    /// Of the other classes' images, the share for which `right` is counted: (true class, count by prediction).
-    fn share(&self, right: impl Fn(usize, &[u32]) -> u32) -> f64 {
-        let rows = self.counts.chunks_exact(self.classes).enumerate().filter(|(t, _)| *t != self.class);
-        let (right, all) = rows.fold((0, 0), |(r, a), (t, row)| (r + right(t, row), a + row.iter().sum::<u32>()));
-        f64::from(right) / f64::from(all)
-    }
-
-    fn false_positive(&self) -> f64 {
-        self.share(|_, row| row[self.class])
-    }
-
-    /// Accuracy on the other classes.
-    fn others(&self) -> f64 {
-        self.share(|t, row| row[t])
     }
 }
 

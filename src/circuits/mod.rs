@@ -2,6 +2,7 @@
 //! tested by ablation, and compared. Everything stays on the device until the round's one read-back.
 
 mod ablate;
+mod answers;
 mod compare;
 mod diagnose;
 mod discover;
