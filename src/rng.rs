@@ -19,6 +19,8 @@ pub enum Purpose {
     Discovery = 5,
     /// The drawn digits.
     Digits = 6,
+    /// Random circuits, and searches done again.
+    Controls = 7,
 }
 
 /// The key of a stream that belongs to no round.

@@ -19,11 +19,15 @@ pub struct Ablation<'a> {
     losses: Buffer,
 }
 
-/// Words of one slot, in all and in its largest buffer.
-pub(super) fn words(stage: Stage<'_>) -> (usize, usize) {
-    let (space, largest) = stage.network.workspace_words(BATCH, Depth::Forward);
-    let images = stage.test.host_labels.len();
+/// Words of one slot that is shown `images` images, in all and in its largest buffer.
+pub(super) fn words(stage: Stage<'_>, images: usize) -> (usize, usize) {
+    let (space, largest) = stage.network.workspace_words(stride(images), Depth::Forward);
     (space + images, largest.max(images))
+}
+
+/// B for slots of at most `images` images.
+fn stride(images: usize) -> usize {
+    images.clamp(1, BATCH).next_multiple_of(4)
 }
 
 impl<'a> Ablation<'a> {
@@ -42,11 +46,12 @@ impl<'a> Ablation<'a> {
         let device = stage.device;
         let batches: Vec<Vec<Vec<u32>>> =
             classes.iter().map(|class| members[*class as usize].chunks(BATCH).map(<[u32]>::to_vec).collect()).collect();
+        let stride = stride(classes.iter().map(|class| members[*class as usize].len()).max().unwrap_or(0));
         Ok(Self {
             weights,
             rows,
-            orders: Orders::upload(device, &batches, BATCH)?,
-            space: stage.network.workspace(device, classes.len(), BATCH, Depth::Forward)?,
+            orders: Orders::upload(device, &batches, stride)?,
+            space: stage.network.workspace(device, classes.len(), stride, Depth::Forward)?,
             losses: device.alloc("ablated losses", classes.len())?,
         })
     }

@@ -2,16 +2,18 @@
 
 /// The test images for the circuits of each class: all of the class, and `others` of each other class, evenly taken.
 pub(super) fn probes(members: &[Vec<u32>], others: usize) -> Vec<Vec<u32>> {
-    let some = |list: &Vec<u32>| -> Vec<u32> {
-        let n = others.min(list.len());
-        (0..n).map(|i| list[i * list.len() / n]).collect()
-    };
     (0..members.len())
         .map(|class| {
             let rest = members.iter().enumerate().filter(|(other, _)| *other != class);
-            members[class].iter().copied().chain(rest.flat_map(|(_, list)| some(list))).collect()
+            members[class].iter().copied().chain(rest.flat_map(|(_, list)| evenly(list, others))).collect()
         })
         .collect()
+}
+
+/// `n` of `list` (all, if it has fewer), evenly taken.
+pub(super) fn evenly(list: &[u32], n: usize) -> Vec<u32> {
+    let n = n.min(list.len());
+    (0..n).map(|i| list[i * list.len() / n]).collect()
 }
 
 /// Predictions counted by true class and predicted class, as seen from one class.

@@ -117,6 +117,14 @@ impl OverlapResult {
     }
 }
 
+/// Shared over united channels of two circuits, all layers together; `None` where both are empty.
+pub(super) fn iou(a: &[Vec<u32>], b: &[Vec<u32>]) -> Option<f64> {
+    let both: usize = a.iter().zip(b).map(|(a, b)| a.iter().filter(|c| b.binary_search(c).is_ok()).count()).sum();
+    let size = |circuit: &[Vec<u32>]| circuit.iter().map(Vec::len).sum::<usize>();
+    let union = size(a) + size(b) - both;
+    (union > 0).then(|| both as f64 / union as f64)
+}
+
 /// Pairs of one comparison beyond which only an even sample of them is taken: a table of millions of rows helps nobody.
 const MOST_PAIRS: usize = 20_000;
 
@@ -200,6 +208,12 @@ mod tests {
         assert_eq!(of(Comparison::InterClassGlobal), [(4, 5)]);
         assert_eq!(of(Comparison::StabilityLocal), [(1, 0), (0, 2)]);
         assert_eq!(of(Comparison::StabilityGlobal), [(3, 3), (2, 5)]);
+    }
+
+    #[test]
+    fn overlap_of_lists_by_hand() {
+        assert_eq!(iou(&[vec![1, 2, 3], vec![7]], &[vec![2, 3, 4], vec![]]), Some(0.4));
+        assert_eq!(iou(&[vec![]], &[vec![]]), None);
     }
 
     #[test]

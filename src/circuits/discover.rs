@@ -28,19 +28,28 @@ pub(super) enum Model {
     Global = 1,
 }
 
+/// Which minibatches a search draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub seed: u64,
+    pub round: usize,
+    pub model: Model,
+    /// `Discovery`, or `Controls` for the search done again.
+    pub purpose: Purpose,
+}
+
 /// The minibatches of one search: for each step, the images of the pair's class among the first batch of the client's
 /// shuffled examples that has any (method.md: the loader is made anew in every step).
 pub(super) fn batches(
     stage: Stage<'_>,
     circuits: &Circuits,
     batch_size: usize,
-    key: (u64, usize, Model),
+    key: Key,
     pair: &Pair,
     examples: &[u32],
 ) -> Vec<Vec<u32>> {
-    let (seed, round, model) = key;
-    let who = (pair.client as u64) << 17 | u64::from(pair.class) << 1 | model as u64;
-    let mut rng = stream(seed, round as u64, who, Purpose::Discovery);
+    let who = (pair.client as u64) << 17 | u64::from(pair.class) << 1 | key.model as u64;
+    let mut rng = stream(key.seed, key.round as u64, who, key.purpose);
     let labels = &stage.train.host_labels;
     let mut order = examples.to_vec();
     let wanted = |e: &u32| u32::from(labels[*e as usize]) == pair.class;

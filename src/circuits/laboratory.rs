@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use super::ablate::{self, Ablation};
 use super::answers::{Answers, probes};
-use super::compare::{Comparison, Level, OverlapResult};
+use super::compare::{Comparison, Level, OverlapResult, iou};
+use super::controls::{Against, RandomCircuits};
 use super::diagnose::{Diagnosis, diagnose};
-use super::discover::{self, Model};
+use super::discover::{self, Key, Model};
 use super::edges::{EdgeLayout, Feeds};
 use super::masks::MaskLayout;
-use super::round::{Decoded, Layouts, RoundBuffers, Sets, Tally};
+use super::round::{Circuit, Decoded, Layouts, RoundBuffers, Sets, Tally};
 use crate::config::{CircuitClasses, Circuits};
 use crate::data::indices_by_class;
 use crate::device::{Buffer, Device, View};
@@ -18,6 +19,7 @@ use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, slots_that_
 use crate::kernels::complement::complement;
 use crate::kernels::edge_bits::edge_bits;
 use crate::model::Network;
+use crate::rng::Purpose;
 
 /// A circuit is looked for in this client's model for this class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct CircuitResult {
     pub false_positive: f64,
     /// How much accuracy on the other classes falls when these channels are zeroed.
     pub damage: f64,
+    /// Against random circuits, where the controls ask for them.
+    pub random: Option<Against>,
 }
 
 /// A client and class: the circuit in the local model, and that in the global one.
@@ -62,6 +66,9 @@ pub struct PairResult {
     pub cross: f64,
     /// What became of the class and its circuit in the average.
     pub diagnosis: Diagnosis,
+    /// Overlap (IoU, all layers together) of the global circuit with that of a second search in the same weights, where
+    /// the controls ask for it: no other overlap can be expected to exceed it. `None` too where both are empty.
+    pub ceiling: Option<f64>,
 }
 
 /// Finds, tests and compares circuits, round after round.
@@ -76,6 +83,7 @@ pub struct Laboratory {
     edges: EdgeLayout,
     /// For every class the test images that its circuits are tested on: all of its own, some of each other.
     probes: Vec<Vec<u32>>,
+    random: Option<RandomCircuits>,
     members: usize,
     buffers: Option<RoundBuffers>,
     before: Option<Sets>,
@@ -97,6 +105,9 @@ impl Laboratory {
         test_labels: &[u8],
     ) -> Result<Self> {
         let masks = MaskLayout::new(device, &network.layout)?;
+        let images = indices_by_class(test_labels, network.classes);
+        let random = (circuits.controls.random > 0)
+            .then(|| RandomCircuits::new(device, &network.layout, &circuits.controls, seed, &images));
         Ok(Self {
             circuits: circuits.clone(),
             batch_size,
@@ -106,7 +117,8 @@ impl Laboratory {
             gate_words: network.layout.gate_words,
             edges: EdgeLayout::new(device, network, &masks)?,
             masks,
-            probes: probes(&indices_by_class(test_labels, network.classes), circuits.other_images),
+            probes: probes(&images, circuits.other_images),
+            random: random.transpose()?,
             members: 0,
             buffers: None,
             before: None,
@@ -157,20 +169,44 @@ impl Laboratory {
         let mut at = range.start;
         while at < range.end {
             let pairs = self.chunk(stage, &buffers.sets.pairs[at..range.end])?;
-            let key = (self.seed, self.round, subject.model);
-            let minibatches = |pair: &Pair| {
-                let examples = subject.members[pair.member - subject.first_member].examples;
-                discover::batches(stage, &self.circuits, self.batch_size, key, pair, examples)
-            };
-            let batches: Vec<_> = pairs.iter().map(minibatches).collect();
-            let rows = upload(stage.device, "rows", &pairs.iter().map(|p| subject.row(p)).collect::<Vec<_>>())?;
-            let hard = discover::learn_gates(stage, &self.circuits, subject.weights, &rows, &batches, pulse)?;
+            let range = at..at + pairs.len();
+            let rows: Vec<u32> = pairs.iter().map(|p| subject.row(p)).collect();
+            let hard = self.search(stage, subject, Purpose::Discovery, pairs, &rows, pulse)?;
             let first = buffers.gate(subject.model, at, self.gate_words);
             stage.device.copy(hard.all(), buffers.gates.view(first, hard.words()))?;
-            self.measure(stage, subject, buffers, at..at + pairs.len(), &rows, &hard)?;
+            self.measure(stage, subject, buffers, range.clone(), &rows, &hard)?;
+            if let Some(random) = &self.random {
+                let classes: Vec<u32> = pairs.iter().map(|p| p.class).collect();
+                let counts = random.count(stage, self.round, subject.weights, &rows, &classes, &hard)?;
+                buffers.keep_random(stage.device, subject.model, range, counts)?;
+            }
+            if subject.model == Model::Global && self.circuits.controls.repeat {
+                let again = self.search(stage, subject, Purpose::Controls, pairs, &rows, pulse)?;
+                stage.device.copy(again.all(), buffers.again.view(at * self.gate_words, again.words()))?;
+            }
             at += pairs.len();
         }
         Ok(())
+    }
+
+    /// Learns the circuits of `pairs`; pair i uses row `rows[i]` of the subject's weights.
+    fn search(
+        &self,
+        stage: Stage<'_>,
+        subject: &Subject<'_>,
+        purpose: Purpose,
+        pairs: &[Pair],
+        rows: &[u32],
+        pulse: &mut Pulse<'_>,
+    ) -> Result<Buffer> {
+        let key = Key { seed: self.seed, round: self.round, model: subject.model, purpose };
+        let minibatches = |pair: &Pair| {
+            let examples = subject.members[pair.member - subject.first_member].examples;
+            discover::batches(stage, &self.circuits, self.batch_size, key, pair, examples)
+        };
+        let batches: Vec<_> = pairs.iter().map(minibatches).collect();
+        let rows = upload(stage.device, "rows", rows)?;
+        discover::learn_gates(stage, &self.circuits, subject.weights, &rows, &batches, pulse)
     }
 
     /// Counts the predictions of the pairs in `range` under every mask that says something about their circuits.
@@ -180,12 +216,13 @@ impl Laboratory {
         subject: &Subject<'_>,
         buffers: &RoundBuffers,
         range: Range<usize>,
-        rows: &Buffer,
+        rows: &[u32],
         hard: &Buffer,
     ) -> Result<()> {
         let (device, pairs, at) = (stage.device, range.len(), range.start);
+        let rows = upload(device, "rows", rows)?;
         let classes: Vec<u32> = buffers.sets.pairs[range].iter().map(|p| p.class).collect();
-        let ablation = Ablation::new(stage, subject.weights, rows, &classes, &self.probes)?;
+        let ablation = Ablation::new(stage, subject.weights, &rows, &classes, &self.probes)?;
         let count =
             |tally: Tally, gates: &Buffer| buffers.keep(device, tally, at, pairs, &ablation.count(stage, gates.all())?);
         let (whole, kept, cut) = subject.model.tallies();
@@ -215,7 +252,7 @@ impl Laboratory {
     pub fn fitting(&self, stage: Stage<'_>, wanted: usize) -> Result<usize> {
         // A minibatch of one class holds at most a whole batch.
         let search = discover::words(stage, &self.circuits, self.batch_size.next_multiple_of(4));
-        let ablation = ablate::words(stage);
+        let ablation = ablate::words(stage, self.probes.iter().map(Vec::len).max().unwrap_or(0));
         let (total, largest) = (search.0.max(ablation.0), search.1.max(ablation.1));
         let what = format!("the search for one circuit (circuits.steps = {})", self.circuits.steps);
         slots_that_fit(stage.budget, wanted, total, largest, &what)
@@ -229,8 +266,9 @@ impl Laboratory {
             classes: self.classes,
             class: class as usize,
         };
-        let circuit = |row: usize, whole: Tally, kept: Tally, cut: Tally| {
-            let (channels, edges) = decoded.circuits[row].clone();
+        let circuit = |row: usize, model: Model| {
+            let (whole, kept, cut) = model.tallies();
+            let Circuit { channels, edges } = decoded.circuits[row].clone();
             CircuitResult {
                 channels,
                 edges,
@@ -239,10 +277,13 @@ impl Laboratory {
                 necessity: answers(cut).accuracy(),
                 false_positive: answers(kept).false_positive(),
                 damage: answers(whole).others() - answers(cut).others(),
+                random: decoded
+                    .random(model, i, cells)
+                    .map(|(own, random)| Against::new(own, random, self.classes, class as usize)),
             }
         };
-        let local = circuit(i, Tally::LocalWhole, Tally::LocalKept, Tally::LocalCut);
-        let global = circuit(pairs.len() + i, Tally::GlobalWhole, Tally::GlobalKept, Tally::GlobalCut);
+        let local = circuit(i, Model::Local);
+        let global = circuit(pairs.len() + i, Model::Global);
         let me = (pairs[i].client, class);
         let same = |o: &&OverlapResult| (o.comparison, o.level, o.a) == (Comparison::LocalGlobal, Level::Node, me);
         let overlap = decoded.overlaps.iter().find(same).map(OverlapResult::pooled);
@@ -253,6 +294,7 @@ impl Laboratory {
             local,
             global,
             cross: answers(Tally::Cross).accuracy(),
+            ceiling: decoded.again.get(i).and_then(|again| iou(&decoded.circuits[pairs.len() + i].channels, again)),
         }
     }
 }
@@ -277,16 +319,6 @@ impl Subject<'_> {
     }
 }
 
-impl Model {
-    /// Where the counts of the whole model, of the circuit alone, and without it, go.
-    fn tallies(self) -> (Tally, Tally, Tally) {
-        match self {
-            Model::Local => (Tally::LocalWhole, Tally::LocalKept, Tally::LocalCut),
-            Model::Global => (Tally::GlobalWhole, Tally::GlobalKept, Tally::GlobalCut),
-        }
-    }
-}
-
 impl Observer for Laboratory {
     fn cost(&self, stage: Stage<'_>, members: &[Member<'_>]) -> u64 {
         2 * (self.pairs(stage, members).len() * self.circuits.steps) as u64
@@ -297,7 +329,14 @@ impl Observer for Laboratory {
         self.members = members.len();
         let pairs = self.pairs(stage, members);
         let before = self.before.as_ref().map_or(&[][..], |sets| &sets.pairs);
-        self.buffers = Some(RoundBuffers::new(stage.device, pairs, before, members.len(), &self.layouts())?);
+        self.buffers = Some(RoundBuffers::new(
+            stage.device,
+            pairs,
+            before,
+            members.len(),
+            self.circuits.controls,
+            &self.layouts(),
+        )?);
         Ok(())
     }
 

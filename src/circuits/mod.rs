@@ -4,6 +4,7 @@
 mod ablate;
 mod answers;
 mod compare;
+mod controls;
 mod diagnose;
 mod discover;
 mod edges;
@@ -13,6 +14,7 @@ mod round;
 
 pub use ablate::Ablation;
 pub use compare::{Comparison, Level, OverlapCounts, OverlapResult};
+pub use controls::Against;
 pub use diagnose::Diagnosis;
 pub use discover::learn_gates;
 pub use laboratory::{CircuitResult, Laboratory, PairResult};

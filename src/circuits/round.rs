@@ -1,11 +1,14 @@
 //! What a round's circuits leave on the device until it is read, and how the words become results.
 
+use std::ops::Range;
+
 use super::compare::{Comparison, Level, OverlapCounts, OverlapResult, Plan};
 use super::discover::Model;
 use super::edges::{EdgeLayout, Feeds};
 use super::laboratory::Pair;
 use super::masks::MaskLayout;
-use crate::device::{Buffer, Device, View};
+use crate::config::Controls;
+use crate::device::{Buffer, Device, View, f32s};
 use crate::error::Result;
 use crate::federation::upload;
 use crate::kernels::circuit_edges::{self, circuit_edges};
@@ -33,6 +36,16 @@ impl Tally {
     const COUNT: usize = 7;
 }
 
+impl Model {
+    /// Where the counts of the whole model, of the circuit alone, and without it, go.
+    pub fn tallies(self) -> (Tally, Tally, Tally) {
+        match self {
+            Model::Local => (Tally::LocalWhole, Tally::LocalKept, Tally::LocalCut),
+            Model::Global => (Tally::GlobalWhole, Tally::GlobalKept, Tally::GlobalCut),
+        }
+    }
+}
+
 /// Sets of circuits as bits, to be compared.
 pub(super) struct Sets {
     pub pairs: Vec<Pair>,
@@ -50,6 +63,12 @@ pub(super) struct RoundBuffers {
     tallies: Vec<Buffer>,
     /// `[members + 1][E]`: surviving connections of every local model, then of the global one.
     pub alive: Buffer,
+    /// `[Q][G]`: the search in the global model done again; nothing where it is not.
+    pub again: Buffer,
+    /// For both models: the predictions of the circuits, `[Q][classes][classes]`, and of random ones as large,
+    /// `[Q][draws][classes][classes]`, on the same images; nothing where they are not drawn.
+    random: [(Buffer, Buffer); 2],
+    controls: Controls,
     pub sets: Sets,
     plan: Plan,
     /// For within and across the rounds, nodes and edges: `[pairs][L][3]`.
@@ -62,9 +81,16 @@ impl RoundBuffers {
         pairs: Vec<Pair>,
         before: &[Pair],
         members: usize,
+        controls: Controls,
         sizes: &Layouts<'_>,
     ) -> Result<Self> {
         let q = pairs.len();
+        let again = if controls.repeat { q } else { 0 };
+        let drawn = if controls.random > 0 { q * sizes.classes * sizes.classes } else { 0 };
+        let random = || -> Result<(Buffer, Buffer)> {
+            let draws = drawn * controls.random;
+            Ok((device.alloc("circuits among random ones", drawn)?, device.alloc("random circuits", draws)?))
+        };
         let cells = q * sizes.classes * sizes.classes;
         let plan = Plan::new(&pairs, before);
         let layers = sizes.masks.layers.len();
@@ -73,6 +99,9 @@ impl RoundBuffers {
             gates: device.alloc("circuits", 2 * q * sizes.gate_words)?,
             tallies: (0..Tally::COUNT).map(|_| device.alloc("tallies", cells)).collect::<Result<_>>()?,
             alive: device.alloc("surviving connections", (members + 1) * sizes.edges.words)?,
+            again: device.alloc("circuits found again", again * sizes.gate_words)?,
+            random: [random()?, random()?],
+            controls,
             overlaps: overlaps.map(|n| device.alloc("overlaps", n * layers * 3)).collect::<Result<_>>()?,
             sets: Sets {
                 masks: device.alloc("masks of circuits", 2 * q * sizes.masks.words)?,
@@ -96,6 +125,20 @@ impl RoundBuffers {
     pub fn keep(&self, device: &dyn Device, tally: Tally, at: usize, pairs: usize, counters: &Buffer) -> Result<()> {
         let cells = counters.words() / pairs;
         device.copy(counters.all(), self.tallies[tally as usize].view(at * cells, counters.words()))
+    }
+
+    /// Puts the counts of the pairs in `range`, and of random circuits as large as theirs, where they belong.
+    pub fn keep_random(
+        &self,
+        device: &dyn Device,
+        model: Model,
+        range: Range<usize>,
+        (own, random): (Buffer, Buffer),
+    ) -> Result<()> {
+        let (cells, draws) = (own.words() / range.len(), random.words() / range.len());
+        let (kept_own, kept_random) = &self.random[model as usize];
+        device.copy(own.all(), kept_own.view(range.start * cells, own.words()))?;
+        device.copy(random.all(), kept_random.view(range.start * draws, random.words()))
     }
 
     /// Packs all circuits into bits and counts every overlap; `before` are the circuits of the round before.
@@ -131,6 +174,8 @@ impl RoundBuffers {
     pub fn views(&self) -> Vec<View<'_>> {
         let mut views = vec![self.sets.masks.all(), self.sets.edges.all()];
         views.extend(self.overlaps.iter().chain(&self.tallies).map(Buffer::all));
+        views.push(self.again.all());
+        views.extend(self.random.iter().flat_map(|(own, random)| [own.all(), random.all()]));
         views
     }
 
@@ -140,7 +185,7 @@ impl RoundBuffers {
         let circuit = |row: usize| {
             let channels = sizes.masks.channels(&masks[row * sizes.masks.words..][..sizes.masks.words]);
             let edges = sizes.edges.list(&edges[row * sizes.edges.words..][..sizes.edges.words], &channels);
-            (channels, edges)
+            Circuit { channels, edges }
         };
         let mut overlaps = Vec::new();
         let lists = [&self.plan.within, &self.plan.within, &self.plan.across, &self.plan.across];
@@ -153,17 +198,51 @@ impl RoundBuffers {
         Decoded {
             circuits: (0..2 * self.sets.pairs.len()).map(circuit).collect(),
             overlaps,
-            tallies: words[6..].to_vec(),
+            tallies: words[6..6 + Tally::COUNT].to_vec(),
+            again: self.again(&words[6 + Tally::COUNT], sizes),
+            random: words[7 + Tally::COUNT..].to_vec(),
+            draws: self.controls.random,
         }
     }
 }
 
+impl RoundBuffers {
+    /// The channels of the circuits found again.
+    fn again(&self, words: &[u32], sizes: &Layouts<'_>) -> Vec<Vec<Vec<u32>>> {
+        if !self.controls.repeat {
+            return Vec::new();
+        }
+        words.chunks_exact(sizes.gate_words).map(|row| sizes.masks.open(f32s(row))).collect()
+    }
+}
+
+/// A circuit as lists, of each gated layer.
+#[derive(Clone)]
+pub(super) struct Circuit {
+    /// Ascending.
+    pub channels: Vec<Vec<u32>>,
+    pub edges: Vec<Vec<Feeds>>,
+}
+
 /// A round's words as lists.
 pub(super) struct Decoded {
-    /// Channels and edges, by row.
-    pub circuits: Vec<(Vec<Vec<u32>>, Vec<Vec<Feeds>>)>,
+    /// By row.
+    pub circuits: Vec<Circuit>,
     pub overlaps: Vec<OverlapResult>,
     pub tallies: Vec<Vec<u32>>,
+    /// Channels of the circuits found again, by pair; none where none was looked for.
+    pub again: Vec<Vec<Vec<u32>>>,
+    random: Vec<Vec<u32>>,
+    draws: usize,
+}
+
+impl Decoded {
+    /// Counts of pair `i`'s circuit and of its random ones, `cells` words each.
+    pub fn random(&self, model: Model, i: usize, cells: usize) -> Option<(&[u32], &[u32])> {
+        let (own, random) = (&self.random[2 * model as usize], &self.random[2 * model as usize + 1]);
+        let all = self.draws * cells;
+        (self.draws > 0).then(|| (&own[i * cells..(i + 1) * cells], &random[i * all..(i + 1) * all]))
+    }
 }
 
 /// How circuits lie in words.

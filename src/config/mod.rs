@@ -259,8 +259,22 @@ pub struct Circuits {
     /// Test images of each other class on which a circuit is tested: for the false-positive rate and the damage to
     /// other classes. Default 20.
     pub other_images: usize,
+    /// What a circuit has to beat.
+    pub controls: Controls,
     /// Where the lines between the diagnoses run.
     pub diagnosis: Thresholds,
+}
+
+/// `[circuits.controls]`: what a circuit has to beat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Controls {
+    /// Random circuits with as many channels in every layer, for each circuit: how sufficient are they? Default 0.
+    pub random: usize,
+    /// Test images of the class that the random circuits are tried on. Default 50.
+    pub random_images: usize,
+    /// Whether each search in the global model is done again with other minibatches: how alike are two circuits of the
+    /// same class in the same weights? Default false.
+    pub repeat: bool,
 }
 
 /// `[circuits.diagnosis]`: the lines between preserved, drifted, lost and never learned.

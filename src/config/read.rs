@@ -234,9 +234,19 @@ fn circuits(mut keys: Keys<'_>, classes: usize) -> Result<Circuits> {
     let ablation = keys.choice("ablation", &[("zero", Ablation::Zero)])?.unwrap_or(Ablation::Zero);
     let images = Limits::new(0, 100_000, "20 a class give a rate to about 4 points");
     let other_images = keys.count("other_images", &images)?.unwrap_or(20);
+    let controls = section(&mut keys, "controls", controls)?;
     let diagnosis = section(&mut keys, "diagnosis", thresholds)?;
     keys.finish("[circuits]")?;
-    Ok(Circuits { classes, method, steps, lr, l0, ablation, other_images, diagnosis })
+    Ok(Circuits { classes, method, steps, lr, l0, ablation, other_images, controls, diagnosis })
+}
+
+fn controls(mut keys: Keys<'_>) -> Result<Controls> {
+    let random = keys.count("random", &Limits::new(0, 10_000, "20 tell a p-value of 0.05"))?.unwrap_or(0);
+    let images = Limits::new(1, 100_000, "50 give a sufficiency to about 7 points");
+    let random_images = keys.count("random_images", &images)?.unwrap_or(50);
+    let repeat = keys.flag("repeat")?.unwrap_or(false);
+    keys.finish("[circuits.controls]")?;
+    Ok(Controls { random, random_images, repeat })
 }
 
 fn thresholds(mut keys: Keys<'_>) -> Result<Thresholds> {

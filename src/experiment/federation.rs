@@ -179,6 +179,8 @@ impl<'d> Federation<'d> {
                 diagnosis: pair.diagnosis,
                 accuracy: circuit.accuracy,
                 damage: circuit.damage,
+                random: circuit.random,
+                ceiling: pair.ceiling.filter(|_| model == ModelSide::Global),
             }
         };
         let both = |pair: &PairResult| {

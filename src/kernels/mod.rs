@@ -40,6 +40,7 @@ pub mod overlap;
 pub mod pack_bits;
 mod packed;
 pub mod prune;
+pub mod random_gates;
 #[cfg(test)]
 mod reference;
 pub mod sgd;
@@ -83,5 +84,6 @@ pub static ALL: &[&Kernel] = &[
     &edge_bits::KERNEL,
     &pack_bits::KERNEL,
     &circuit_edges::KERNEL,
+    &random_gates::KERNEL,
     &overlap::KERNEL,
 ];

@@ -270,6 +270,8 @@ mod tests {
             diagnosis: crate::circuits::Diagnosis::Preserved,
             accuracy: 1.0,
             damage: 0.0,
+            random: None,
+            ceiling: None,
         }
     }
 

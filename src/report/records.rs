@@ -4,7 +4,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-pub use crate::circuits::{Comparison, Diagnosis, Level};
+pub use crate::circuits::{Against, Comparison, Diagnosis, Level};
 
 /// One line of `rounds.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -121,6 +121,10 @@ pub struct CircuitRecord {
     pub accuracy: f64,
     /// Fall of the accuracy on other classes when the circuit is ablated.
     pub damage: f64,
+    /// Against random circuits as large, where the controls ask for them.
+    pub random: Option<Against>,
+    /// For a circuit of the global model: its overlap with the one that a second search finds in the same weights.
+    pub ceiling: Option<f64>,
 }
 
 impl CircuitRecord {

@@ -1,6 +1,6 @@
 //! Records as rows of CSV.
 
-use super::records::{CircuitRecord, OverlapRecord, RoundRecord};
+use super::records::{Against, CircuitRecord, OverlapRecord, RoundRecord};
 
 /// The columns of `metrics.csv`.
 pub const METRICS: &str = "round,loss,accuracy,trained_accuracy,seconds\n";
@@ -19,8 +19,14 @@ pub fn metrics(record: &RoundRecord) -> csv::Result<Vec<u8>> {
 /// The columns of `circuits.csv` for a network with these gated layers.
 pub fn circuits_header(layers: &[String]) -> String {
     let sizes: String = layers.iter().map(|layer| format!("size_{layer},")).collect();
-    format!("round,model,client,class,{sizes}sufficiency,necessity,cross,false_positive,diagnosis,accuracy,damage\n")
+    format!(
+        "round,model,client,class,{sizes}sufficiency,necessity,cross,false_positive,diagnosis,accuracy,damage,{CONTROLS}\n"
+    )
 }
+
+/// The columns of `circuits.csv` that the controls fill: mean sufficiency of random circuits as large, the share of them
+/// that are less sufficient, the p-value, and the overlap with a second search.
+const CONTROLS: &str = "random_sufficiency,random_percentile,random_p,ceiling";
 
 /// One row of `circuits.csv` a circuit.
 pub fn circuits(layers: &[String], circuits: &[CircuitRecord]) -> csv::Result<Vec<u8>> {
@@ -31,6 +37,8 @@ pub fn circuits(layers: &[String], circuits: &[CircuitRecord]) -> csv::Result<Ve
         row.extend([number(circuit.sufficiency), number(circuit.necessity), optional(circuit.cross)]);
         row.extend([number(circuit.false_positive), circuit.diagnosis.name().into()]);
         row.extend([number(circuit.accuracy), number(circuit.damage)]);
+        let random = |part: fn(&Against) -> f64| optional(circuit.random.as_ref().map(part));
+        row.extend([random(|r| r.mean), random(|r| r.percentile), random(|r| r.p_value), optional(circuit.ceiling)]);
         row
     }))
 }
@@ -114,11 +122,18 @@ mod tests {
             diagnosis: Diagnosis::StructuralDrift,
             accuracy: 0.75,
             damage: f64::NAN,
+            random: Some(Against { mean: 0.25, percentile: 0.9, p_value: 0.125 }),
+            ceiling: None,
         };
-        assert_eq!(circuits(&layers, &[circuit]).unwrap(), b"3,local,0,7,2,0,1,0.5,,0.125,structural_drift,0.75,\n");
+        assert_eq!(
+            circuits(&layers, &[circuit]).unwrap(),
+            b"3,local,0,7,2,0,1,0.5,,0.125,structural_drift,0.75,,0.25,0.9,0.125,\n"
+        );
         assert_eq!(
             circuits_header(&layers),
-            "round,model,client,class,size_conv1,size_conv2,sufficiency,necessity,cross,false_positive,diagnosis,accuracy,damage\n"
+            "round,model,client,class,size_conv1,size_conv2,sufficiency,necessity,cross,false_positive,diagnosis,\
+             accuracy,damage,random_sufficiency,random_percentile,random_p,ceiling
+"
         );
         let overlap = OverlapRecord {
             round: 3,

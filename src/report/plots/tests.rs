@@ -80,6 +80,8 @@ pub fn circuit(model: ModelSide, client: usize, class: u32, nodes: Vec<(String, 
         diagnosis: crate::circuits::Diagnosis::Preserved,
         accuracy: 1.0,
         damage: 0.0,
+        random: None,
+        ceiling: None,
     }
 }
 

@@ -60,6 +60,7 @@ fn search(device: &dyn Device) -> Found {
         l0: L0,
         ablation: config::Ablation::Zero,
         other_images: 0,
+        controls: config::Controls::default(),
         diagnosis: config::Thresholds { accuracy: 0.5, iou: 0.5 },
     };
     let stage = stage(&spy, &network, &images, &images);
