@@ -14,3 +14,8 @@ pub mod report;
 pub mod rng;
 
 pub use error::{Error, Result};
+
+/// The README's example, compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -22,21 +22,20 @@ pub fn closing_table(runs: &[RunView]) -> String {
     let mut text = align(&accuracy_rows(runs), 0);
     let means: Vec<Vec<MeanOverlap>> = runs.iter().map(|run| node_means(run.overlaps)).collect();
     if means.iter().any(|means| !means.is_empty()) {
-        text += "\nOverlap of circuits (IoU) in the last round, and in brackets that of random circuits as large\n";
-        text += &align(&overlap_rows(runs, &means), 1);
+        text += "\nOverlap of circuits (IoU) in the last round; in brackets, that of random circuits as large\n";
+        text += &align(&overlap_rows(runs, &means), runs.len().min(2));
     }
     text
 }
 
-/// The label of each run over the first of its columns, where there are several runs.
-fn heading(runs: &[RunView], before: usize, columns: usize) -> Option<Vec<String>> {
-    let labels = runs.iter().flat_map(|run| (0..columns).map(|i| if i == 0 { run.label } else { "" }.to_string()));
-    (runs.len() > 1).then(|| vec![String::new(); before].into_iter().chain(labels).collect())
-}
-
 fn accuracy_rows(runs: &[RunView]) -> Vec<Vec<String>> {
     let columns = ["accuracy", "trained", "loss", "seconds"];
-    let mut rows: Vec<Vec<String>> = heading(runs, 1, columns.len()).into_iter().collect();
+    let mut rows = Vec::new();
+    if runs.len() > 1 {
+        // The label of each run over the first of its columns.
+        let labels = runs.iter().flat_map(|run| [run.label, "", "", ""]);
+        rows.push(std::iter::once("").chain(labels).map(String::from).collect());
+    }
     rows.push(std::iter::once("round").chain(runs.iter().flat_map(|_| columns)).map(String::from).collect());
     let count = runs.iter().map(|run| run.rounds.len()).max().unwrap_or(0);
     for i in shown(count) {
@@ -79,16 +78,20 @@ fn overlap_rows(runs: &[RunView], means: &[Vec<MeanOverlap>]) -> Vec<Vec<String>
             comparisons.push(mean.comparison);
         }
     }
-    let mut rows: Vec<Vec<String>> = heading(runs, 1, layers.len()).into_iter().collect();
-    rows.push(std::iter::once("").chain(runs.iter().flat_map(|_| layers.clone())).map(String::from).collect());
+    // Runs below each other: side by side, two runs of a few layers are too wide for a terminal.
+    let row = |comparison: &str, run: &str, cells: Vec<String>| {
+        let names = [comparison, run].into_iter().take(runs.len().min(2));
+        names.map(String::from).chain(cells).collect::<Vec<_>>()
+    };
+    let mut rows = vec![row("", "", layers.iter().map(|layer| layer.to_string()).collect())];
     for comparison in comparisons {
-        let cells = means.iter().flat_map(|means| {
-            layers.iter().map(move |layer| {
+        for (run, means) in runs.iter().zip(means) {
+            let cell = |layer: &&str| {
                 let mean = means.iter().find(|mean| mean.comparison == comparison && mean.layer == *layer);
                 mean.map_or("-".to_string(), |mean| format!("{:.2} ({:.2})", mean.iou, mean.chance))
-            })
-        });
-        rows.push(std::iter::once(comparison.name().replace('_', " ")).chain(cells).collect());
+            };
+            rows.push(row(&comparison.name().replace('_', " "), run.label, layers.iter().map(cell).collect()));
+        }
     }
     rows
 }
@@ -155,7 +158,7 @@ round  accuracy  trained   loss  seconds
     1     10.0%        -  0.500      2.2
     2     97.5%        -  0.500      2.2
 
-Overlap of circuits (IoU) in the last round, and in brackets that of random circuits as large
+Overlap of circuits (IoU) in the last round; in brackets, that of random circuits as large
                     conv1          all
 local global  1.00 (0.12)  0.50 (0.12)
 ";
@@ -179,11 +182,12 @@ round  accuracy  trained   loss  seconds   accuracy  trained   loss  seconds
     1     10.0%        -  0.500      2.2      10.0%        -  0.500      2.2
     2     97.5%        -  0.500      2.2          -        -      -        -
 
-Overlap of circuits (IoU) in the last round, and in brackets that of random circuits as large
-                      iid    one-class
-                    conv1        conv1
-local global  1.00 (0.12)            -
-mismatched              -  0.00 (0.12)
+Overlap of circuits (IoU) in the last round; in brackets, that of random circuits as large
+                               conv1
+local global  iid        1.00 (0.12)
+local global  one-class            -
+mismatched    iid                  -
+mismatched    one-class  0.00 (0.12)
 ";
         assert_eq!(found, expected);
     }

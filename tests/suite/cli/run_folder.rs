@@ -168,6 +168,16 @@ fn a_runs_weights_start_another_run() {
     assert!(loss("second", 0) < loss("first", 0), "{} {}", loss("second", 0), loss("first", 0));
 }
 
+/// The README's experiment is whole: every key it shows is accepted.
+#[test]
+fn the_readmes_experiment_is_accepted() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, rest) = readme.split_once("```toml\n").unwrap();
+    let (experiment, _) = rest.split_once("```").unwrap();
+    let plan = fedcircuit::config::load(experiment, "README.md", &[]).unwrap();
+    assert_eq!(plan.name, "two-kinds-of-clients");
+}
+
 #[test]
 fn presets_devices_and_data_sets_are_listed() {
     let desk = Desk::new();
