@@ -37,10 +37,10 @@ pub mod overlap;
 pub mod pack_bits;
 mod packed;
 pub mod prune;
-pub mod sgd;
-pub mod shape;
 #[cfg(test)]
 mod reference;
+pub mod sgd;
+pub mod shape;
 mod unroll;
 pub mod weight_grad_sum;
 
