@@ -6,8 +6,13 @@ use crate::federation::{Orders, Stage};
 use crate::kernels::confusion::{self, confusion};
 use crate::model::{Depth, Rows, Workspace};
 
-/// Images of an ablation batch.
+/// Most images of an ablation batch.
 const BATCH: usize = 256;
+
+/// Images of an ablation batch, padded: no more than the largest class of the test set has.
+fn stride(members: &[Vec<u32>]) -> usize {
+    members.iter().map(Vec::len).max().unwrap_or(0).clamp(1, BATCH).next_multiple_of(4)
+}
 
 /// The test images of each slot's class, ready for several ablations of the same slots.
 pub(super) struct Ablation {
@@ -16,9 +21,9 @@ pub(super) struct Ablation {
     losses: Buffer,
 }
 
-/// Words of one slot, in all and in its largest buffer.
-pub(super) fn words(stage: Stage<'_>) -> (usize, usize) {
-    let (space, largest) = stage.network.workspace_words(BATCH, Depth::Forward);
+/// Words of one slot, in all and in its largest buffer; `members[class]` are the test images of a class.
+pub(super) fn words(stage: Stage<'_>, members: &[Vec<u32>]) -> (usize, usize) {
+    let (space, largest) = stage.network.workspace_words(stride(members), Depth::Forward);
     let images = stage.test.host_labels.len();
     (space + images, largest.max(images))
 }
@@ -26,12 +31,14 @@ pub(super) fn words(stage: Stage<'_>) -> (usize, usize) {
 impl Ablation {
     /// Prepares slots of the given classes; `members[class]` are the test images of a class.
     pub fn new(stage: Stage<'_>, classes: &[u32], members: &[Vec<u32>]) -> Result<Self> {
-        let device = stage.device;
-        let batches: Vec<Vec<Vec<u32>>> =
-            classes.iter().map(|class| members[*class as usize].chunks(BATCH).map(<[u32]>::to_vec).collect()).collect();
+        let (device, stride) = (stage.device, stride(members));
+        let batches: Vec<Vec<Vec<u32>>> = classes
+            .iter()
+            .map(|class| members[*class as usize].chunks(stride).map(<[u32]>::to_vec).collect())
+            .collect();
         Ok(Self {
-            orders: Orders::upload(device, &batches, BATCH)?,
-            space: stage.network.workspace(device, classes.len(), BATCH, Depth::Forward)?,
+            orders: Orders::upload(device, &batches, stride)?,
+            space: stage.network.workspace(device, classes.len(), stride, Depth::Forward)?,
             losses: device.alloc("ablated losses", classes.len())?,
         })
     }

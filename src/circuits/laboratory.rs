@@ -216,7 +216,7 @@ impl Laboratory {
     fn chunk<'p>(&self, stage: Stage<'_>, pairs: &'p [Pair]) -> Result<&'p [Pair]> {
         // A minibatch of one class holds at most a whole batch.
         let search = discover::words(stage, &self.circuits, self.batch_size.next_multiple_of(4));
-        let ablation = ablate::words(stage);
+        let ablation = ablate::words(stage, &self.test_images);
         let (total, largest) = (search.0.max(ablation.0), search.1.max(ablation.1));
         let fit = slots_that_fit(stage.budget, pairs.len(), total, largest, "the search for one circuit")?;
         Ok(&pairs[..fit])
