@@ -1,6 +1,12 @@
 //! The test suite: one binary, a module a subject.
 
+mod circuits;
 mod cli;
 mod common;
+mod failures;
+mod federation;
 mod golden;
 mod kernels;
+mod mnist;
+mod reference;
+mod small;
