@@ -293,7 +293,7 @@ pub struct Thresholds {
 pub enum CircuitClasses {
     /// Those of which the client has training examples: `"owned"`.
     Owned,
-    /// The same list for every client; a class that a client lacks gives an empty circuit.
+    /// The same list for every client; a client without examples of a class has no circuit for it.
     List(Vec<u32>),
 }
 

@@ -341,8 +341,8 @@ mod tests {
     /// Wherever the disk fills up, all files hold the same rounds.
     #[test]
     fn a_full_disk_leaves_the_earlier_rounds_in_every_file() {
-        let (mut rounds_seen, start_needs) = ([false; 4], 250);
-        for bytes in (start_needs..2500).step_by(7) {
+        let (mut rounds_seen, start_needs) = ([false; 4], 400);
+        for bytes in (start_needs..3500).step_by(7) {
             let disk = SmallDisk::new(bytes);
             let mut files: Vec<SmallFile> = Vec::new();
             let mut growing = Growing::start(Path::new("run"), &gated(), &mut |_| {
