@@ -3,6 +3,8 @@
 //! After each kernel the GPU's outputs are replaced by the CPU's, so that every kernel is judged on equal inputs
 //! and rounding does not add up over a run.
 
+use std::sync::Mutex;
+
 use super::buffer::Store;
 use super::{Access, Buffer, Compare, Cpu, Device, DeviceInfo, Gpu, Kernel, Reading, Traffic, View, f32s};
 use crate::error::{Error, Result};
@@ -12,6 +14,7 @@ pub struct Shadow {
     cpu: Cpu,
     gpu: Gpu,
     info: DeviceInfo,
+    traffic: Mutex<Traffic>,
 }
 
 impl Shadow {
@@ -26,7 +29,14 @@ impl Shadow {
             threads: c.threads,
             ..g.clone()
         };
-        Self { cpu, gpu, info }
+        Self { cpu, gpu, info, traffic: Mutex::default() }
+    }
+}
+
+impl Shadow {
+    /// What the caller asked for; what the comparisons read is not counted.
+    fn count(&self, add: impl FnOnce(&mut Traffic)) {
+        add(&mut self.traffic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
     }
 }
 
@@ -72,6 +82,7 @@ impl Device for Shadow {
 
     fn dispatch(&self, kernel: &'static Kernel, params: &[u32], buffers: &[View<'_>], groups: [u32; 3]) -> Result<()> {
         let (cpu, gpu): (Vec<_>, Vec<_>) = buffers.iter().map(|v| split(*v)).unzip();
+        self.count(|traffic| traffic.dispatches += 1);
         self.cpu.dispatch(kernel, params, &cpu, groups)?;
         self.gpu.dispatch(kernel, params, &gpu, groups)?;
         for (i, binding) in kernel.bindings.iter().enumerate().filter(|(_, b)| b.access == Access::Write) {
@@ -93,11 +104,15 @@ impl Device for Shadow {
 
     fn read<'a>(&'a self, views: &[View<'a>]) -> Reading<'a> {
         let cpu: Vec<_> = views.iter().map(|v| split(*v).0).collect();
+        self.count(|traffic| {
+            traffic.readbacks += 1;
+            traffic.bytes_read_back += views.iter().map(|v| 4 * v.words as u64).sum::<u64>();
+        });
         self.cpu.read(&cpu)
     }
 
     fn traffic(&self) -> Traffic {
-        self.cpu.traffic()
+        *self.traffic.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -11,8 +11,8 @@ use crate::device::{Choice, Device, GpuOptions, open};
 use crate::error::Result;
 use crate::model::save;
 use crate::report::{
-    CircuitRecord, DeviceRecord, Environment, OverlapRecord, Progress, RoundRecord, RunFigures, RunFolder, RunView,
-    Summary, closing_table, draw_circuits, draw_rounds,
+    CircuitRecord, Comparison, DeviceRecord, Environment, Fates, Level, OverlapRecord, Progress, RoundRecord,
+    RunFigures, RunFolder, RunView, Summary, closing_table, draw_circuits, draw_rounds,
 };
 
 /// What a run needs to know, with nothing left to look up.
@@ -45,19 +45,35 @@ struct Finished {
     /// The variant's label; the experiment's name where nothing is compared.
     label: String,
     rounds: Vec<RoundRecord>,
+    /// Of the last round: earlier ones are on disk.
     circuits: Vec<CircuitRecord>,
+    /// All of the last round, and of earlier ones what the pictures show.
     overlaps: Vec<OverlapRecord>,
+    fates: Vec<Fates>,
     /// Those of each layer with circuits; empty where none were looked for.
     channels: Vec<(String, usize)>,
 }
 
 impl Finished {
+    fn new(label: String, channels: Vec<(String, usize)>) -> Self {
+        Self { label, channels, rounds: Vec::new(), circuits: Vec::new(), overlaps: Vec::new(), fates: Vec::new() }
+    }
+
+    fn add(&mut self, outcome: Outcome) {
+        self.overlaps.retain(|o| o.comparison == Comparison::LocalGlobal && o.level == Level::Node);
+        self.overlaps.extend(outcome.overlaps);
+        self.fates.extend(Fates::new(&outcome.circuits));
+        self.rounds.push(outcome.record);
+        self.circuits = outcome.circuits;
+    }
+
     fn view(&self) -> RunView<'_> {
-        RunView { label: &self.label, rounds: &self.rounds, overlaps: &self.overlaps }
+        let Self { label, rounds, overlaps, fates, .. } = self;
+        RunView { label, rounds, overlaps, fates }
     }
 
     fn figures(&self) -> RunFigures<'_> {
-        let Self { label, rounds, circuits, overlaps, channels } = self;
+        let Self { label, rounds, circuits, overlaps, channels, .. } = self;
         RunFigures { name: label, rounds, circuits, overlaps, channels }
     }
 
@@ -125,7 +141,7 @@ fn one(
     folder.write_experiment(&experiment.to_toml()?)?;
     folder.write_environment(&environment(device, federation.wave_size()))?;
     folder.write_partition(federation.class_counts())?;
-    let mut done = Finished { label, rounds: Vec::new(), circuits: Vec::new(), overlaps: Vec::new(), channels };
+    let mut done = Finished::new(label, channels);
     progress.start_run(&experiment.name, experiment.rounds);
     let cost = usize::try_from(federation.cost()).unwrap_or(usize::MAX);
     for round in 1..=experiment.rounds {
@@ -133,12 +149,15 @@ fn one(
         let outcome = federation.round_with(stop, &mut |steps| progress.advance(steps as usize))?;
         write(&mut folder, &federation, &outcome)?;
         progress.finish_round(&round_line(&outcome, experiment.rounds));
-        done.rounds.push(outcome.record);
-        done.overlaps.extend(outcome.overlaps);
-        // Pictures show the last round's circuits; earlier ones are on disk.
-        done.circuits = outcome.circuits;
+        done.add(outcome);
     }
-    folder.write_summary(&Summary::new(&experiment.name, experiment.seed, &done.rounds, &done.overlaps))?;
+    folder.write_summary(&Summary::new(
+        &experiment.name,
+        experiment.seed,
+        &done.rounds,
+        &done.overlaps,
+        &done.fates,
+    ))?;
     Ok(done)
 }
 

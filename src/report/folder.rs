@@ -307,7 +307,7 @@ mod tests {
         let folder = RunFolder::create(&parent.path().join("a"), &[]).unwrap();
         folder.write_experiment("name = \"a\"\n").unwrap();
         folder.write_partition(&[vec![3]]).unwrap();
-        folder.write_summary(&Summary::new("a", 1, &[], &[])).unwrap();
+        folder.write_summary(&Summary::new("a", 1, &[], &[], &[])).unwrap();
         assert!(folder.write_model(10, b"w").unwrap().ends_with("model/round_0010.safetensors"));
         assert!(folder.write_client_model(10, 3, b"w").unwrap().ends_with("model/round_0010_client_0003.safetensors"));
         folder.write_experiment("another").unwrap_err();

@@ -18,5 +18,5 @@ pub use progress::Progress;
 pub use records::{
     CircuitRecord, ClientRecord, Comparison, Edges, GlobalRecord, Level, ModelSide, OverlapRecord, RoundRecord, Seconds,
 };
-pub use summary::{DeviceRecord, Environment, MeanOverlap, Summary, mean_overlaps};
+pub use summary::{DeviceRecord, Environment, Fates, MeanOverlap, Summary, mean_overlaps};
 pub use table::{RunView, closing_table};

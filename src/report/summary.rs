@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::records::{Comparison, GlobalRecord, Level, OverlapRecord, RoundRecord, Seconds};
+use super::records::{
+    CircuitRecord, Comparison, Diagnosis, GlobalRecord, Level, ModelSide, OverlapRecord, RoundRecord, Seconds,
+};
 
 /// `environment.json`: where the run happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,6 +53,39 @@ pub struct Summary {
     pub bytes_read_back: u64,
     /// Mean overlaps of the last round, by comparison, level and layer.
     pub overlap: Vec<MeanOverlap>,
+    /// How the clients' classes fared, by round; none where no circuits were looked for.
+    pub diagnoses: Vec<Fates>,
+}
+
+/// How many classes of clients had each diagnosis in a round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Fates {
+    /// One-based.
+    pub round: usize,
+    /// They work in the global model, through the local circuits' channels.
+    pub preserved: usize,
+    /// They work there through other channels.
+    pub structural_drift: usize,
+    /// They worked in the client's model only.
+    pub destructive_interference: usize,
+    /// They worked in neither.
+    pub not_learned: usize,
+}
+
+impl Fates {
+    /// Counts the diagnoses of a round's circuits, each pair of local and global circuit once; `None` without circuits.
+    pub fn new(circuits: &[CircuitRecord]) -> Option<Self> {
+        let mut fates = Self { round: circuits.first()?.round, ..Self::default() };
+        for circuit in circuits.iter().filter(|c| c.model == ModelSide::Global) {
+            match circuit.diagnosis {
+                Diagnosis::Preserved => fates.preserved += 1,
+                Diagnosis::StructuralDrift => fates.structural_drift += 1,
+                Diagnosis::DestructiveInterference => fates.destructive_interference += 1,
+                Diagnosis::NotLearned => fates.not_learned += 1,
+            }
+        }
+        Some(fates)
+    }
 }
 
 /// Overlaps of one kind, averaged over the pairs for which they are defined.
@@ -72,7 +107,7 @@ pub struct MeanOverlap {
 
 impl Summary {
     /// Sums up the rounds done; `overlaps` may hold any rounds, of which the last is averaged.
-    pub fn new(name: &str, seed: u64, rounds: &[RoundRecord], overlaps: &[OverlapRecord]) -> Self {
+    pub fn new(name: &str, seed: u64, rounds: &[RoundRecord], overlaps: &[OverlapRecord], diagnoses: &[Fates]) -> Self {
         let total = |part: fn(&Seconds) -> f64| rounds.iter().map(|record| part(&record.seconds)).sum();
         Self {
             name: name.into(),
@@ -88,6 +123,7 @@ impl Summary {
             readbacks: rounds.iter().map(|record| record.readbacks).sum(),
             bytes_read_back: rounds.iter().map(|record| record.bytes_read_back).sum(),
             overlap: mean_overlaps(overlaps),
+            diagnoses: diagnoses.to_vec(),
         }
     }
 }
@@ -141,7 +177,7 @@ mod tests {
             readbacks: 1,
             bytes_read_back: 64,
         };
-        let summary = Summary::new("a", 3, &[round(1, 0.25), round(2, 0.5)], &[]);
+        let summary = Summary::new("a", 3, &[round(1, 0.25), round(2, 0.5)], &[], &[]);
         assert_eq!((summary.rounds, summary.readbacks, summary.bytes_read_back), (2, 2, 128));
         assert_eq!((summary.seconds.train, summary.seconds.total, summary.global.accuracy), (3.0, 4.0, 0.5));
     }

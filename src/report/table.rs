@@ -1,7 +1,7 @@
 //! The closing table: accuracy by round, and overlaps of the last round, of one run or of several side by side.
 
 use super::records::{Level, OverlapRecord, RoundRecord};
-use super::summary::{MeanOverlap, mean_overlaps};
+use super::summary::{Fates, MeanOverlap, mean_overlaps};
 
 /// One run, for the table.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +12,8 @@ pub struct RunView<'a> {
     pub rounds: &'a [RoundRecord],
     /// Its overlaps; only the last round's channels are shown.
     pub overlaps: &'a [OverlapRecord],
+    /// How the clients' classes fared, by round.
+    pub fates: &'a [Fates],
 }
 
 /// More rounds than this are thinned out: the table is to fit a screen.
@@ -25,18 +27,45 @@ pub fn closing_table(runs: &[RunView]) -> String {
         text += "\nOverlap of circuits (IoU) in the last round; in brackets, that of random circuits as large\n";
         text += &align(&overlap_rows(runs, &means), runs.len().min(2));
     }
+    if runs.iter().any(|run| !run.fates.is_empty()) {
+        text += "\nClasses of clients after averaging: kept, kept through other channels, lost, never learned\n";
+        text += &align(&fate_rows(runs), 0);
+    }
     text
 }
 
-fn accuracy_rows(runs: &[RunView]) -> Vec<Vec<String>> {
-    let columns = ["accuracy", "trained", "loss", "seconds"];
-    let mut rows = Vec::new();
+fn fate_rows(runs: &[RunView]) -> Vec<Vec<String>> {
+    let columns = ["preserved", "drift", "interference", "not learned"];
+    let mut rows = heading(runs, columns);
+    let count = runs.iter().map(|run| run.fates.len()).max().unwrap_or(0);
+    for i in shown(count) {
+        let number = runs.iter().find_map(|run| run.fates.get(i)).map_or(i + 1, |fates| fates.round);
+        let cells = runs.iter().flat_map(|run| match run.fates.get(i) {
+            Some(f) => {
+                [f.preserved, f.structural_drift, f.destructive_interference, f.not_learned].map(|n| n.to_string())
+            }
+            None => columns.map(|_| "-".to_string()),
+        });
+        rows.push(std::iter::once(number.to_string()).chain(cells).collect());
+    }
+    rows
+}
+
+/// The rows over a table by round with the same columns for each run.
+fn heading(runs: &[RunView], columns: [&str; 4]) -> Vec<Vec<String>> {
+    let mut rows: Vec<Vec<String>> = Vec::new();
     if runs.len() > 1 {
         // The label of each run over the first of its columns.
         let labels = runs.iter().flat_map(|run| [run.label, "", "", ""]);
         rows.push(std::iter::once("").chain(labels).map(String::from).collect());
     }
     rows.push(std::iter::once("round").chain(runs.iter().flat_map(|_| columns)).map(String::from).collect());
+    rows
+}
+
+fn accuracy_rows(runs: &[RunView]) -> Vec<Vec<String>> {
+    let columns = ["accuracy", "trained", "loss", "seconds"];
+    let mut rows = heading(runs, columns);
     let count = runs.iter().map(|run| run.rounds.len()).max().unwrap_or(0);
     for i in shown(count) {
         let number = runs.iter().find_map(|run| run.rounds.get(i)).map_or(i + 1, |record| record.round);
@@ -162,8 +191,11 @@ Overlap of circuits (IoU) in the last round; in brackets, that of random circuit
                     conv1          all
 local global  1.00 (0.12)  0.50 (0.12)
 ";
-        assert_eq!(closing_table(&[RunView { label: "a", rounds: &rounds, overlaps: &overlaps }]), expected);
-        let silent = closing_table(&[RunView { label: "a", rounds: &rounds, overlaps: &[] }]);
+        assert_eq!(
+            closing_table(&[RunView { label: "a", rounds: &rounds, overlaps: &overlaps, fates: &[] }]),
+            expected
+        );
+        let silent = closing_table(&[RunView { label: "a", rounds: &rounds, overlaps: &[], fates: &[] }]);
         assert!(expected.starts_with(&silent));
     }
 
@@ -172,9 +204,10 @@ local global  1.00 (0.12)  0.50 (0.12)
         let long = [round(1, 0.1), round(2, 0.975)];
         let (here, there) =
             ([overlap(Comparison::LocalGlobal, "conv1", 1.0)], [overlap(Comparison::Mismatched, "conv1", 0.0)]);
+        let fates = [1, 2].map(|round| Fates { round, preserved: 7 - round, not_learned: 11, ..Fates::default() });
         let found = closing_table(&[
-            RunView { label: "iid", rounds: &long, overlaps: &here },
-            RunView { label: "one-class", rounds: &long[..1], overlaps: &there },
+            RunView { label: "iid", rounds: &long, overlaps: &here, fates: &fates },
+            RunView { label: "one-class", rounds: &long[..1], overlaps: &there, fates: &fates[..1] },
         ]);
         let expected = "\
 \x20           iid                           one-class
@@ -188,6 +221,12 @@ local global  iid        1.00 (0.12)
 local global  one-class            -
 mismatched    iid                  -
 mismatched    one-class  0.00 (0.12)
+
+Classes of clients after averaging: kept, kept through other channels, lost, never learned
+             iid                                     one-class
+round  preserved  drift  interference  not learned   preserved  drift  interference  not learned
+    1          6      0             0           11           6      0             0           11
+    2          5      0             0           11           -      -             -            -
 ";
         assert_eq!(found, expected);
     }
