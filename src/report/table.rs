@@ -223,10 +223,10 @@ mismatched    iid                  -
 mismatched    one-class  0.00 (0.12)
 
 Classes of clients after averaging: kept, kept through other channels, lost, never learned
-             iid                                     one-class
-round  preserved  drift  interference  not learned   preserved  drift  interference  not learned
-    1          6      0             0           11           6      0             0           11
-    2          5      0             0           11           -      -             -            -
+             iid                                    one-class
+round  preserved  drift  interference  not learned  preserved  drift  interference  not learned
+    1          6      0             0           11          6      0             0           11
+    2          5      0             0           11          -      -             -            -
 ";
         assert_eq!(found, expected);
     }
