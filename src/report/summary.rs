@@ -183,6 +183,17 @@ mod tests {
     }
 
     #[test]
+    fn every_pair_of_circuits_is_diagnosed_once() {
+        use super::super::plots::tests::circuit;
+        let one = |model, diagnosis| CircuitRecord { round: 4, diagnosis, ..circuit(model, 0, 0, Vec::new()) };
+        let both = |diagnosis| [one(ModelSide::Local, diagnosis), one(ModelSide::Global, diagnosis)];
+        let fates = [Diagnosis::NotLearned, Diagnosis::Preserved, Diagnosis::NotLearned].map(both).concat();
+        let expected = Fates { round: 4, preserved: 1, not_learned: 2, ..Fates::default() };
+        assert_eq!(Fates::new(&fates), Some(expected));
+        assert_eq!(Fates::new(&[]), None);
+    }
+
+    #[test]
     fn undefined_overlaps_do_not_enter_the_mean() {
         let overlap = |round, comparison, iou: Option<f64>| OverlapRecord {
             round,

@@ -8,7 +8,7 @@ mod rounds;
 mod series;
 mod style;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::fs;
 use std::io;
