@@ -32,7 +32,7 @@ pub enum DataAction {
 pub struct FetchArgs {
     /// The data set
     pub name: String,
-    /// Where data sets are kept; this one goes to DIR/<NAME>
+    /// Where data sets are kept; this one goes to DIR/NAME
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
     pub data: PathBuf,
 }

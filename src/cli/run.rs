@@ -20,10 +20,10 @@ pub struct RunArgs {
     /// What computes: auto takes a hardware GPU, else the CPU engine
     #[arg(long, value_name = "auto|cpu|gpu|PART OF A NAME", default_value = "auto")]
     pub device: String,
-    /// Where data sets are looked for: DIR and DIR/<data set> [default: data]
+    /// Where data sets are looked for: DIR and DIR/mnist [default: data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// The run's folder, which must be empty or absent [default: runs/<name>-<seed>]
+    /// The run's folder, which must be empty or absent [default: runs/NAME-SEED]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// The root of every random draw, instead of the experiment's

@@ -1,4 +1,4 @@
-//! The IDX format of the MNIST files (http://yann.lecun.com/exdb/mnist), plain or gzip, read as untrusted input.
+//! The IDX format of the MNIST files (<http://yann.lecun.com/exdb/mnist>), plain or gzip, read as untrusted input.
 //!
 //! A file is `00 00 type dims`, then `dims` big-endian sizes of four bytes, then the values. Only type 08 (bytes) is
 //! read. Memory grows with the bytes that really arrive, never with what a header only claims.

@@ -36,13 +36,13 @@ impl Budget {
 pub fn slots_that_fit(budget: Budget, wanted: usize, total: usize, largest: usize, what: &str) -> Result<usize> {
     let (total, largest) = (4 * total.max(1) as u64, 4 * largest.max(1) as u64);
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    let help = "take a smaller training.batch_size or a smaller model, raise device.memory, or run with --device cpu";
+    let smaller = "take a smaller training.batch_size or a smaller model";
     if largest > budget.binding {
         return Err(Error::TooLarge {
             what: what.to_string(),
             needed: format!("{} in one buffer", mib(largest)),
             limit: format!("the device allows {}", mib(budget.binding)),
-            help: help.into(),
+            help: format!("{smaller}, or run with --device cpu"),
         });
     }
     if total > budget.bytes {
@@ -50,7 +50,7 @@ pub fn slots_that_fit(budget: Budget, wanted: usize, total: usize, largest: usiz
             what: what.to_string(),
             needed: mib(total),
             limit: format!("device.memory allows {}", mib(budget.bytes)),
-            help: help.into(),
+            help: format!("{smaller}, or raise device.memory"),
         });
     }
     let fit = (budget.bytes / total).min(budget.binding / largest);
