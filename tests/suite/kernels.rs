@@ -1,6 +1,7 @@
 //! Every kernel: its shader validates with no GPU and matches its declaration, and agrees with its twin.
 
-use fedcircuit::device::{Access, Case, Cpu, Device, Kernel, View, compare};
+use fedcircuit::Error;
+use fedcircuit::device::{Access, Case, Choice, Cpu, Device, GpuOptions, Kernel, View, compare, open};
 use fedcircuit::kernels::ALL;
 use wgpu::naga;
 
@@ -119,4 +120,34 @@ fn run(device: &dyn Device, kernel: &'static Kernel, case: &Case) -> Vec<Vec<u32
         inside.push(body);
     }
     inside
+}
+
+/// The shadow device names the kernel whose shader and twin differ.
+#[test]
+fn the_shadow_device_names_a_kernel_whose_shader_is_wrong() {
+    static WRONG: Kernel = Kernel {
+        name: "wrong",
+        source: || include_str!("../../shaders/complement.wgsl").into(),
+        bindings: fedcircuit::kernels::complement::KERNEL.bindings,
+        params_words: 1,
+        workgroup: [64, 1, 1],
+        // The shader gives 1 - gate, this twin leaves what was there.
+        twin: |_| {},
+        cases: Vec::new,
+    };
+    if gpu().is_none() {
+        return;
+    }
+    let (shadow, _) = open(&Choice::Shadow, GpuOptions { checked: true }, Some(1)).unwrap();
+    let (gates, others) = (shadow.alloc("gates", 64).unwrap(), shadow.alloc("others", 64).unwrap());
+    let views = [gates.all(), others.all()];
+    let right = shadow.dispatch(&fedcircuit::kernels::complement::KERNEL, &[64], &views, [1, 1, 1]);
+    assert!(right.is_ok());
+    shadow.clear(others.all()).unwrap();
+    match shadow.dispatch(&WRONG, &[64], &views, [1, 1, 1]) {
+        Err(Error::Mismatch { kernel: "wrong", output: "others", detail }) => {
+            assert!(detail.contains("word 0"), "{detail}")
+        }
+        other => panic!("{other:?}"),
+    }
 }
