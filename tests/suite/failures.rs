@@ -113,7 +113,10 @@ fn a_client_that_does_not_fit_is_refused_with_what_it_needs() {
     assert_eq!(error.exit_code(), 2);
     let message = error.to_string();
     assert!(
-        ["one client", "batch size 32", "device.memory", "1.0 MiB", "--device cpu"].iter().all(|s| message.contains(s))
+        ["one client", "batch size 32", "device.memory allows 1.0 MiB", "or raise device.memory"]
+            .iter()
+            .all(|s| message.contains(s)),
+        "{message}"
     );
     let Error::TooLarge { needed, .. } = error else { panic!("{message}") };
     let mib: f64 = needed.strip_suffix(" MiB").unwrap_or_else(|| panic!("{needed}")).parse().unwrap();
