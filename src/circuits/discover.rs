@@ -7,7 +7,7 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::laboratory::Pair;
+use super::pair::{Model, Pair};
 use crate::config::Circuits;
 use crate::device::{Buffer, View};
 use crate::error::Result;
@@ -20,13 +20,6 @@ use crate::rng::{Purpose, stream};
 
 /// Where the gates start.
 const FIRST_LOGIT: f32 = 2.0;
-
-/// Which weights a circuit is looked for in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Model {
-    Local = 0,
-    Global = 1,
-}
 
 /// Which minibatches a search draws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

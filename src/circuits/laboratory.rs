@@ -7,9 +7,10 @@ use super::answers::{Answers, probes};
 use super::compare::{Comparison, Level, OverlapResult, iou};
 use super::controls::{Against, RandomCircuits};
 use super::diagnose::{Diagnosis, diagnose};
-use super::discover::{self, Key, Model};
+use super::discover::{self, Key};
 use super::edges::{EdgeLayout, Feeds};
 use super::masks::MaskLayout;
+use super::pair::{Model, Pair};
 use super::round::{Circuit, Decoded, Layouts, RoundBuffers, Sets, Tally};
 use crate::config::{CircuitClasses, Circuits};
 use crate::data::indices_by_class;
@@ -20,15 +21,6 @@ use crate::kernels::complement::complement;
 use crate::kernels::edge_bits::edge_bits;
 use crate::model::Network;
 use crate::rng::Purpose;
-
-/// A circuit is looked for in this client's model for this class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pair {
-    pub client: usize,
-    pub class: u32,
-    /// The client's place in the round.
-    pub member: usize,
-}
 
 /// One circuit of one model, measured on test images. Accuracies are fractions, and not numbers without images.
 #[derive(Clone, Debug, PartialEq)]

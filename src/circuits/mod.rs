@@ -10,6 +10,7 @@ mod discover;
 mod edges;
 mod laboratory;
 mod masks;
+mod pair;
 mod round;
 
 pub use ablate::Ablation;

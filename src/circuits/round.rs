@@ -3,10 +3,9 @@
 use std::ops::Range;
 
 use super::compare::{Comparison, Level, OverlapCounts, OverlapResult, Plan};
-use super::discover::Model;
 use super::edges::{EdgeLayout, Feeds};
-use super::laboratory::Pair;
 use super::masks::MaskLayout;
+use super::pair::{Model, Pair};
 use crate::config::Controls;
 use crate::device::{Buffer, Device, View, f32s};
 use crate::error::Result;

@@ -1,0 +1,17 @@
+//! Whose circuit is looked for, and in which model.
+
+/// A circuit is looked for in this client's model for this class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub client: usize,
+    pub class: u32,
+    /// The client's place in the round.
+    pub member: usize,
+}
+
+/// Which weights a circuit is looked for in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Model {
+    Local = 0,
+    Global = 1,
+}
