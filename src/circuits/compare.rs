@@ -107,16 +107,6 @@ pub struct OverlapResult {
     pub layers: Vec<OverlapCounts>,
 }
 
-impl OverlapResult {
-    /// Shared over united channels of all layers together; `None` where both are empty.
-    pub fn pooled(&self) -> Option<f64> {
-        let sum = |part: fn(&OverlapCounts) -> u32| self.layers.iter().map(|l| f64::from(part(l))).sum::<f64>();
-        let both = sum(|l| l.intersection);
-        let union = sum(|l| l.size_a) + sum(|l| l.size_b) - both;
-        (union > 0.0).then(|| both / union)
-    }
-}
-
 /// Shared over united channels of two circuits, all layers together; `None` where both are empty.
 pub(super) fn iou(a: &[Vec<u32>], b: &[Vec<u32>]) -> Option<f64> {
     let both: usize = a.iter().zip(b).map(|(a, b)| a.iter().filter(|c| b.binary_search(c).is_ok()).count()).sum();

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::ablate::{self, Ablation};
 use super::answers::{Answers, probes};
-use super::compare::{Comparison, Level, OverlapResult, iou};
+use super::compare::{OverlapResult, iou};
 use super::controls::{Against, RandomCircuits};
 use super::diagnose::{Diagnosis, diagnose};
 use super::discover::{self, Key};
@@ -76,7 +76,6 @@ pub struct Laboratory {
     /// For every class the test images that its circuits are tested on: all of its own, some of each other.
     probes: Vec<Vec<u32>>,
     random: Option<RandomCircuits>,
-    members: usize,
     buffers: Option<RoundBuffers>,
     before: Option<Sets>,
     results: Vec<PairResult>,
@@ -111,7 +110,6 @@ impl Laboratory {
             masks,
             probes: probes(&images, circuits.other_images),
             random: random.transpose()?,
-            members: 0,
             buffers: None,
             before: None,
             results: Vec::new(),
@@ -276,17 +274,16 @@ impl Laboratory {
         };
         let local = circuit(i, Model::Local);
         let global = circuit(pairs.len() + i, Model::Global);
-        let me = (pairs[i].client, class);
-        let same = |o: &&OverlapResult| (o.comparison, o.level, o.a) == (Comparison::LocalGlobal, Level::Node, me);
-        let overlap = decoded.overlaps.iter().find(same).map(OverlapResult::pooled);
+        let overlap = iou(&local.channels, &global.channels);
+        let ceiling = decoded.again.get(i).and_then(|again| iou(&global.channels, again));
         PairResult {
             client: pairs[i].client,
             class,
-            diagnosis: diagnose(local.accuracy, global.accuracy, overlap.flatten(), &self.circuits.diagnosis),
+            diagnosis: diagnose(local.accuracy, global.accuracy, overlap, &self.circuits.diagnosis),
             local,
             global,
             cross: answers(Tally::Cross).accuracy(),
-            ceiling: decoded.again.get(i).and_then(|again| iou(&decoded.circuits[pairs.len() + i].channels, again)),
+            ceiling,
         }
     }
 }
@@ -313,12 +310,12 @@ impl Subject<'_> {
 
 impl Observer for Laboratory {
     fn cost(&self, stage: Stage<'_>, members: &[Member<'_>]) -> u64 {
-        2 * (self.pairs(stage, members).len() * self.circuits.steps) as u64
+        let searches = 2 + usize::from(self.circuits.controls.repeat);
+        (searches * self.pairs(stage, members).len() * self.circuits.steps) as u64
     }
 
     fn before_round(&mut self, stage: Stage<'_>, members: &[Member<'_>], round: usize) -> Result<()> {
         self.round = round;
-        self.members = members.len();
         let pairs = self.pairs(stage, members);
         let before = self.before.as_ref().map_or(&[][..], |sets| &sets.pairs);
         self.buffers = Some(RoundBuffers::new(

@@ -203,9 +203,7 @@ impl RoundBuffers {
             draws: self.controls.random,
         }
     }
-}
 
-impl RoundBuffers {
     /// The channels of the circuits found again.
     fn again(&self, words: &[u32], sizes: &Layouts<'_>) -> Vec<Vec<Vec<u32>>> {
         if !self.controls.repeat {

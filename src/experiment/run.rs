@@ -103,8 +103,10 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
         if let Some(told) = told.filter(|_| datasets.is_empty()) {
             progress.message(&told);
         }
-        // A trial on the device: every variant's faults come to light before the first one's hours of work.
-        Federation::new(device.as_ref(), &variant.experiment, &dataset)?;
+        // A trial of every later variant: its faults come to light before the first one's hours of work.
+        if !datasets.is_empty() {
+            Federation::new(device.as_ref(), &variant.experiment, &dataset)?;
+        }
         datasets.push(dataset);
     }
     let mut finished = Vec::new();

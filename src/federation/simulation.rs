@@ -205,9 +205,7 @@ impl<'d> Simulation<'d> {
 
     /// All clients, in the order of the waves.
     pub fn members(&self) -> Vec<Member<'_>> {
-        let members = self.clients.iter().enumerate();
-        let members = members.map(|(client, e)| Member { client, examples: e, steps: self.local.steps(e.len()) });
-        Waves::new(members.collect(), self.wave_size).members
+        waves(&self.clients, &self.local, self.wave_size).members
     }
 
     /// Runs one round.
@@ -221,12 +219,7 @@ impl<'d> Simulation<'d> {
         let Self { device, network, clients, train, test, budget, local, strategy, global, evaluation, .. } = self;
         let device = *device;
         let stage = Stage { device, network, train, test, budget: *budget };
-        let members = clients
-            .iter()
-            .enumerate()
-            .map(|(client, e)| Member { client, examples: e, steps: local.steps(e.len()) })
-            .collect();
-        let waves = Waves::new(members, self.wave_size);
+        let waves = waves(clients, local, self.wave_size);
         let count = waves.members.len();
         let summaries = device.alloc("summaries of the round", count * SUMMARY_WORDS)?;
         let alive = device.alloc("nonzero weights of the round", count * self.tensors.len())?;
@@ -324,6 +317,13 @@ impl<'d> Simulation<'d> {
         };
         self.tensors.iter().enumerate().map(share).collect()
     }
+}
+
+/// Every client takes part.
+fn waves<'a>(clients: &'a [Vec<u32>], local: &LocalTraining, size: usize) -> Waves<'a> {
+    let members = clients.iter().enumerate();
+    let members = members.map(|(client, e)| Member { client, examples: e, steps: local.steps(e.len()) });
+    Waves::new(members.collect(), size)
 }
 
 /// The clients' summaries, by client number.

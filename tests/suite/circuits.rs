@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 
 use fedcircuit::data::Dataset;
+use fedcircuit::device::Cpu;
 use fedcircuit::experiment::{Federation, Outcome};
 use fedcircuit::model::Layout;
 use fedcircuit::report::{CircuitRecord, Comparison, Level, ModelSide, OverlapRecord};
@@ -222,4 +224,17 @@ fn circuits_do_not_depend_on_how_many_are_searched_at_once() {
             most = count;
         }
     });
+}
+
+/// A progress bar ends where it was said to end, the searches done again included.
+#[test]
+fn the_cost_of_a_round_is_what_it_advances() {
+    for repeat in [false, true] {
+        let experiment = small(&[&format!("circuits.controls.repeat={repeat}"), "rounds=1"]);
+        let device = Cpu::new(Some(1)).unwrap();
+        let mut federation = Federation::new(&device, &experiment, &data(&experiment)).unwrap();
+        let (cost, mut done) = (federation.cost(), 0);
+        federation.round_with(&AtomicBool::new(false), &mut |steps| done += steps).unwrap();
+        assert_eq!(done, cost, "repeat = {repeat}");
+    }
 }
