@@ -2,6 +2,7 @@
 //! and its range; `read.rs` turns text into these structs and refuses everything else.
 
 mod bytes;
+mod circuits;
 mod keys;
 mod model;
 mod overrides;
@@ -13,9 +14,12 @@ mod refusals;
 
 use std::path::PathBuf;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 pub use bytes::Bytes;
+pub use circuits::{
+    Ablation, CircuitClasses, CircuitClients, CircuitSize, Circuits, Controls, Measures, Method, Thresholds,
+};
 pub(crate) use keys::{did_you_mean, nearest};
 pub use model::{Activation, Architecture, Layer, LayerKind, Model, ModelPreset};
 pub use overrides::Override;
@@ -239,87 +243,6 @@ pub enum Weighting {
     Uniform,
     /// In proportion to the client's training examples, as in McMahan et al.
     Examples,
-}
-
-/// `[circuits]`: which circuits are found after each round, and how.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Circuits {
-    /// The classes whose circuits are found in each client. Default owned.
-    pub classes: CircuitClasses,
-    /// How. Default gates.
-    pub method: Method,
-    /// Optimiser steps of the search. Default 200.
-    pub steps: usize,
-    /// The gates' learning rate, above 0. Default 0.1.
-    pub lr: f64,
-    /// Weight of the penalty on open gates, at least 0. Default 0.01.
-    pub l0: f64,
-    /// What a channel outside the circuit gives. Default zero.
-    pub ablation: Ablation,
-    /// Test images of each other class on which a circuit is tested: for the false-positive rate and the damage to
-    /// other classes. Default 20.
-    pub other_images: usize,
-    /// What a circuit has to beat.
-    pub controls: Controls,
-    /// Where the lines between the diagnoses run.
-    pub diagnosis: Thresholds,
-}
-
-/// `[circuits.controls]`: what a circuit has to beat.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Controls {
-    /// Random circuits with as many channels in every layer, for each circuit: how sufficient are they? Default 0.
-    pub random: usize,
-    /// Test images of the class that the random circuits are tried on. Default 50.
-    pub random_images: usize,
-    /// Whether each search in the global model is done again with other minibatches: how alike are two circuits of the
-    /// same class in the same weights? Default false.
-    pub repeat: bool,
-}
-
-/// `[circuits.diagnosis]`: the lines between preserved, drifted, lost and never learned.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Thresholds {
-    /// A class works in a model that classifies at least this share of its test images correctly, nothing ablated.
-    /// Default 0.5.
-    pub accuracy: f64,
-    /// A circuit is preserved when the channels of the local and the global one, all layers together, overlap (IoU) at
-    /// least so much. Default 0.5.
-    pub iou: f64,
-}
-
-/// Classes whose circuits are found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CircuitClasses {
-    /// Those of which the client has training examples: `"owned"`.
-    Owned,
-    /// The same list for every client; a client without examples of a class has no circuit for it.
-    List(Vec<u32>),
-}
-
-impl Serialize for CircuitClasses {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        match self {
-            CircuitClasses::Owned => serializer.serialize_str("owned"),
-            CircuitClasses::List(classes) => classes.serialize(serializer),
-        }
-    }
-}
-
-/// How circuits are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// One learned gate a channel, with the straight-through gradient.
-    Gates,
-}
-
-/// What an ablated channel gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ablation {
-    /// Zero.
-    Zero,
 }
 
 /// `[device]`.

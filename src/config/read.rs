@@ -6,15 +6,14 @@ use super::keys::{Keys, Limits, quoted, refused};
 use super::*;
 
 const ROUNDS: Limits = Limits::new(1, 1_000_000, "every round adds a line to rounds.jsonl");
-const CLIENTS: Limits = Limits::new(1, 1_000_000, "each needs at least one example");
+pub(super) const CLIENTS: Limits = Limits::new(1, 1_000_000, "each needs at least one example");
 const EPOCHS: Limits = Limits::new(1, 10_000, "");
 const BATCH: Limits = Limits::new(1, 65_536, "a whole batch is on the device at once");
 const EXAMPLES: Limits = Limits::new(1, 10_000_000, "the data set is held in the device's memory");
-const STEPS: Limits = Limits::new(1, 100_000, "");
-const SEED: Limits = Limits::new(0, i64::MAX as u64, "what TOML can write");
+pub(super) const SEED: Limits = Limits::new(0, i64::MAX as u64, "what TOML can write");
 const MIN_ALIVE: Limits = Limits::new(0, 4096, "no filter is larger where it matters");
-const RATE: &str = "a number above 0, at most 1000";
-const CLASS_LIST: &str = "a list of classes such as [0, 1, 2]";
+pub(super) const RATE: &str = "a number above 0, at most 1000";
+pub(super) const CLASS_LIST: &str = "a list of classes such as [0, 1, 2]";
 const CLIENT_CLASSES: &str = "one list of classes a client, such as [[0, 1, 2], [3, 4, 5], [6, 7, 8]]";
 
 /// Reads the whole file but for `[[compare]]`, which the plan has taken out.
@@ -38,7 +37,7 @@ pub(super) fn experiment(table: &Table) -> Result<Experiment> {
         training: section(&mut keys, "training", training)?,
         sparsity: section(&mut keys, "sparsity", sparsity)?,
         strategy: section(&mut keys, "strategy", strategy)?,
-        circuits: keys.section("circuits")?.map(|keys| circuits(keys, data.source.classes())).transpose()?,
+        circuits: keys.section("circuits")?.map(|keys| circuits::read(keys, data.source.classes())).transpose()?,
         device: section(&mut keys, "device", device)?,
         output: section(&mut keys, "output", output)?,
         data,
@@ -50,7 +49,7 @@ pub(super) fn experiment(table: &Table) -> Result<Experiment> {
 }
 
 /// A section all of whose keys have defaults: where it is absent, an empty one is read.
-fn section<T>(keys: &mut Keys<'_>, key: &'static str, read: fn(Keys<'_>) -> Result<T>) -> Result<T> {
+pub(super) fn section<T>(keys: &mut Keys<'_>, key: &'static str, read: fn(Keys<'_>) -> Result<T>) -> Result<T> {
     let empty = Table::new();
     match keys.section(key)? {
         Some(section) => read(section),
@@ -162,7 +161,7 @@ fn pathological(keys: &mut Keys<'_>, classes: usize) -> Result<Partition> {
 }
 
 /// Distinct classes of a data set that has `classes` of them; at least one.
-fn class_list(path: &str, list: &[Value], classes: usize) -> Result<Vec<u32>> {
+pub(super) fn class_list(path: &str, list: &[Value], classes: usize) -> Result<Vec<u32>> {
     if list.is_empty() {
         return Err(Error::config(path, "is an empty list", format!("accepted: {CLASS_LIST}")));
     }
@@ -180,7 +179,7 @@ fn class_list(path: &str, list: &[Value], classes: usize) -> Result<Vec<u32>> {
 }
 
 /// Above 0 and at most 1000, also as the single-precision number that kernels get.
-fn is_rate(x: f64) -> bool {
+pub(super) fn is_rate(x: f64) -> bool {
     x as f32 > 0.0 && x <= 1000.0
 }
 
@@ -214,47 +213,6 @@ fn strategy(mut keys: Keys<'_>) -> Result<Strategy> {
     let weighting = keys.choice("weighting", &weightings)?.unwrap_or(Weighting::Examples);
     keys.finish("[strategy]")?;
     Ok(Strategy::FedAvg { weighting })
-}
-
-fn circuits(mut keys: Keys<'_>, classes: usize) -> Result<Circuits> {
-    let path = keys.path_of("classes");
-    let classes = match keys.value("classes") {
-        None => CircuitClasses::Owned,
-        Some(Value::String(word)) if word == "owned" => CircuitClasses::Owned,
-        Some(Value::Array(list)) => CircuitClasses::List(class_list(&path, list, classes)?),
-        Some(other) => {
-            let hint = other.as_str().map(|word| did_you_mean(word, &["owned"])).unwrap_or_default();
-            return Err(refused(path, other, &format!("{hint}accepted: \"owned\", or {CLASS_LIST}")));
-        }
-    };
-    let method = keys.choice("method", &[("gates", Method::Gates)])?.unwrap_or(Method::Gates);
-    let steps = keys.count("steps", &STEPS)?.unwrap_or(200);
-    let lr = keys.real("lr", RATE, is_rate)?.unwrap_or(0.1);
-    let l0 = keys.real("l0", "a number from 0 to 1000", |x| (0.0..=1000.0).contains(&x))?.unwrap_or(0.01);
-    let ablation = keys.choice("ablation", &[("zero", Ablation::Zero)])?.unwrap_or(Ablation::Zero);
-    let images = Limits::new(0, 100_000, "20 a class give a rate to about 4 points");
-    let other_images = keys.count("other_images", &images)?.unwrap_or(20);
-    let controls = section(&mut keys, "controls", controls)?;
-    let diagnosis = section(&mut keys, "diagnosis", thresholds)?;
-    keys.finish("[circuits]")?;
-    Ok(Circuits { classes, method, steps, lr, l0, ablation, other_images, controls, diagnosis })
-}
-
-fn controls(mut keys: Keys<'_>) -> Result<Controls> {
-    let random = keys.count("random", &Limits::new(0, 10_000, "20 tell a p-value of 0.05"))?.unwrap_or(0);
-    let images = Limits::new(1, 100_000, "50 give a sufficiency to about 7 points");
-    let random_images = keys.count("random_images", &images)?.unwrap_or(50);
-    let repeat = keys.flag("repeat")?.unwrap_or(false);
-    keys.finish("[circuits.controls]")?;
-    Ok(Controls { random, random_images, repeat })
-}
-
-fn thresholds(mut keys: Keys<'_>) -> Result<Thresholds> {
-    let share = |x: f64| (0.0..=1.0).contains(&x);
-    let accuracy = keys.real("accuracy", "a share from 0 to 1", share)?.unwrap_or(0.5);
-    let iou = keys.real("iou", "a share from 0 to 1", share)?.unwrap_or(0.5);
-    keys.finish("[circuits.diagnosis]")?;
-    Ok(Thresholds { accuracy, iou })
 }
 
 fn device(mut keys: Keys<'_>) -> Result<Device> {
