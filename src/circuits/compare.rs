@@ -95,6 +95,8 @@ pub struct OverlapCounts {
 /// Two circuits side by side, layer by layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OverlapResult {
+    /// Which of the federations side by side both circuits belong to.
+    pub replicate: usize,
     /// What they are compared for.
     pub comparison: Comparison,
     /// What is counted.
@@ -128,34 +130,46 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// All comparisons among `pairs`, and with those of the round `before`.
+    /// All comparisons among `pairs`, and with those of the round `before`; none is between two replicates.
     pub fn new(pairs: &[Pair], before: &[Pair]) -> Self {
         let q = pairs.len() as u32;
         let mut plan = Self::default();
-        let mut by_class: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        let mut by_client: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+        let mut by_replicate: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
         for (i, pair) in (0..).zip(pairs) {
             plan.within.push((Comparison::LocalGlobal, i, q + i));
-            by_class.entry(pair.class).or_default().push(i);
-            by_client.entry(pair.client).or_default().push(i);
+            by_replicate.entry(pair.replicate).or_default().push(i);
         }
-        let classes: Vec<(u32, u32)> = by_client.values().flat_map(|rows| couples(rows)).collect();
-        let clients: Vec<(u32, u32)> = by_class.values().flat_map(|rows| couples(rows)).collect();
-        let mismatched = classes.iter().flat_map(|(i, j)| [(*i, *j), (*j, *i)]).collect();
-        plan.add(Comparison::Mismatched, mismatched, (0, q));
-        plan.add(Comparison::InterClientLocal, clients.clone(), (0, 0));
-        plan.add(Comparison::InterClientGlobal, clients, (q, q));
-        plan.add(Comparison::InterClassLocal, classes.clone(), (0, 0));
-        plan.add(Comparison::InterClassGlobal, classes, (q, q));
-        let earlier: HashMap<(usize, u32), u32> = before.iter().map(|p| (p.client, p.class)).zip(0..).collect();
+        by_replicate.values().for_each(|rows| plan.among(pairs, rows));
+        let key = |p: &Pair| (p.replicate, p.client, p.class);
+        let earlier: HashMap<_, u32> = before.iter().map(key).zip(0..).collect();
         let then = before.len() as u32;
         for (i, pair) in (0..).zip(pairs) {
-            if let Some(j) = earlier.get(&(pair.client, pair.class)) {
+            if let Some(j) = earlier.get(&key(pair)) {
                 plan.across.push((Comparison::StabilityLocal, *j, i));
                 plan.across.push((Comparison::StabilityGlobal, then + j, q + i));
             }
         }
         plan
+    }
+
+    /// The comparisons between clients and between classes among the `rows` of `pairs` that belong to one replicate.
+    fn among(&mut self, pairs: &[Pair], rows: &[u32]) {
+        let q = pairs.len() as u32;
+        let mut by_class: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut by_client: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+        for i in rows {
+            let pair = pairs[*i as usize];
+            by_class.entry(pair.class).or_default().push(*i);
+            by_client.entry(pair.client).or_default().push(*i);
+        }
+        let classes: Vec<(u32, u32)> = by_client.values().flat_map(|rows| couples(rows)).collect();
+        let clients: Vec<(u32, u32)> = by_class.values().flat_map(|rows| couples(rows)).collect();
+        let mismatched = classes.iter().flat_map(|(i, j)| [(*i, *j), (*j, *i)]).collect();
+        self.add(Comparison::Mismatched, mismatched, (0, q));
+        self.add(Comparison::InterClientLocal, clients.clone(), (0, 0));
+        self.add(Comparison::InterClientGlobal, clients, (q, q));
+        self.add(Comparison::InterClassLocal, classes.clone(), (0, 0));
+        self.add(Comparison::InterClassGlobal, classes, (q, q));
     }
 
     fn add(&mut self, comparison: Comparison, rows: Vec<(u32, u32)>, offset: (u32, u32)) {
@@ -177,7 +191,7 @@ mod tests {
     use super::*;
 
     fn pairs(list: &[(usize, u32)]) -> Vec<Pair> {
-        list.iter().map(|(client, class)| Pair { client: *client, class: *class, member: 0 }).collect()
+        list.iter().map(|(client, class)| Pair { replicate: 0, client: *client, class: *class, member: 0 }).collect()
     }
 
     #[test]
@@ -198,6 +212,24 @@ mod tests {
         assert_eq!(of(Comparison::InterClassGlobal), [(4, 5)]);
         assert_eq!(of(Comparison::StabilityLocal), [(1, 0), (0, 2)]);
         assert_eq!(of(Comparison::StabilityGlobal), [(3, 3), (2, 5)]);
+    }
+
+    /// Two federations with the same clients and classes: every pair of circuits of one, and nothing between the two.
+    #[test]
+    fn replicates_are_compared_as_if_each_were_alone() {
+        let alone = pairs(&[(0, 5), (1, 5), (1, 6)]);
+        let other = alone.iter().map(|p| Pair { replicate: 1, ..*p });
+        // Mixed, as the order of the waves mixes them.
+        let both: Vec<Pair> = alone.iter().copied().zip(other).flat_map(|(a, b)| [a, b]).collect();
+        let (one, two) = (Plan::new(&alone, &alone), Plan::new(&both, &both));
+        for (one, two) in [(one.within, two.within), (one.across, two.across)] {
+            assert_eq!(two.len(), 2 * one.len());
+            for replicate in 0..2 {
+                // Row i of the replicate alone is row 2 i + replicate of both, in the local half and in the global one.
+                let moved = one.iter().map(|(c, a, b)| (*c, 2 * a + replicate, 2 * b + replicate));
+                assert!(moved.into_iter().all(|couple| two.contains(&couple)));
+            }
+        }
     }
 
     #[test]

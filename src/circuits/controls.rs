@@ -35,10 +35,19 @@ impl Against {
     }
 }
 
+/// What the circuits of a call are tried on, one entry each.
+#[derive(Clone, Copy)]
+pub(super) struct Trials<'a> {
+    /// The row of weights.
+    pub rows: &'a [u32],
+    pub classes: &'a [u32],
+    /// The federation's, which the random circuits are drawn from.
+    pub seeds: &'a [u64],
+}
+
 /// Draws and tests random circuits.
 pub(super) struct RandomCircuits {
     draws: usize,
-    seed: u64,
     gate_words: usize,
     /// `[G][2]`: first gate and gates of a gate's layer.
     layers: Buffer,
@@ -47,18 +56,11 @@ pub(super) struct RandomCircuits {
 }
 
 impl RandomCircuits {
-    pub fn new(
-        device: &dyn Device,
-        layout: &Layout,
-        controls: &config::Controls,
-        seed: u64,
-        images: &[Vec<u32>],
-    ) -> Result<Self> {
+    pub fn new(device: &dyn Device, layout: &Layout, controls: &config::Controls, images: &[Vec<u32>]) -> Result<Self> {
         let table: Vec<u32> =
             layout.gates.iter().flat_map(|g| [g.at as u32, g.channels as u32].repeat(g.channels)).collect();
         Ok(Self {
             draws: controls.random,
-            seed,
             gate_words: layout.gate_words,
             layers: upload(device, "layers of gates", &table)?,
             probes: images.iter().map(|list| super::answers::evenly(list, controls.random_images)).collect(),
@@ -66,26 +68,40 @@ impl RandomCircuits {
     }
 
     /// Predictions of the circuits in `hard` (`[slots][G]`) and of random ones as large: `[slots][classes][classes]` and
-    /// `[slots][draws][classes][classes]`. Slot s uses row `rows[s]` of `weights`.
+    /// `[slots][draws][classes][classes]`. Slot s uses row `trials.rows[s]` of `weights`.
     pub fn count(
         &self,
         stage: Stage<'_>,
         round: usize,
         weights: View<'_>,
-        rows: &[u32],
-        classes: &[u32],
+        trials: Trials<'_>,
         hard: &Buffer,
     ) -> Result<(Buffer, Buffer)> {
-        let device = stage.device;
-        let mut rng = stream(self.seed, round as u64, NO_CLIENT, Purpose::Controls);
-        let keys: Vec<u32> = (0..self.draws * self.gate_words).map(|_| rng.next_u32()).collect();
-        let keys = upload(device, "keys of random circuits", &keys)?;
+        let (device, Trials { rows, classes, seeds }) = (stage.device, trials);
         let gates = device.alloc("random circuits", hard.words() * self.draws)?;
-        random_gates(device, hard.all(), keys.all(), self.layers.all(), gates.all())?;
+        let mut at = 0;
+        // Slots of one federation draw alike, and as they would without the others.
+        for run in seeds.chunk_by(|a, b| a == b) {
+            let own = device.alloc("circuits of a seed", run.len() * self.gate_words)?;
+            device.copy(hard.view(at * self.gate_words, own.words()), own.all())?;
+            let drawn = self.draw(device, run[0], round, &own)?;
+            device.copy(drawn.all(), gates.view(at * self.gate_words * self.draws, drawn.words()))?;
+            at += run.len();
+        }
         let own = self.answers(stage, weights, rows, classes, hard)?;
         let each = |list: &[u32]| list.iter().flat_map(|v| vec![*v; self.draws]).collect::<Vec<_>>();
         let random = self.answers(stage, weights, &each(rows), &each(classes), &gates)?;
         Ok((own, random))
+    }
+
+    /// For every circuit in `hard` its random ones, `[slots][draws][G]`.
+    fn draw(&self, device: &dyn Device, seed: u64, round: usize, hard: &Buffer) -> Result<Buffer> {
+        let mut rng = stream(seed, round as u64, NO_CLIENT, Purpose::Controls);
+        let keys: Vec<u32> = (0..self.draws * self.gate_words).map(|_| rng.next_u32()).collect();
+        let keys = upload(device, "keys of random circuits", &keys)?;
+        let gates = device.alloc("random circuits of a seed", hard.words() * self.draws)?;
+        random_gates(device, hard.all(), keys.all(), self.layers.all(), gates.all())?;
+        Ok(gates)
     }
 
     /// `[slots][classes][classes]`, as many slots at once as fit.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::ablate::{self, Ablation};
 use super::answers::{Answers, probes};
 use super::compare::{OverlapResult, iou};
-use super::controls::{Against, RandomCircuits};
+use super::controls::{Against, RandomCircuits, Trials};
 use super::diagnose::{Diagnosis, diagnose};
 use super::discover::{self, Key};
 use super::edges::{EdgeLayout, Feeds};
@@ -16,7 +16,7 @@ use crate::config::{CircuitClasses, Circuits};
 use crate::data::indices_by_class;
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
-use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, slots_that_fit, upload};
+use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, replicates, slots_that_fit, upload};
 use crate::kernels::complement::complement;
 use crate::kernels::edge_bits::edge_bits;
 use crate::model::Network;
@@ -46,6 +46,8 @@ pub struct CircuitResult {
 /// A client and class: the circuit in the local model, and that in the global one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PairResult {
+    /// Which of the federations side by side the client belongs to.
+    pub replicate: usize,
     /// The client.
     pub client: usize,
     /// The class.
@@ -67,7 +69,6 @@ pub struct PairResult {
 pub struct Laboratory {
     circuits: Circuits,
     batch_size: usize,
-    seed: u64,
     round: usize,
     classes: usize,
     gate_words: usize,
@@ -92,17 +93,15 @@ impl Laboratory {
         network: &Network,
         circuits: &Circuits,
         batch_size: usize,
-        seed: u64,
         test_labels: &[u8],
     ) -> Result<Self> {
         let masks = MaskLayout::new(device, &network.layout)?;
         let images = indices_by_class(test_labels, network.classes);
         let random = (circuits.controls.random > 0)
-            .then(|| RandomCircuits::new(device, &network.layout, &circuits.controls, seed, &images));
+            .then(|| RandomCircuits::new(device, &network.layout, &circuits.controls, &images));
         Ok(Self {
             circuits: circuits.clone(),
             batch_size,
-            seed,
             round: 0,
             classes: network.classes,
             gate_words: network.layout.gate_words,
@@ -117,12 +116,12 @@ impl Laboratory {
         })
     }
 
-    /// The last round's circuits, by client and class.
+    /// The last round's circuits, by replicate, client and class.
     pub fn results(&self) -> &[PairResult] {
         &self.results
     }
 
-    /// The last round's overlaps, by comparison, level, and circuits.
+    /// The last round's overlaps, by replicate, comparison, level, and circuits.
     pub fn overlaps(&self) -> &[OverlapResult] {
         &self.overlaps
     }
@@ -148,7 +147,12 @@ impl Laboratory {
                 CircuitClasses::List(list) => list.contains(&class),
             };
             let classes = (0..).zip(&owned).filter(|(class, owned)| **owned && chosen(*class)).map(|(class, _)| class);
-            pairs.extend(classes.map(|class| Pair { client: member.client, class, member: place }));
+            pairs.extend(classes.map(|class| Pair {
+                replicate: member.replicate,
+                client: member.client,
+                class,
+                member: place,
+            }));
         }
         pairs
     }
@@ -167,7 +171,9 @@ impl Laboratory {
             self.measure(stage, subject, buffers, range.clone(), &rows, &hard)?;
             if let Some(random) = &self.random {
                 let classes: Vec<u32> = pairs.iter().map(|p| p.class).collect();
-                let counts = random.count(stage, self.round, subject.weights, &rows, &classes, &hard)?;
+                let seeds: Vec<u64> = pairs.iter().map(|p| subject.member(p).seed).collect();
+                let trials = Trials { rows: &rows, classes: &classes, seeds: &seeds };
+                let counts = random.count(stage, self.round, subject.weights, trials, &hard)?;
                 buffers.keep_random(stage.device, subject.model, range, counts)?;
             }
             if subject.model == Model::Global && self.circuits.controls.repeat {
@@ -189,9 +195,9 @@ impl Laboratory {
         rows: &[u32],
         pulse: &mut Pulse<'_>,
     ) -> Result<Buffer> {
-        let key = Key { seed: self.seed, round: self.round, model: subject.model, purpose };
         let minibatches = |pair: &Pair| {
-            let examples = subject.members[pair.member - subject.first_member].examples;
+            let Member { seed, examples, .. } = *subject.member(pair);
+            let key = Key { seed, round: self.round, model: subject.model, purpose };
             discover::batches(stage, &self.circuits, self.batch_size, key, pair, examples)
         };
         let batches: Vec<_> = pairs.iter().map(minibatches).collect();
@@ -277,6 +283,7 @@ impl Laboratory {
         let overlap = iou(&local.channels, &global.channels);
         let ceiling = decoded.again.get(i).and_then(|again| iou(&global.channels, again));
         PairResult {
+            replicate: pairs[i].replicate,
             client: pairs[i].client,
             class,
             diagnosis: diagnose(local.accuracy, global.accuracy, overlap, &self.circuits.diagnosis),
@@ -291,7 +298,7 @@ impl Laboratory {
 /// The models in which circuits are looked for.
 struct Subject<'a> {
     model: Model,
-    /// Local: a row for every member; global: one row.
+    /// Local: a row for every member; global: a row for every replicate.
     weights: View<'a>,
     members: &'a [Member<'a>],
     /// The first member's place in the round.
@@ -299,11 +306,16 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
+    /// Whose examples a pair's circuit is looked for with.
+    fn member(&self, pair: &Pair) -> &Member<'_> {
+        &self.members[pair.member - self.first_member]
+    }
+
     /// The row of weights that a pair uses.
     fn row(&self, pair: &Pair) -> u32 {
         match self.model {
             Model::Local => (pair.member - self.first_member) as u32,
-            Model::Global => 0,
+            Model::Global => pair.replicate as u32,
         }
     }
 }
@@ -322,7 +334,7 @@ impl Observer for Laboratory {
             stage.device,
             pairs,
             before,
-            members.len(),
+            members.len() + replicates(members),
             self.circuits.controls,
             &self.layouts(),
         )?);
@@ -359,8 +371,9 @@ impl Observer for Laboratory {
         let subject = Subject { model: Model::Global, weights: global.all(), members, first_member: 0 };
         self.study(stage, &subject, 0..buffers.sets.pairs.len(), pulse)?;
         let device = stage.device;
-        let alive = device.alloc("surviving connections", self.edges.words)?;
-        edge_bits(device, 1, global.words(), global.all(), self.edges.weight_table.all(), alive.all())?;
+        let (rows, words) = (replicates(members), stage.network.layout.words);
+        let alive = device.alloc("surviving connections", rows * self.edges.words)?;
+        edge_bits(device, rows, words, global.all(), self.edges.weight_table.all(), alive.all())?;
         device.copy(alive.all(), buffers.alive.view(members.len() * self.edges.words, alive.words()))?;
         buffers.compare(device, self.before.as_ref(), members.len(), &self.layouts())
     }
@@ -378,7 +391,7 @@ impl Observer for Laboratory {
         let decoded = buffers.decode(&words, before, &self.layouts());
         let pairs = &buffers.sets.pairs;
         self.results = (0..pairs.len()).map(|i| self.result(i, pairs, &decoded)).collect();
-        self.results.sort_by_key(|r| (r.client, r.class));
+        self.results.sort_by_key(|r| (r.replicate, r.client, r.class));
         self.overlaps = decoded.overlaps;
         self.before = Some(buffers.sets);
         Ok(())

@@ -3,6 +3,8 @@
 /// A circuit is looked for in this client's model for this class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pair {
+    /// Which of the federations side by side the client belongs to.
+    pub replicate: usize,
     pub client: usize,
     pub class: u32,
     /// The client's place in the round.

@@ -60,7 +60,7 @@ pub(super) struct RoundBuffers {
     pub gates: Buffer,
     /// Each `[Q][classes][classes]`.
     tallies: Vec<Buffer>,
-    /// `[members + 1][E]`: surviving connections of every local model, then of the global one.
+    /// `[members + R][E]`: surviving connections of every local model, then of every replicate's global one.
     pub alive: Buffer,
     /// `[Q][G]`: the search in the global model done again; nothing where it is not.
     pub again: Buffer,
@@ -79,7 +79,7 @@ impl RoundBuffers {
         device: &dyn Device,
         pairs: Vec<Pair>,
         before: &[Pair],
-        members: usize,
+        models: usize,
         controls: Controls,
         sizes: &Layouts<'_>,
     ) -> Result<Self> {
@@ -97,7 +97,7 @@ impl RoundBuffers {
         Ok(Self {
             gates: device.alloc("circuits", 2 * q * sizes.gate_words)?,
             tallies: (0..Tally::COUNT).map(|_| device.alloc("tallies", cells)).collect::<Result<_>>()?,
-            alive: device.alloc("surviving connections", (members + 1) * sizes.edges.words)?,
+            alive: device.alloc("surviving connections", models * sizes.edges.words)?,
             again: device.alloc("circuits found again", again * sizes.gate_words)?,
             random: [random()?, random()?],
             controls,
@@ -152,7 +152,7 @@ impl RoundBuffers {
         let gates = Rows { slots: 2 * sets.pairs.len(), words: sizes.gate_words };
         pack_bits(device, gates, self.gates.all(), sizes.masks.word_table.all(), sets.masks.all())?;
         let local = sets.pairs.iter().map(|p| p.member as u32);
-        let global = sets.pairs.iter().map(|_| members as u32);
+        let global = sets.pairs.iter().map(|p| (members + p.replicate) as u32);
         let models = upload(device, "models of circuits", &local.chain(global).collect::<Vec<_>>())?;
         let buffers = circuit_edges::Buffers {
             alive: self.alive.all(),
@@ -193,7 +193,7 @@ impl RoundBuffers {
             let firsts = if i < 2 { &self.sets.pairs } else { before };
             overlaps.extend(results(list, words, level, firsts, &self.sets.pairs, sizes.masks.layers.len()));
         }
-        overlaps.sort_by_key(|o| (o.comparison, o.level, o.a, o.b));
+        overlaps.sort_by_key(|o| (o.replicate, o.comparison, o.level, o.a, o.b));
         Decoded {
             circuits: (0..2 * self.sets.pairs.len()).map(circuit).collect(),
             overlaps,
@@ -280,11 +280,10 @@ fn results(
     seconds: &[Pair],
     layers: usize,
 ) -> Vec<OverlapResult> {
-    let who = |pairs: &[Pair], row: u32| {
-        let pair = pairs[row as usize % pairs.len()];
-        (pair.client, pair.class)
-    };
+    let pair = |pairs: &[Pair], row: u32| pairs[row as usize % pairs.len()];
+    let who = |pairs: &[Pair], row: u32| (pair(pairs, row).client, pair(pairs, row).class);
     let one = |((comparison, a, b), words): (&(Comparison, u32, u32), &[u32])| OverlapResult {
+        replicate: pair(seconds, *b).replicate,
         comparison: *comparison,
         level,
         a: who(firsts, *a),

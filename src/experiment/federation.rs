@@ -73,7 +73,7 @@ impl<'d> Federation<'d> {
         };
         let laboratory = experiment.circuits.as_ref().map(|circuits| {
             let (batch, labels) = (experiment.training.batch_size, &dataset.test.labels);
-            Laboratory::new(device, &network, circuits, batch, experiment.seed, labels)
+            Laboratory::new(device, &network, circuits, batch, labels)
         });
         let laboratory = laboratory.transpose()?;
         let gates = network.layout.gates.iter();

@@ -3,6 +3,10 @@
 /// A client in a round.
 #[derive(Clone, Copy, Debug)]
 pub struct Member<'a> {
+    /// Which of the federations side by side it belongs to.
+    pub replicate: usize,
+    /// That federation's seed: the root of every draw made for this member.
+    pub seed: u64,
     /// Its number in the partition.
     pub client: usize,
     /// Indices of its training examples.
@@ -21,9 +25,10 @@ pub struct Waves<'a> {
 }
 
 impl<'a> Waves<'a> {
-    /// Sorts by steps (most first, so that those still training are always a prefix), then by client.
+    /// Sorts by steps (most first, so that those still training are always a prefix), then by replicate and client: the
+    /// clients of a replicate are in the order they would have alone.
     pub fn new(mut members: Vec<Member<'a>>, size: usize) -> Self {
-        members.sort_by_key(|m| (std::cmp::Reverse(m.steps), m.client));
+        members.sort_by_key(|m| (std::cmp::Reverse(m.steps), m.replicate, m.client));
         Self { members, size: size.max(1) }
     }
 
@@ -31,6 +36,11 @@ impl<'a> Waves<'a> {
     pub fn iter(&self) -> impl Iterator<Item = (usize, &[Member<'a>])> {
         self.members.chunks(self.size).enumerate().map(|(i, wave)| (i * self.size, wave))
     }
+}
+
+/// How many federations these members belong to.
+pub fn replicates(members: &[Member<'_>]) -> usize {
+    members.iter().map(|m| m.replicate + 1).max().unwrap_or(0)
 }
 
 /// Steps of `local_epochs` passes over `examples` in batches of `batch_size`, a last partial batch kept.
@@ -44,7 +54,7 @@ mod tests {
 
     #[test]
     fn waves_do_not_depend_on_the_order_of_the_clients() {
-        let member = |client, steps| Member { client, examples: &[], steps };
+        let member = |client, steps| Member { replicate: 0, seed: 1, client, examples: &[], steps };
         let members = [member(0, 3), member(1, 9), member(2, 3), member(3, 1), member(4, 9)];
         let order = |list: Vec<Member<'_>>, size| -> Vec<Vec<usize>> {
             Waves::new(list, size).iter().map(|(_, wave)| wave.iter().map(|m| m.client).collect()).collect()
@@ -54,6 +64,22 @@ mod tests {
         reversed.reverse();
         assert_eq!(order(reversed, 2), order(members.to_vec(), 2));
         assert_eq!(order(members.to_vec(), 99), [vec![1, 4, 0, 2, 3]]);
+    }
+
+    #[test]
+    fn replicates_share_waves_and_keep_the_order_of_their_clients() {
+        let member = |(replicate, client, steps)| Member { replicate, seed: 1, client, examples: &[], steps };
+        let members = [(0, 0, 3), (0, 1, 9), (0, 2, 3), (1, 0, 9), (1, 1, 3), (1, 2, 9)].map(member);
+        let order = |list: Vec<Member<'_>>| -> Vec<(usize, usize)> {
+            Waves::new(list, 4).members.iter().map(|m| (m.replicate, m.client)).collect()
+        };
+        let all = order(members.to_vec());
+        assert_eq!(all, [(0, 1), (1, 0), (1, 2), (0, 0), (0, 2), (1, 1)]);
+        for (replicate, alone) in members.chunks(3).enumerate() {
+            let of: Vec<_> = all.iter().copied().filter(|(r, _)| *r == replicate).collect();
+            assert_eq!(of, order(alone.to_vec()));
+        }
+        assert_eq!((replicates(&members), replicates(&[])), (2, 0));
     }
 
     #[test]

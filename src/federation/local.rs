@@ -28,7 +28,6 @@ pub(super) const SUMMARY_WORDS: usize = 4;
 pub struct LocalTraining {
     training: Training,
     sparsity: Sparsity,
-    seed: u64,
     stride: usize,
     tensors: Vec<usize>,
     tensor_table: Buffer,
@@ -83,14 +82,12 @@ impl LocalTraining {
         network: &Network,
         training: &Training,
         sparsity: &Sparsity,
-        seed: u64,
         largest: usize,
     ) -> Result<Self> {
         let (table, filters) = pruning_tables(network, sparsity.min_alive);
         Ok(Self {
             training: training.clone(),
             sparsity: sparsity.clone(),
-            seed,
             // The padded batch depends on the whole population, never on a wave.
             stride: training.batch_size.min(largest).next_multiple_of(4),
             tensors: network.layout.prunable().map(|t| t.words()).collect(),
@@ -229,7 +226,7 @@ impl LocalTraining {
     fn batches(&self, wave: &[Member<'_>], round: usize) -> Vec<Vec<Vec<u32>>> {
         wave.iter()
             .map(|member| {
-                let mut rng = stream(self.seed, round as u64, member.client as u64, Purpose::Shuffle);
+                let mut rng = stream(member.seed, round as u64, member.client as u64, Purpose::Shuffle);
                 let mut order = member.examples.to_vec();
                 let mut batches = Vec::with_capacity(member.steps);
                 for _ in 0..self.training.local_epochs {

@@ -10,7 +10,7 @@ mod observer;
 mod simulation;
 mod strategy;
 
-pub use cohort::{Member, Waves};
+pub use cohort::{Member, Waves, replicates};
 pub(crate) use examples::upload;
 pub use examples::{Examples, Orders};
 pub use local::{LocalSummary, LocalTraining};

@@ -73,7 +73,7 @@ pub trait Observer {
         pulse: &mut Pulse<'_>,
     ) -> Result<()>;
 
-    /// After the new global model, `[P]`, is there. `members` are all of the round's clients.
+    /// After the new global models, `[R][P]` by replicate, are there. `members` are all of the round's clients.
     fn after_aggregate(
         &mut self,
         stage: Stage<'_>,

@@ -25,6 +25,7 @@ pub struct Simulation<'d> {
     train: Examples,
     test: Examples,
     budget: Budget,
+    seed: u64,
     lr: f64,
     local: LocalTraining,
     strategy: FedAvg,
@@ -154,7 +155,7 @@ impl<'d> Simulation<'d> {
         let memory = experiment.device.memory.map(|m| m.0);
         let budget = Budget::new(device.info(), memory, experiment.device.max_wave);
         let (training, sparsity) = (&experiment.training, &experiment.sparsity);
-        let local = LocalTraining::new(device, &network, training, sparsity, experiment.seed, largest)?;
+        let local = LocalTraining::new(device, &network, training, sparsity, largest)?;
         let Strategy::FedAvg { weighting } = experiment.strategy;
         let train = Examples::upload(device, dataset, &dataset.train)?;
         let test = Examples::upload(device, dataset, &dataset.test)?;
@@ -175,6 +176,7 @@ impl<'d> Simulation<'d> {
             train,
             test,
             budget,
+            seed: experiment.seed,
             lr: training.lr,
             local,
             global,
@@ -205,7 +207,7 @@ impl<'d> Simulation<'d> {
 
     /// All clients, in the order of the waves.
     pub fn members(&self) -> Vec<Member<'_>> {
-        waves(&self.clients, &self.local, self.wave_size).members
+        waves(self.seed, &self.clients, &self.local, self.wave_size).members
     }
 
     /// Runs one round.
@@ -219,7 +221,7 @@ impl<'d> Simulation<'d> {
         let Self { device, network, clients, train, test, budget, local, strategy, global, evaluation, .. } = self;
         let device = *device;
         let stage = Stage { device, network, train, test, budget: *budget };
-        let waves = waves(clients, local, self.wave_size);
+        let waves = waves(self.seed, clients, local, self.wave_size);
         let count = waves.members.len();
         let summaries = device.alloc("summaries of the round", count * SUMMARY_WORDS)?;
         let alive = device.alloc("nonzero weights of the round", count * self.tensors.len())?;
@@ -320,9 +322,10 @@ impl<'d> Simulation<'d> {
 }
 
 /// Every client takes part.
-fn waves<'a>(clients: &'a [Vec<u32>], local: &LocalTraining, size: usize) -> Waves<'a> {
+fn waves<'a>(seed: u64, clients: &'a [Vec<u32>], local: &LocalTraining, size: usize) -> Waves<'a> {
     let members = clients.iter().enumerate();
-    let members = members.map(|(client, e)| Member { client, examples: e, steps: local.steps(e.len()) });
+    let members =
+        members.map(|(client, e)| Member { replicate: 0, seed, client, examples: e, steps: local.steps(e.len()) });
     Waves::new(members.collect(), size)
 }
 

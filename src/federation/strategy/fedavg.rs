@@ -71,7 +71,8 @@ mod tests {
     fn average(weighting: Weighting) -> Vec<f32> {
         let cpu = Cpu::new(Some(1)).unwrap();
         let (a, b) = (vec![0; 1], vec![0; 3]);
-        let members = [Member { client: 0, examples: &a, steps: 1 }, Member { client: 1, examples: &b, steps: 1 }];
+        let member = |client, examples| Member { replicate: 0, seed: 1, client, examples, steps: 1 };
+        let members = [member(0, a.as_slice()), member(1, b.as_slice())];
         let models = [[1.0f32, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 0.0]];
         let fedavg = FedAvg::new(&cpu, weighting, 4).unwrap();
         let global = cpu.alloc("global", 4).unwrap();

@@ -47,8 +47,9 @@ fn train(device: &dyn Device, network: &Network, steps: usize, rule: (Optimizer,
     let training = Training { local_epochs: 1, batch_size: BATCH, optimizer: rule.0, lr: rule.1 };
     let sparsity = Sparsity { target, anneal: 0.5, min_alive: 4 };
     let examples = unshuffled(BATCH * steps);
-    let mut local = LocalTraining::new(&spy, network, &training, &sparsity, SEED, examples.len()).unwrap();
-    let wave = [Member { client: 0, examples: &examples, steps: local.steps(examples.len()) }];
+    let mut local = LocalTraining::new(&spy, network, &training, &sparsity, examples.len()).unwrap();
+    let wave =
+        [Member { replicate: 0, seed: SEED, client: 0, examples: &examples, steps: local.steps(examples.len()) }];
     let global = upload(device, bits(&inputs::weights(&network.layout)));
     let tensors = network.layout.prunable().count();
     let (summary, alive) = (device.alloc("summary", 4).unwrap(), device.alloc("alive", tensors).unwrap());
