@@ -21,6 +21,16 @@ pub enum Purpose {
     Digits = 6,
     /// Random circuits, and searches done again.
     Controls = 7,
+    /// Searches in the weights a run started from.
+    Untrained = 8,
+    /// Labels permuted, and searches with them.
+    Permuted = 9,
+    /// Weights shuffled, and searches in them.
+    Shuffled = 10,
+    /// Training without federation, and searches in its model.
+    Centralised = 11,
+    /// Images whose activations stand in for ablated ones.
+    Donors = 12,
 }
 
 /// The key of a stream that belongs to no round.

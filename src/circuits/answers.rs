@@ -17,14 +17,19 @@ pub(super) fn evenly(list: &[u32], n: usize) -> Vec<u32> {
 }
 
 /// Predictions counted by true class and predicted class, as seen from one class.
-pub(super) struct Answers<'a> {
+pub(super) struct Answers {
     /// `[classes][classes]`.
-    pub counts: &'a [u32],
-    pub classes: usize,
-    pub class: usize,
+    counts: Vec<u32>,
+    classes: usize,
+    class: usize,
 }
 
-impl Answers<'_> {
+impl Answers {
+    /// `counts` is a square table.
+    pub fn new(counts: Vec<u32>, class: u32) -> Self {
+        Self { classes: counts.len().isqrt(), counts, class: class as usize }
+    }
+
     /// Share of the images of the class that were called so.
     pub fn accuracy(&self) -> f64 {
         let row = &self.counts[self.class * self.classes..][..self.classes];
@@ -63,11 +68,11 @@ mod tests {
     #[test]
     fn shares_by_hand() {
         // Class 1: 6 of 8 right. Of 10 others, 3 are called class 1 and 5 are right.
-        let answers = Answers { counts: &[4, 1, 0, 1, 6, 1, 2, 2, 1], classes: 3, class: 1 };
+        let answers = Answers::new(vec![4, 1, 0, 1, 6, 1, 2, 2, 1], 1);
         assert_eq!(answers.accuracy(), 0.75);
         assert_eq!(answers.false_positive(), 0.3);
         assert_eq!(answers.others(), 0.5);
-        let none = Answers { counts: &[0; 9], classes: 3, class: 1 };
+        let none = Answers::new(vec![0; 9], 1);
         assert!(none.accuracy().is_nan() && none.false_positive().is_nan());
     }
 }

@@ -1,16 +1,21 @@
-//! What a circuit has to beat: random circuits of its size, and its own search done again.
+//! What a circuit has to beat: random circuits of its size, and searches that should find something else, or the same.
 
-use rand::Rng;
-
-use super::ablate::{self, Ablation};
-use super::answers::Answers;
+use super::centralised::Centralised;
+use super::masks::MaskLayout;
+use super::rank::Found;
+use super::subject::Subject;
 use crate::config;
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
-use crate::federation::{Stage, slots_that_fit, upload};
-use crate::kernels::random_gates::random_gates;
-use crate::model::Layout;
-use crate::rng::{NO_CLIENT, Purpose, stream};
+use crate::federation::{Member, Pulse, Stage, upload};
+use crate::kernels::pack_bits::pack_bits;
+use crate::kernels::pick::pick;
+use crate::kernels::shape::Rows;
+use crate::model::Network;
+use crate::rng::{NO_CLIENT, NO_ROUND, Purpose, stream};
+
+use rand::seq::SliceRandom;
+use serde::{Serialize, Serializer};
 
 /// How a circuit's sufficiency stands among random circuits with as many channels in every layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,122 +29,257 @@ pub struct Against {
 }
 
 impl Against {
-    /// From the counts of the circuit itself and of its random circuits, each `[classes][classes]`.
-    pub(super) fn new(own: &[u32], random: &[u32], classes: usize, class: usize) -> Self {
-        let sufficiency = |counts| Answers { counts, classes, class }.accuracy();
-        let own = sufficiency(own);
-        let draws: Vec<f64> = random.chunks_exact(classes * classes).map(sufficiency).collect();
-        let n = draws.len() as f64;
-        let below = draws.iter().filter(|s| **s < own).count() as f64;
-        Self { mean: draws.iter().sum::<f64>() / n, percentile: below / n, p_value: (1.0 + n - below) / (1.0 + n) }
+    /// From the sufficiency of the circuit itself and of its random circuits, on the same images.
+    pub(super) fn new(own: f64, random: &[f64]) -> Self {
+        let n = random.len() as f64;
+        let below = random.iter().filter(|s| **s < own).count() as f64;
+        Self { mean: random.iter().sum::<f64>() / n, percentile: below / n, p_value: (1.0 + n - below) / (1.0 + n) }
     }
 }
 
-/// What the circuits of a call are tried on, one entry each.
+/// A search that a circuit of the global model is set beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Control {
+    /// In the same weights, with other minibatches: the noise ceiling of every overlap.
+    Repeat,
+    /// In the weights from which the run started.
+    Untrained,
+    /// In the same weights, with the client's labels permuted.
+    Permuted,
+    /// In the same weights, shuffled within every filter.
+    Shuffled,
+    /// In a model trained on all clients' examples for as many steps as a client.
+    Centralised,
+}
+
+impl Control {
+    /// Every control, in the order of the tables.
+    pub const ALL: [Control; 5] =
+        [Control::Repeat, Control::Untrained, Control::Permuted, Control::Shuffled, Control::Centralised];
+
+    /// As `controls.csv` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Control::Repeat => "repeat",
+            Control::Untrained => "untrained",
+            Control::Permuted => "permuted",
+            Control::Shuffled => "shuffled",
+            Control::Centralised => "centralised",
+        }
+    }
+
+    /// Whether the configuration asks for it.
+    pub(super) fn asked(self, controls: &config::Controls) -> bool {
+        match self {
+            Control::Repeat => controls.repeat,
+            Control::Untrained => controls.untrained,
+            Control::Permuted => controls.permuted,
+            Control::Shuffled => controls.shuffled,
+            Control::Centralised => controls.centralised,
+        }
+    }
+
+    /// What its minibatches are drawn for.
+    pub(super) fn purpose(self) -> Purpose {
+        match self {
+            Control::Repeat => Purpose::Controls,
+            Control::Untrained => Purpose::Untrained,
+            Control::Permuted => Purpose::Permuted,
+            Control::Shuffled => Purpose::Shuffled,
+            Control::Centralised => Purpose::Centralised,
+        }
+    }
+}
+
+impl Serialize for Control {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// The federations side by side, as their controls need to know them.
 #[derive(Clone, Copy)]
-pub(super) struct Trials<'a> {
-    /// The row of weights.
-    pub rows: &'a [u32],
-    pub classes: &'a [u32],
-    /// The federation's, which the random circuits are drawn from.
-    pub seeds: &'a [u64],
+pub struct Origin<'a> {
+    /// The federation's seed.
+    pub seed: u64,
+    /// `[P]`: the weights it starts from.
+    pub weights: &'a [f32],
+    /// Every client's training examples.
+    pub clients: &'a [Vec<u32>],
 }
 
-/// Draws and tests random circuits.
-pub(super) struct RandomCircuits {
-    draws: usize,
-    gate_words: usize,
-    /// `[G][2]`: first gate and gates of a gate's layer.
-    layers: Buffer,
-    /// For every class the test images that the random circuits and the circuit itself are compared on.
-    probes: Vec<Vec<u32>>,
+/// The weights in which the controls search.
+pub(super) struct ControlModels {
+    /// `[R][P]`, by replicate.
+    initial: Option<Buffer>,
+    /// `[R][P]`: from which word of the global rows each word of the shuffled rows comes.
+    shuffle: Option<Buffer>,
+    centralised: Option<Centralised>,
 }
 
-impl RandomCircuits {
-    pub fn new(device: &dyn Device, layout: &Layout, controls: &config::Controls, images: &[Vec<u32>]) -> Result<Self> {
-        let table: Vec<u32> =
-            layout.gates.iter().flat_map(|g| [g.at as u32, g.channels as u32].repeat(g.channels)).collect();
+impl ControlModels {
+    pub fn new(
+        device: &dyn Device,
+        network: &Network,
+        experiment: &config::Experiment,
+        controls: &config::Controls,
+        origins: &[Origin<'_>],
+    ) -> Result<Self> {
+        let weights: Vec<u32> = origins.iter().flat_map(|o| o.weights.iter().map(|w| w.to_bits())).collect();
+        let places: Vec<u32> = (0..).zip(origins).flat_map(|(row, o)| shuffled(network, o.seed, row)).collect();
+        let wanted = |asked: bool, label: &str, words: &[u32]| asked.then(|| upload(device, label, words)).transpose();
+        let centralised =
+            controls.centralised.then(|| Centralised::new(device, network, experiment, origins)).transpose()?;
         Ok(Self {
-            draws: controls.random,
-            gate_words: layout.gate_words,
-            layers: upload(device, "layers of gates", &table)?,
-            probes: images.iter().map(|list| super::answers::evenly(list, controls.random_images)).collect(),
+            initial: wanted(controls.untrained, "first weights", &weights)?,
+            shuffle: wanted(controls.shuffled, "places of shuffled weights", &places)?,
+            centralised,
         })
     }
 
-    /// Predictions of the circuits in `hard` (`[slots][G]`) and of random ones as large: `[slots][classes][classes]` and
-    /// `[slots][draws][classes][classes]`. Slot s uses row `trials.rows[s]` of `weights`.
-    pub fn count(
-        &self,
-        stage: Stage<'_>,
-        round: usize,
-        weights: View<'_>,
-        trials: Trials<'_>,
-        hard: &Buffer,
-    ) -> Result<(Buffer, Buffer)> {
-        let (device, Trials { rows, classes, seeds }) = (stage.device, trials);
-        let gates = device.alloc("random circuits", hard.words() * self.draws)?;
-        let mut at = 0;
-        // Slots of one federation draw alike, and as they would without the others.
-        for run in seeds.chunk_by(|a, b| a == b) {
-            let own = device.alloc("circuits of a seed", run.len() * self.gate_words)?;
-            device.copy(hard.view(at * self.gate_words, own.words()), own.all())?;
-            let drawn = self.draw(device, run[0], round, &own)?;
-            device.copy(drawn.all(), gates.view(at * self.gate_words * self.draws, drawn.words()))?;
-            at += run.len();
+    /// One more round of what is trained beside the federation.
+    pub fn train(&mut self, stage: Stage<'_>, pulse: &mut Pulse<'_>) -> Result<()> {
+        match &mut self.centralised {
+            Some(centralised) => centralised.round(stage, pulse),
+            None => Ok(()),
         }
-        let own = self.answers(stage, weights, rows, classes, hard)?;
-        let each = |list: &[u32]| list.iter().flat_map(|v| vec![*v; self.draws]).collect::<Vec<_>>();
-        let random = self.answers(stage, weights, &each(rows), &each(classes), &gates)?;
-        Ok((own, random))
     }
 
-    /// For every circuit in `hard` its random ones, `[slots][draws][G]`.
-    fn draw(&self, device: &dyn Device, seed: u64, round: usize, hard: &Buffer) -> Result<Buffer> {
-        let mut rng = stream(seed, round as u64, NO_CLIENT, Purpose::Controls);
-        let keys: Vec<u32> = (0..self.draws * self.gate_words).map(|_| rng.next_u32()).collect();
-        let keys = upload(device, "keys of random circuits", &keys)?;
-        let gates = device.alloc("random circuits of a seed", hard.words() * self.draws)?;
-        random_gates(device, hard.all(), keys.all(), self.layers.all(), gates.all())?;
-        Ok(gates)
+    /// Steps of a round of that training, for the progress bar.
+    pub fn steps(&self) -> usize {
+        self.centralised.as_ref().map_or(0, Centralised::steps)
     }
 
-    /// `[slots][classes][classes]`, as many slots at once as fit.
-    fn answers(
-        &self,
-        stage: Stage<'_>,
-        weights: View<'_>,
-        rows: &[u32],
-        classes: &[u32],
-        gates: &Buffer,
-    ) -> Result<Buffer> {
-        let (device, width) = (stage.device, self.gate_words);
-        let cells = stage.network.classes * stage.network.classes;
-        let out = device.alloc("answers of random circuits", rows.len() * cells)?;
-        let longest = self.probes.iter().map(Vec::len).max().unwrap_or(0);
-        let (total, largest) = ablate::words(stage, longest);
-        let fit = slots_that_fit(stage.budget, rows.len(), total, largest, "one random circuit")?;
-        for (i, (rows, classes)) in rows.chunks(fit).zip(classes.chunks(fit)).enumerate() {
-            let part = device.alloc("some random circuits", rows.len() * width)?;
-            device.copy(gates.view(i * fit * width, part.words()), part.all())?;
-            let rows = upload(device, "rows", rows)?;
-            let counts = Ablation::new(stage, weights, &rows, classes, &self.probes)?.count(stage, part.all())?;
-            device.copy(counts.all(), out.view(i * fit * cells, counts.words()))?;
-        }
-        Ok(out)
+    /// The rows in which `control` searches, `[R][P]`, where it has weights of its own; `global` are the new global ones.
+    pub fn weights(&self, device: &dyn Device, control: Control, global: View<'_>) -> Result<Option<Buffer>> {
+        Ok(match control {
+            Control::Repeat | Control::Permuted => None,
+            Control::Untrained => self.initial.clone(),
+            Control::Centralised => self.centralised.as_ref().map(|c| c.weights().clone()),
+            Control::Shuffled => match &self.shuffle {
+                None => None,
+                Some(places) => {
+                    let rows = device.alloc("shuffled weights", global.words)?;
+                    pick(device, global, places.all(), rows.all())?;
+                    Some(rows)
+                }
+            },
+        })
     }
+}
+
+/// For each word of row `row`, the word of the same filter that comes in its place; biases stay.
+fn shuffled(network: &Network, seed: u64, row: usize) -> Vec<u32> {
+    let layout = &network.layout;
+    let mut rng = stream(seed, NO_ROUND, NO_CLIENT, Purpose::Shuffled);
+    let mut places: Vec<u32> = (0..layout.words as u32).map(|w| (row * layout.words) as u32 + w).collect();
+    for tensor in layout.prunable() {
+        let filter = tensor.words() / tensor.shape[0];
+        places[tensor.at..][..tensor.words()].chunks_exact_mut(filter).for_each(|f| f.shuffle(&mut rng));
+    }
+    places
+}
+
+/// What one control found for the pairs of a round.
+#[derive(Debug)]
+pub(super) struct ControlCounts {
+    pub control: Control,
+    /// `[Q][W]`: the circuits' channels as bits.
+    pub masks: Buffer,
+    /// `[Q][classes][classes]`: predictions with nothing ablated.
+    pub whole: Buffer,
+    /// `[Q][classes][classes]`: predictions of the circuits alone.
+    pub kept: Buffer,
+}
+
+impl ControlCounts {
+    /// Buffers whose views are read back for each control, in this order.
+    pub const VIEWS: usize = 3;
+
+    pub fn new(device: &dyn Device, control: Control, pairs: usize, classes: usize, mask_words: usize) -> Result<Self> {
+        let cells = pairs * classes * classes;
+        Ok(Self {
+            control,
+            masks: device.alloc("masks of a control", pairs * mask_words)?,
+            whole: device.alloc("answers of a control", cells)?,
+            kept: device.alloc("answers of a control's circuits", cells)?,
+        })
+    }
+
+    pub fn views(&self) -> [View<'_>; Self::VIEWS] {
+        [self.masks.all(), self.whole.all(), self.kept.all()]
+    }
+
+    /// Puts what was found for the subject's pairs, `at..` of the round, where it belongs.
+    pub fn keep(
+        &self,
+        subject: &Subject<'_>,
+        layout: &MaskLayout,
+        found: &Found,
+        at: usize,
+        (whole, kept): (&Buffer, &Buffer),
+    ) -> Result<()> {
+        let (device, slots) = (subject.stage.device, subject.pairs.len());
+        let gates = Rows { slots, words: found.hard.words() / slots };
+        let masks = device.alloc("some masks of a control", slots * layout.words)?;
+        pack_bits(device, gates, found.hard.all(), layout.word_table.all(), masks.all())?;
+        for (from, to) in [(&masks, &self.masks), (whole, &self.whole), (kept, &self.kept)] {
+            device.copy(from.all(), to.view(at * (from.words() / slots), from.words()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Examples of every client, each once.
+pub(super) fn pool(clients: &[Vec<u32>]) -> Vec<u32> {
+    let mut all: Vec<u32> = clients.concat();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// The virtual client of a training without federation.
+pub(super) fn nobody<'a>(replicate: usize, seed: u64, examples: &'a [u32], steps: usize) -> Member<'a> {
+    Member { replicate, seed, client: usize::MAX, examples, steps }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Input, LayerSpec, SpecKind, chain};
 
     #[test]
     fn a_circuit_is_ranked_among_random_ones() {
-        // Two classes; class 0 has four images, of which the circuit gets 3 and its random circuits 1, 3, 4 and 0.
-        let counts = |right: u32| [right, 4 - right, 0, 0];
-        let random: Vec<u32> = [1, 3, 4, 0].into_iter().flat_map(counts).collect();
-        let against = Against::new(&counts(3), &random, 2, 0);
+        let against = Against::new(0.75, &[0.25, 0.75, 1.0, 0.0]);
         assert_eq!(against, Against { mean: 0.5, percentile: 0.5, p_value: 0.6 });
+    }
+
+    #[test]
+    fn weights_are_shuffled_within_their_filters_and_biases_stay() {
+        let input = Input { channels: 2, height: 8, width: 8 };
+        let conv = SpecKind::Conv { channels: 16, kernel: 3, padding: 1, pool: 2 };
+        let spec = |name: &str, kind, relu| LayerSpec { name: name.into(), kind, relu };
+        let specs = [spec("conv", conv, true), spec("fc", SpecKind::Linear { features: 10 }, false)];
+        let network = Network::new(chain(&specs, input, 10).unwrap(), input, 10);
+        let (layout, places) = (&network.layout, shuffled(&network, 3, 2));
+        let start = (2 * layout.words) as u32;
+        let mut moved = 0;
+        for tensor in &layout.tensors {
+            let own = &places[tensor.at..][..tensor.words()];
+            let filter = if tensor.is_bias() { 1 } else { tensor.words() / tensor.shape[0] };
+            for (f, filter_places) in own.chunks(filter).enumerate() {
+                let first = start + (tensor.at + f * filter) as u32;
+                let mut sorted = filter_places.to_vec();
+                sorted.sort_unstable();
+                assert_eq!(sorted, (first..first + filter as u32).collect::<Vec<_>>());
+                moved += filter_places.iter().zip(first..).filter(|(place, own)| **place != *own).count();
+            }
+        }
+        assert!(moved > 2700, "{moved} of 2,874 moved");
+    }
+
+    #[test]
+    fn a_pool_holds_shared_examples_once() {
+        assert_eq!(pool(&[vec![5, 1], vec![], vec![1, 2]]), [1, 2, 5]);
     }
 }

@@ -4,49 +4,63 @@
 //! gradient passes as if by sigmoid(g). The loss is the mean cross-entropy on images of the class plus
 //! `l0 * sum sigmoid(g)`. Every pair is a slot of the batch; slots share the weights of their client.
 
+use std::collections::HashSet;
+
 use rand::RngExt;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::pair::{Model, Pair};
+use super::pair::Pair;
+use super::subject::Subject;
 use crate::config::Circuits;
-use crate::device::{Buffer, View};
+use crate::device::{Buffer, Device, View};
 use crate::error::Result;
-use crate::federation::{Orders, Pulse, Stage};
+use crate::federation::{Member, Orders, Pulse, Stage, upload};
 use crate::kernels::adam::Adam;
 use crate::kernels::cross_entropy::{self, cross_entropy};
 use crate::kernels::gate_step::{self, gate_step};
 use crate::model::{Depth, Rows, Wants};
-use crate::rng::{Purpose, stream};
+use crate::rng::{NO_ROUND, Purpose, stream};
 
 /// Where the gates start.
 const FIRST_LOGIT: f32 = 2.0;
 
-/// Which minibatches a search draws.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    pub seed: u64,
-    pub round: usize,
-    pub model: Model,
-    /// `Discovery`, or `Controls` for the search done again.
-    pub purpose: Purpose,
+/// What the slots of a search are shown.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// For each slot and step, training examples.
+    pub batches: Vec<Vec<Vec<u32>>>,
+    /// Of each slot, the class that its images are to be called.
+    pub targets: Vec<u32>,
 }
 
-/// The minibatches of one search: for each step, the images of the pair's class among the first batch of the client's
-/// shuffled examples that has any (method.md: the loader is made anew in every step).
-pub(super) fn batches(
-    stage: Stage<'_>,
-    circuits: &Circuits,
-    batch_size: usize,
-    key: Key,
-    pair: &Pair,
-    examples: &[u32],
-) -> Vec<Vec<u32>> {
-    let who = (pair.client as u64) << 17 | u64::from(pair.class) << 1 | key.model as u64;
-    let mut rng = stream(key.seed, key.round as u64, who, key.purpose);
-    let labels = &stage.train.host_labels;
+/// What the circuits of the subject's pairs are looked for with: for each step, the images of the pair's class among the
+/// first batch of the client's shuffled examples that has any (method.md: the loader is made anew in every step).
+pub(super) fn shown(subject: &Subject<'_>, circuits: &Circuits, batch_size: usize) -> Shown {
+    let batches = subject.pairs.iter().map(|pair| batches(subject, circuits, batch_size, pair)).collect();
+    Shown { batches, targets: subject.classes() }
+}
+
+fn batches(subject: &Subject<'_>, circuits: &Circuits, batch_size: usize, pair: &Pair) -> Vec<Vec<u32>> {
+    let Member { seed, examples, .. } = *subject.member(pair);
+    let seed = circuits.seed.unwrap_or(seed);
+    let who = (pair.client as u64) << 17 | u64::from(pair.class) << 1 | subject.model as u64;
+    let mut rng = stream(seed, subject.round as u64, who, subject.purpose);
+    let labels = &subject.stage.train.host_labels;
+    let of_class = |e: &u32| u32::from(labels[*e as usize]) == pair.class;
     let mut order = examples.to_vec();
-    let wanted = |e: &u32| u32::from(labels[*e as usize]) == pair.class;
-    (0..circuits.steps).map(|_| first_batch_with(&mut order, batch_size, &mut rng, wanted)).collect()
+    let mut draw = |wanted: &dyn Fn(&u32) -> bool| -> Vec<Vec<u32>> {
+        (0..circuits.steps).map(|_| first_batch_with(&mut order, batch_size, &mut rng, wanted)).collect()
+    };
+    if subject.purpose == Purpose::Permuted {
+        // Labels permuted among the client's examples: as many carry the class, whatever they show.
+        let mut mixed = examples.to_vec();
+        let count = examples.iter().filter(|e| of_class(e)).count();
+        mixed.shuffle(&mut stream(seed, NO_ROUND, who, Purpose::Permuted));
+        let renamed: HashSet<u32> = mixed[..count].iter().copied().collect();
+        return draw(&|e| renamed.contains(e));
+    }
+    draw(&of_class)
 }
 
 /// Shuffles `order` batch by batch until a batch holds a wanted example, and returns the wanted ones of that batch.
@@ -80,8 +94,16 @@ pub(super) fn words(stage: Stage<'_>, circuits: &Circuits, stride: usize) -> (us
     (space + orders + 5 * stage.network.layout.gate_words, largest.max(orders))
 }
 
-/// Learns the gates of all slots at once and returns the hard gates, `[slots][G]`. Slot s uses row `rows[s]` of
-/// `weights`, `[rows][P]`, and the minibatches `batches[s]`: for each step, training examples of its class.
+/// Gates at the end of a search.
+#[derive(Debug)]
+pub struct LearnedGates {
+    /// `[slots][G]`.
+    pub logits: Buffer,
+    /// `[slots][G]`: 1 where the logit is positive, else 0.
+    pub hard: Buffer,
+}
+
+/// Learns the gates of all slots at once. Slot s uses row `rows[s]` of `weights`, `[rows][P]`.
 ///
 /// # Errors
 /// What the device says, and [`crate::Error::Interrupted`].
@@ -90,13 +112,14 @@ pub fn learn_gates(
     circuits: &Circuits,
     weights: View<'_>,
     rows: &Buffer,
-    batches: &[Vec<Vec<u32>>],
+    shown: &Shown,
     pulse: &mut Pulse<'_>,
-) -> Result<Buffer> {
+) -> Result<LearnedGates> {
     let (device, network) = (stage.device, stage.network);
-    let (slots, width) = (batches.len(), network.layout.gate_words);
-    let stride = batches.iter().flatten().map(Vec::len).max().unwrap_or(1).next_multiple_of(4);
-    let orders = Orders::upload(device, batches, stride)?;
+    let (slots, width) = (shown.batches.len(), network.layout.gate_words);
+    let stride = shown.stride();
+    let orders = Orders::upload(device, &shown.batches, stride)?;
+    let targets = shown.upload_targets(device, stride)?;
     let space = network.workspace(device, slots, stride, Depth::Gates)?;
     let gates = |label: &str| device.alloc(label, slots * width);
     let (logits, first, second) = (gates("gate logits")?, gates("first moments")?, gates("second moments")?);
@@ -111,7 +134,7 @@ pub fn learn_gates(
         network.forward(device, &space, batch, from, Some(hard.all()))?;
         let loss = cross_entropy::Buffers {
             logits: space.logits(),
-            targets: space.targets.all(),
+            targets: targets.all(),
             counts: from.counts,
             grad: space.logits_grad(),
             stats: stats.all(),
@@ -128,7 +151,20 @@ pub fn learn_gates(
         gate_step(device, Adam::new(circuits.lr), step as u32 + 1, circuits.l0, &gates)?;
         pulse.beat(slots)?;
     }
-    Ok(hard)
+    Ok(LearnedGates { logits, hard })
+}
+
+impl Shown {
+    /// B: images of the largest batch, padded.
+    pub(super) fn stride(&self) -> usize {
+        self.batches.iter().flatten().map(Vec::len).max().unwrap_or(1).max(1).next_multiple_of(4)
+    }
+
+    /// `[slots][B]`: the classes that the images are to be called, of all images alike.
+    pub(super) fn upload_targets(&self, device: &dyn Device, stride: usize) -> Result<Buffer> {
+        let all: Vec<u32> = self.targets.iter().flat_map(|class| vec![*class; stride]).collect();
+        upload(device, "classes to find", &all)
+    }
 }
 
 #[cfg(test)]

@@ -1,19 +1,22 @@
 //! The observer that finds, tests and compares the circuits of a round.
 
-use std::ops::Range;
-
 use super::ablate::{self, Ablation};
 use super::answers::{Answers, probes};
 use super::compare::{OverlapResult, iou};
-use super::controls::{Against, RandomCircuits, Trials};
-use super::diagnose::{Diagnosis, diagnose};
-use super::discover::{self, Key};
-use super::edges::{EdgeLayout, Feeds};
+use super::controls::{Control, ControlCounts, ControlModels, Origin};
+use super::diagnose::diagnose;
+use super::discover;
+use super::edges::EdgeLayout;
+use super::families::Families;
 use super::masks::MaskLayout;
+use super::notes;
 use super::pair::{Model, Pair};
+use super::rank::{Finder, Found};
+use super::results::{CircuitResult, ControlResult, PairResult};
 use super::round::{Circuit, Decoded, Layouts, RoundBuffers, Sets, Tally};
-use crate::config::{CircuitClasses, Circuits};
-use crate::data::indices_by_class;
+use super::subject::Subject;
+use crate::config::{CircuitClasses, Circuits, Experiment};
+use crate::data::{Dataset, indices_by_class};
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
 use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, replicates, slots_that_fit, upload};
@@ -22,53 +25,16 @@ use crate::kernels::edge_bits::edge_bits;
 use crate::model::Network;
 use crate::rng::Purpose;
 
-/// One circuit of one model, measured on test images. Accuracies are fractions, and not numbers without images.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CircuitResult {
-    /// Channels kept, of each gated layer, ascending.
-    pub channels: Vec<Vec<u32>>,
-    /// Edges between them, of each gated layer.
-    pub edges: Vec<Vec<Feeds>>,
-    /// Accuracy on the class with nothing ablated.
-    pub accuracy: f64,
-    /// Accuracy on the class with every other channel zeroed.
-    pub sufficiency: f64,
-    /// Accuracy on the class with these channels zeroed: low where they are necessary.
-    pub necessity: f64,
-    /// Share of other classes' images that the circuit alone calls its class: high where it says so of anything.
-    pub false_positive: f64,
-    /// How much accuracy on the other classes falls when these channels are zeroed.
-    pub damage: f64,
-    /// Against random circuits, where the controls ask for them.
-    pub random: Option<Against>,
-}
-
-/// A client and class: the circuit in the local model, and that in the global one.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PairResult {
-    /// Which of the federations side by side the client belongs to.
-    pub replicate: usize,
-    /// The client.
-    pub client: usize,
-    /// The class.
-    pub class: u32,
-    /// Found in the client's trained model.
-    pub local: CircuitResult,
-    /// Found in the new global model with the client's data.
-    pub global: CircuitResult,
-    /// Accuracy on the class of the global weights under the local circuit's mask.
-    pub cross: f64,
-    /// What became of the class and its circuit in the average.
-    pub diagnosis: Diagnosis,
-    /// Overlap (IoU, all layers together) of the global circuit with that of a second search in the same weights, where
-    /// the controls ask for it: no other overlap can be expected to exceed it. `None` too where both are empty.
-    pub ceiling: Option<f64>,
-}
+/// Examples of a class that a client needs before a circuit is looked for.
+const FEWEST_EXAMPLES: usize = 2;
 
 /// Finds, tests and compares circuits, round after round.
 pub struct Laboratory {
     circuits: Circuits,
+    /// Ascending.
+    clients: Vec<usize>,
     batch_size: usize,
+    rounds: usize,
     round: usize,
     classes: usize,
     gate_words: usize,
@@ -76,47 +42,62 @@ pub struct Laboratory {
     edges: EdgeLayout,
     /// For every class the test images that its circuits are tested on: all of its own, some of each other.
     probes: Vec<Vec<u32>>,
-    random: Option<RandomCircuits>,
+    finder: Finder,
+    families: Families,
+    models: ControlModels,
+    /// Of a round whose circuits are found.
     buffers: Option<RoundBuffers>,
     before: Option<Sets>,
     results: Vec<PairResult>,
     overlaps: Vec<OverlapResult>,
+    notes: Vec<String>,
 }
 
 impl Laboratory {
-    /// For the circuits that `circuits` asks for, in clients that train with batches of `batch_size`.
+    /// For the circuits that `circuits` asks for in the federations of `experiment`, which start as `origins` say.
     ///
     /// # Errors
-    /// What the device says.
+    /// What the device says, and [`crate::Error::Config`] for clients that are not there.
     pub fn new(
         device: &dyn Device,
         network: &Network,
+        experiment: &Experiment,
         circuits: &Circuits,
-        batch_size: usize,
-        test_labels: &[u8],
+        dataset: &Dataset,
+        origins: &[Origin<'_>],
     ) -> Result<Self> {
         let masks = MaskLayout::new(device, &network.layout)?;
-        let images = indices_by_class(test_labels, network.classes);
-        let random = (circuits.controls.random > 0)
-            .then(|| RandomCircuits::new(device, &network.layout, &circuits.controls, &images));
-        Ok(Self {
-            circuits: circuits.clone(),
+        let images = indices_by_class(&dataset.test.labels, network.classes);
+        let batch_size = experiment.training.batch_size;
+        let clients = circuits.clients.chosen(origins.first().map_or(0, |o| o.clients.len()))?;
+        let mut laboratory = Self {
             batch_size,
+            rounds: experiment.rounds,
             round: 0,
             classes: network.classes,
             gate_words: network.layout.gate_words,
             edges: EdgeLayout::new(device, network, &masks)?,
             masks,
             probes: probes(&images, circuits.other_images),
-            random: random.transpose()?,
+            finder: Finder::new(device, network, circuits, batch_size)?,
+            families: Families::new(device, network, circuits, &images)?,
+            models: ControlModels::new(device, network, experiment, &circuits.controls, origins)?,
+            circuits: circuits.clone(),
+            clients,
             buffers: None,
             before: None,
             results: Vec::new(),
             overlaps: Vec::new(),
-        })
+            notes: Vec::new(),
+        };
+        let owned = |client: &Vec<u32>| laboratory.owned(&dataset.train.labels, client);
+        let chosen = |o: &Origin<'_>| laboratory.clients.iter().map(|c| (*c, owned(&o.clients[*c]))).collect();
+        let owners: Vec<Vec<(usize, Vec<usize>)>> = origins.iter().map(chosen).collect();
+        laboratory.notes = notes::before_the_run(circuits, &owners.concat(), &images);
+        Ok(laboratory)
     }
 
-    /// The last round's circuits, by replicate, client and class.
+    /// The last round's circuits, by replicate, client and class; none in rounds that are not studied.
     pub fn results(&self) -> &[PairResult] {
         &self.results
     }
@@ -124,6 +105,11 @@ impl Laboratory {
     /// The last round's overlaps, by replicate, comparison, level, and circuits.
     pub fn overlaps(&self) -> &[OverlapResult] {
         &self.overlaps
+    }
+
+    /// What the user should know and has not been told yet.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
     }
 
     /// Possible edges of each gated layer.
@@ -136,94 +122,73 @@ impl Laboratory {
         Layouts { masks, edges, gate_words: *gate_words, classes: *classes }
     }
 
-    /// The pairs of `members`, in their order: the chosen classes of which a client has examples.
+    /// Examples of every class among `examples`.
+    fn owned(&self, labels: &[u8], examples: &[u32]) -> Vec<usize> {
+        let mut owned = vec![0; self.classes];
+        examples.iter().for_each(|e| owned[usize::from(labels[*e as usize])] += 1);
+        owned
+    }
+
+    /// The pairs of `members`, in their order: the chosen classes of which a chosen client has examples enough.
     fn pairs(&self, stage: Stage<'_>, members: &[Member<'_>]) -> Vec<Pair> {
+        let chosen = |class: u32| match &self.circuits.classes {
+            CircuitClasses::Owned => true,
+            CircuitClasses::List(list) => list.contains(&class),
+        };
         let mut pairs = Vec::new();
-        for (place, member) in members.iter().enumerate() {
-            let mut owned = vec![false; self.classes];
-            member.examples.iter().for_each(|e| owned[usize::from(stage.train.host_labels[*e as usize])] = true);
-            let chosen = |class: u32| match &self.circuits.classes {
-                CircuitClasses::Owned => true,
-                CircuitClasses::List(list) => list.contains(&class),
-            };
-            let classes = (0..).zip(&owned).filter(|(class, owned)| **owned && chosen(*class)).map(|(class, _)| class);
-            pairs.extend(classes.map(|class| Pair {
-                replicate: member.replicate,
-                client: member.client,
-                class,
-                member: place,
-            }));
+        for (place, member) in members.iter().enumerate().filter(|(_, m)| self.clients.binary_search(&m.client).is_ok())
+        {
+            let owned = self.owned(&stage.train.host_labels, member.examples);
+            let classes = (0..).zip(owned).filter(|(class, n)| *n >= FEWEST_EXAMPLES && chosen(*class));
+            let Member { replicate, client, .. } = *member;
+            pairs.extend(classes.map(|(class, _)| Pair { replicate, client, class, member: place }));
         }
         pairs
     }
 
-    /// Finds and tests the circuits of the pairs in `range` in `subject`, as many at once as fit.
-    fn study(&self, stage: Stage<'_>, subject: &Subject<'_>, range: Range<usize>, pulse: &mut Pulse<'_>) -> Result<()> {
-        let Some(buffers) = &self.buffers else { unreachable!("a round has begun") };
-        let mut at = range.start;
-        while at < range.end {
-            let pairs = self.chunk(stage, &buffers.sets.pairs[at..range.end])?;
-            let range = at..at + pairs.len();
-            let rows: Vec<u32> = pairs.iter().map(|p| subject.row(p)).collect();
-            let hard = self.search(stage, subject, Purpose::Discovery, pairs, &rows, pulse)?;
-            let first = buffers.gate(subject.model, at, self.gate_words);
-            stage.device.copy(hard.all(), buffers.gates.view(first, hard.words()))?;
-            self.measure(stage, subject, buffers, range.clone(), &rows, &hard)?;
-            if let Some(random) = &self.random {
-                let classes: Vec<u32> = pairs.iter().map(|p| p.class).collect();
-                let seeds: Vec<u64> = pairs.iter().map(|p| subject.member(p).seed).collect();
-                let trials = Trials { rows: &rows, classes: &classes, seeds: &seeds };
-                let counts = random.count(stage, self.round, subject.weights, trials, &hard)?;
-                buffers.keep_random(stage.device, subject.model, range, counts)?;
-            }
-            if subject.model == Model::Global && self.circuits.controls.repeat {
-                let again = self.search(stage, subject, Purpose::Controls, pairs, &rows, pulse)?;
-                stage.device.copy(again.all(), buffers.again.view(at * self.gate_words, again.words()))?;
-            }
-            at += pairs.len();
+    /// The controls of one-based `round` that take a search each.
+    fn searched(&self, round: usize) -> Vec<Control> {
+        let controls = &self.circuits.controls;
+        let due = round == self.rounds || round.is_multiple_of(controls.every);
+        Control::ALL.into_iter().filter(|c| due && c.asked(controls)).collect()
+    }
+
+    /// Finds and tests the circuits of the subject's pairs, which are pairs `at..` of the round; as many at once as fit.
+    fn study(&self, subject: &Subject<'_>, buffers: &RoundBuffers, mut at: usize, pulse: &mut Pulse<'_>) -> Result<()> {
+        let device = subject.stage.device;
+        for part in self.parts(subject)? {
+            let found = self.finder.find(&part, pulse)?;
+            let first = buffers.gate(part.model, at, self.gate_words);
+            device.copy(found.hard.all(), buffers.gates.view(first, found.hard.words()))?;
+            self.measure(&part, buffers, at, &found)?;
+            let counts = &buffers.families[part.model as usize];
+            self.families.count(&part, &self.finder, &found, at, counts)?;
+            at += part.pairs.len();
         }
         Ok(())
     }
 
-    /// Learns the circuits of `pairs`; pair i uses row `rows[i]` of the subject's weights.
-    fn search(
-        &self,
-        stage: Stage<'_>,
-        subject: &Subject<'_>,
-        purpose: Purpose,
-        pairs: &[Pair],
-        rows: &[u32],
-        pulse: &mut Pulse<'_>,
-    ) -> Result<Buffer> {
-        let minibatches = |pair: &Pair| {
-            let Member { seed, examples, .. } = *subject.member(pair);
-            let key = Key { seed, round: self.round, model: subject.model, purpose };
-            discover::batches(stage, &self.circuits, self.batch_size, key, pair, examples)
-        };
-        let batches: Vec<_> = pairs.iter().map(minibatches).collect();
-        let rows = upload(stage.device, "rows", rows)?;
-        discover::learn_gates(stage, &self.circuits, subject.weights, &rows, &batches, pulse)
+    /// The subject in parts that fit the device.
+    fn parts<'s>(&self, subject: &Subject<'s>) -> Result<Vec<Subject<'s>>> {
+        if subject.pairs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fit = self.fitting(subject.stage, subject.pairs.len())?;
+        let starts = (0..subject.pairs.len()).step_by(fit);
+        Ok(starts.map(|at| subject.part(at..(at + fit).min(subject.pairs.len()))).collect())
     }
 
-    /// Counts the predictions of the pairs in `range` under every mask that says something about their circuits.
-    fn measure(
-        &self,
-        stage: Stage<'_>,
-        subject: &Subject<'_>,
-        buffers: &RoundBuffers,
-        range: Range<usize>,
-        rows: &[u32],
-        hard: &Buffer,
-    ) -> Result<()> {
-        let (device, pairs, at) = (stage.device, range.len(), range.start);
-        let rows = upload(device, "rows", rows)?;
-        let classes: Vec<u32> = buffers.sets.pairs[range].iter().map(|p| p.class).collect();
-        let ablation = Ablation::new(stage, subject.weights, &rows, &classes, &self.probes)?;
+    /// Counts the predictions of the subject's pairs, `at..` of the round, under every mask that says something about
+    /// their circuits.
+    fn measure(&self, subject: &Subject<'_>, buffers: &RoundBuffers, at: usize, found: &Found) -> Result<()> {
+        let (stage, pairs) = (subject.stage, subject.pairs.len());
+        let (device, hard) = (stage.device, &found.hard);
+        let rows = upload(device, "rows", &subject.rows())?;
+        let ablation = Ablation::new(stage, subject.weights, &rows, &subject.classes(), &self.probes)?;
         let count =
             |tally: Tally, gates: &Buffer| buffers.keep(device, tally, at, pairs, &ablation.count(stage, gates.all())?);
         let (whole, kept, cut) = subject.model.tallies();
-        let gates = device.alloc("ablation gates", hard.words())?;
-        device.write(gates.all(), &vec![1.0f32.to_bits(); hard.words()])?;
+        let gates = all_open(device, hard.words())?;
         count(whole, &gates)?;
         count(kept, hard)?;
         complement(device, hard.all(), gates.all())?;
@@ -236,9 +201,23 @@ impl Laboratory {
         Ok(())
     }
 
-    /// As many of the first `pairs` as fit the device at once.
-    fn chunk<'p>(&self, stage: Stage<'_>, pairs: &'p [Pair]) -> Result<&'p [Pair]> {
-        Ok(&pairs[..self.fitting(stage, pairs.len())?])
+    /// Searches for the global subject's pairs again, as the round's controls have it.
+    fn control(&self, global: &Subject<'_>, counts: &ControlCounts, pulse: &mut Pulse<'_>) -> Result<()> {
+        let (stage, control) = (global.stage, counts.control);
+        let device = stage.device;
+        let own = self.models.weights(device, control, global.weights)?;
+        let weights = own.as_ref().map_or(global.weights, Buffer::all);
+        let mut at = 0;
+        for part in self.parts(&Subject { purpose: control.purpose(), weights, ..*global })? {
+            let found = self.finder.find(&part, pulse)?;
+            let rows = upload(device, "rows", &part.rows())?;
+            let ablation = Ablation::new(stage, weights, &rows, &part.classes(), &self.probes)?;
+            let whole = ablation.count(stage, all_open(device, found.hard.words())?.all())?;
+            let kept = ablation.count(stage, found.hard.all())?;
+            counts.keep(&part, &self.masks, &found, at, (&whole, &kept))?;
+            at += part.pairs.len();
+        }
+        Ok(())
     }
 
     /// How many of `wanted` pairs fit the device at once.
@@ -255,16 +234,15 @@ impl Laboratory {
     }
 
     /// The result of pair `i` from what was read back.
-    fn result(&self, i: usize, pairs: &[Pair], decoded: &Decoded) -> PairResult {
+    fn result(&self, i: usize, pairs: &[Pair], controls: &[Control], decoded: &Decoded) -> PairResult {
         let (class, cells) = (pairs[i].class, self.classes * self.classes);
-        let answers = |tally: Tally| Answers {
-            counts: &decoded.tallies[tally as usize][i * cells..(i + 1) * cells],
-            classes: self.classes,
-            class: class as usize,
-        };
+        let table = |words: &'_ [u32]| words[i * cells..(i + 1) * cells].to_vec();
+        let answers = |tally: Tally| Answers::new(table(&decoded.tallies[tally as usize]), class);
         let circuit = |row: usize, model: Model| {
             let (whole, kept, cut) = model.tallies();
             let Circuit { channels, edges } = decoded.circuits[row].clone();
+            let size = channels.iter().map(Vec::len).sum();
+            let measured = self.families.read(&decoded.families[model as usize], i, class, size);
             CircuitResult {
                 channels,
                 edges,
@@ -273,71 +251,69 @@ impl Laboratory {
                 necessity: answers(cut).accuracy(),
                 false_positive: answers(kept).false_positive(),
                 damage: answers(whole).others() - answers(cut).others(),
-                random: decoded
-                    .random(model, i, cells)
-                    .map(|(own, random)| Against::new(own, random, self.classes, class as usize)),
+                random: measured.random,
+                removals: measured.removals,
+                curve: measured.curve,
             }
         };
         let local = circuit(i, Model::Local);
         let global = circuit(pairs.len() + i, Model::Global);
-        let overlap = iou(&local.channels, &global.channels);
-        let ceiling = decoded.again.get(i).and_then(|again| iou(&global.channels, again));
+        let control = |(control, words): (&Control, &[Vec<u32>])| {
+            let channels = self.masks.channels(&words[0][i * self.masks.words..][..self.masks.words]);
+            let kept = Answers::new(table(&words[2]), class);
+            ControlResult {
+                control: *control,
+                accuracy: Answers::new(table(&words[1]), class).accuracy(),
+                sufficiency: kept.accuracy(),
+                false_positive: kept.false_positive(),
+                iou: iou(&global.channels, &channels),
+                channels,
+            }
+        };
         PairResult {
             replicate: pairs[i].replicate,
             client: pairs[i].client,
             class,
-            diagnosis: diagnose(local.accuracy, global.accuracy, overlap, &self.circuits.diagnosis),
+            diagnosis: diagnose(
+                local.accuracy,
+                global.accuracy,
+                iou(&local.channels, &global.channels),
+                &self.circuits.diagnosis,
+            ),
+            controls: controls.iter().zip(decoded.controls.chunks(ControlCounts::VIEWS)).map(control).collect(),
             local,
             global,
             cross: answers(Tally::Cross).accuracy(),
-            ceiling,
         }
     }
 }
 
-/// The models in which circuits are looked for.
-struct Subject<'a> {
-    model: Model,
-    /// Local: a row for every member; global: a row for every replicate.
-    weights: View<'a>,
-    members: &'a [Member<'a>],
-    /// The first member's place in the round.
-    first_member: usize,
-}
-
-impl Subject<'_> {
-    /// Whose examples a pair's circuit is looked for with.
-    fn member(&self, pair: &Pair) -> &Member<'_> {
-        &self.members[pair.member - self.first_member]
-    }
-
-    /// The row of weights that a pair uses.
-    fn row(&self, pair: &Pair) -> u32 {
-        match self.model {
-            Model::Local => (pair.member - self.first_member) as u32,
-            Model::Global => pair.replicate as u32,
-        }
-    }
+/// Gates that ablate nothing.
+fn all_open(device: &dyn Device, words: usize) -> Result<Buffer> {
+    upload(device, "open gates", &vec![1.0f32.to_bits(); words])
 }
 
 impl Observer for Laboratory {
-    fn cost(&self, stage: Stage<'_>, members: &[Member<'_>]) -> u64 {
-        let searches = 2 + usize::from(self.circuits.controls.repeat);
-        (searches * self.pairs(stage, members).len() * self.circuits.steps) as u64
+    fn cost(&self, stage: Stage<'_>, members: &[Member<'_>], round: usize) -> u64 {
+        let beside = self.models.steps();
+        if !self.circuits.studies(round, self.rounds) {
+            return beside as u64;
+        }
+        let searches = 2 + self.searched(round).len();
+        (beside + searches * self.pairs(stage, members).len() * Finder::steps(&self.circuits)) as u64
     }
 
     fn before_round(&mut self, stage: Stage<'_>, members: &[Member<'_>], round: usize) -> Result<()> {
         self.round = round;
         let pairs = self.pairs(stage, members);
+        if pairs.is_empty() || !self.circuits.studies(round, self.rounds) {
+            return Ok(());
+        }
         let before = self.before.as_ref().map_or(&[][..], |sets| &sets.pairs);
-        self.buffers = Some(RoundBuffers::new(
-            stage.device,
-            pairs,
-            before,
-            members.len() + replicates(members),
-            self.circuits.controls,
-            &self.layouts(),
-        )?);
+        let (models, controls) = (members.len() + replicates(members), self.searched(round));
+        let (circuits, layouts) = (&self.circuits, self.layouts());
+        let buffers = RoundBuffers::new(stage.device, pairs, before, models, circuits, &controls, &layouts)?;
+        self.buffers = Some(buffers);
         Ok(())
     }
 
@@ -348,16 +324,24 @@ impl Observer for Laboratory {
         offset: usize,
         pulse: &mut Pulse<'_>,
     ) -> Result<()> {
-        let Some(buffers) = &self.buffers else { unreachable!("a round has begun") };
+        let Some(buffers) = &self.buffers else { return Ok(()) };
         let (device, rows, words) = (stage.device, models.members.len(), stage.network.layout.words);
         let alive = device.alloc("surviving connections of a wave", rows * self.edges.words)?;
         edge_bits(device, rows, words, models.weights, self.edges.weight_table.all(), alive.all())?;
         device.copy(alive.all(), buffers.alive.view(offset * self.edges.words, alive.words()))?;
         let place = |member: usize| buffers.sets.pairs.partition_point(|p| p.member < member);
         let range = place(offset)..place(offset + rows);
-        let (weights, members) = (models.weights, models.members);
-        let subject = Subject { model: Model::Local, weights, members, first_member: offset };
-        self.study(stage, &subject, range, pulse)
+        let subject = Subject {
+            stage,
+            round: self.round,
+            model: Model::Local,
+            purpose: Purpose::Discovery,
+            weights: models.weights,
+            pairs: &buffers.sets.pairs[range.clone()],
+            members: models.members,
+            first_member: offset,
+        };
+        self.study(&subject, buffers, range.start, pulse)
     }
 
     fn after_aggregate(
@@ -367,9 +351,22 @@ impl Observer for Laboratory {
         members: &[Member<'_>],
         pulse: &mut Pulse<'_>,
     ) -> Result<()> {
-        let Some(buffers) = self.buffers.as_ref().filter(|b| !b.sets.pairs.is_empty()) else { return Ok(()) };
-        let subject = Subject { model: Model::Global, weights: global.all(), members, first_member: 0 };
-        self.study(stage, &subject, 0..buffers.sets.pairs.len(), pulse)?;
+        self.models.train(stage, pulse)?;
+        let Some(buffers) = &self.buffers else { return Ok(()) };
+        let subject = Subject {
+            stage,
+            round: self.round,
+            model: Model::Global,
+            purpose: Purpose::Discovery,
+            weights: global.all(),
+            pairs: &buffers.sets.pairs,
+            members,
+            first_member: 0,
+        };
+        self.study(&subject, buffers, 0, pulse)?;
+        for counts in &buffers.controls {
+            self.control(&subject, counts, pulse)?;
+        }
         let device = stage.device;
         let (rows, words) = (replicates(members), stage.network.layout.words);
         let alive = device.alloc("surviving connections", rows * self.edges.words)?;
@@ -379,19 +376,20 @@ impl Observer for Laboratory {
     }
 
     fn results(&self) -> Vec<View<'_>> {
-        let buffers = self.buffers.as_ref().filter(|b| !b.sets.pairs.is_empty());
-        buffers.map(RoundBuffers::views).unwrap_or_default()
+        self.buffers.as_ref().map(RoundBuffers::views).unwrap_or_default()
     }
 
     fn absorb(&mut self, words: Vec<Vec<u32>>) -> Result<()> {
         self.results.clear();
         self.overlaps.clear();
-        let Some(buffers) = self.buffers.take().filter(|b| !b.sets.pairs.is_empty()) else { return Ok(()) };
+        let Some(buffers) = self.buffers.take() else { return Ok(()) };
         let before = self.before.as_ref().map_or(&[][..], |sets| &sets.pairs);
-        let decoded = buffers.decode(&words, before, &self.layouts());
+        let decoded = buffers.decode(words, before, &self.layouts());
         let pairs = &buffers.sets.pairs;
-        self.results = (0..pairs.len()).map(|i| self.result(i, pairs, &decoded)).collect();
+        let controls: Vec<Control> = buffers.controls.iter().map(|c| c.control).collect();
+        self.results = (0..pairs.len()).map(|i| self.result(i, pairs, &controls, &decoded)).collect();
         self.results.sort_by_key(|r| (r.replicate, r.client, r.class));
+        self.notes.extend(notes::of_round(self.round, &self.results));
         self.overlaps = decoded.overlaps;
         self.before = Some(buffers.sets);
         Ok(())

@@ -12,8 +12,6 @@ pub(super) struct MaskLayout {
     pub words: usize,
     /// First word and number of words of each gated layer.
     pub layers: Vec<(usize, usize)>,
-    /// First gate and number of gates of each gated layer.
-    gates: Vec<(usize, usize)>,
     /// `[W][2]` on the device: first gate and number of gates of each word.
     pub word_table: Buffer,
     /// `[L][2]` on the device: as `layers`.
@@ -32,18 +30,10 @@ impl MaskLayout {
         let words: Vec<u32> = layers.iter().flat_map(|(at, n)| [*at as u32, *n as u32]).collect();
         Ok(Self {
             words: table.len() / 2,
-            gates: layout.gates.iter().map(|g| (g.at, g.channels)).collect(),
             layers,
             word_table: upload(device, "table of mask words", &table)?,
             layer_table: upload(device, "table of mask layers", &words)?,
         })
-    }
-
-    /// The open channels of a row of gates, layer by layer, ascending.
-    pub fn open(&self, gates: &[f32]) -> Vec<Vec<u32>> {
-        let layer =
-            |(at, n): &(usize, usize)| (0..).zip(&gates[*at..at + n]).filter(|(_, g)| **g > 0.0).map(|(c, _)| c);
-        self.gates.iter().map(|range| layer(range).collect()).collect()
     }
 
     /// The channels set in a row, layer by layer, ascending.

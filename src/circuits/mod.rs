@@ -3,19 +3,26 @@
 
 mod ablate;
 mod answers;
+mod centralised;
 mod compare;
 mod controls;
 mod diagnose;
 mod discover;
 mod edges;
+mod families;
 mod laboratory;
 mod masks;
+mod notes;
 mod pair;
+mod rank;
+mod results;
 mod round;
+mod subject;
 
 pub use ablate::Ablation;
 pub use compare::{Comparison, Level, OverlapCounts, OverlapResult};
-pub use controls::Against;
+pub use controls::{Against, Control, Origin};
 pub use diagnose::Diagnosis;
-pub use discover::learn_gates;
-pub use laboratory::{CircuitResult, Laboratory, PairResult};
+pub use discover::{LearnedGates, Shown, learn_gates};
+pub use laboratory::Laboratory;
+pub use results::{CircuitResult, ControlResult, CurvePoint, PairResult, Removals, area};

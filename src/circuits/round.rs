@@ -1,13 +1,13 @@
 //! What a round's circuits leave on the device until it is read, and how the words become results.
 
-use std::ops::Range;
-
 use super::compare::{Comparison, Level, OverlapCounts, OverlapResult, Plan};
+use super::controls::{Control, ControlCounts};
 use super::edges::{EdgeLayout, Feeds};
+use super::families::{Counts, Family};
 use super::masks::MaskLayout;
 use super::pair::{Model, Pair};
-use crate::config::Controls;
-use crate::device::{Buffer, Device, View, f32s};
+use crate::config::Circuits;
+use crate::device::{Buffer, Device, View};
 use crate::error::Result;
 use crate::federation::upload;
 use crate::kernels::circuit_edges::{self, circuit_edges};
@@ -62,12 +62,10 @@ pub(super) struct RoundBuffers {
     tallies: Vec<Buffer>,
     /// `[members + R][E]`: surviving connections of every local model, then of every replicate's global one.
     pub alive: Buffer,
-    /// `[Q][G]`: the search in the global model done again; nothing where it is not.
-    pub again: Buffer,
-    /// For both models: the predictions of the circuits, `[Q][classes][classes]`, and of random ones as large,
-    /// `[Q][draws][classes][classes]`, on the same images; nothing where they are not drawn.
-    random: [(Buffer, Buffer); 2],
-    controls: Controls,
+    /// For both models: right answers under families of masks.
+    pub families: [Counts; 2],
+    /// Of the searched controls that this round has.
+    pub controls: Vec<ControlCounts>,
     pub sets: Sets,
     plan: Plan,
     /// For within and across the rounds, nodes and edges: `[pairs][L][3]`.
@@ -75,32 +73,28 @@ pub(super) struct RoundBuffers {
 }
 
 impl RoundBuffers {
+    /// For the circuits of `pairs`, with those of the round `before`; of `models` models in all, with these controls.
     pub fn new(
         device: &dyn Device,
         pairs: Vec<Pair>,
         before: &[Pair],
         models: usize,
-        controls: Controls,
+        circuits: &Circuits,
+        controls: &[Control],
         sizes: &Layouts<'_>,
     ) -> Result<Self> {
         let q = pairs.len();
-        let again = if controls.repeat { q } else { 0 };
-        let drawn = if controls.random > 0 { q * sizes.classes * sizes.classes } else { 0 };
-        let random = || -> Result<(Buffer, Buffer)> {
-            let draws = drawn * controls.random;
-            Ok((device.alloc("circuits among random ones", drawn)?, device.alloc("random circuits", draws)?))
-        };
         let cells = q * sizes.classes * sizes.classes;
         let plan = Plan::new(&pairs, before);
         let layers = sizes.masks.layers.len();
         let overlaps = [plan.within.len(), plan.across.len()].into_iter().flat_map(|n| [n, n]);
+        let control = |c: &Control| ControlCounts::new(device, *c, q, sizes.classes, sizes.masks.words);
         Ok(Self {
             gates: device.alloc("circuits", 2 * q * sizes.gate_words)?,
             tallies: (0..Tally::COUNT).map(|_| device.alloc("tallies", cells)).collect::<Result<_>>()?,
             alive: device.alloc("surviving connections", models * sizes.edges.words)?,
-            again: device.alloc("circuits found again", again * sizes.gate_words)?,
-            random: [random()?, random()?],
-            controls,
+            families: [Counts::new(device, circuits, q)?, Counts::new(device, circuits, q)?],
+            controls: controls.iter().map(control).collect::<Result<_>>()?,
             overlaps: overlaps.map(|n| device.alloc("overlaps", n * layers * 3)).collect::<Result<_>>()?,
             sets: Sets {
                 masks: device.alloc("masks of circuits", 2 * q * sizes.masks.words)?,
@@ -124,20 +118,6 @@ impl RoundBuffers {
     pub fn keep(&self, device: &dyn Device, tally: Tally, at: usize, pairs: usize, counters: &Buffer) -> Result<()> {
         let cells = counters.words() / pairs;
         device.copy(counters.all(), self.tallies[tally as usize].view(at * cells, counters.words()))
-    }
-
-    /// Puts the counts of the pairs in `range`, and of random circuits as large as theirs, where they belong.
-    pub fn keep_random(
-        &self,
-        device: &dyn Device,
-        model: Model,
-        range: Range<usize>,
-        (own, random): (Buffer, Buffer),
-    ) -> Result<()> {
-        let (cells, draws) = (own.words() / range.len(), random.words() / range.len());
-        let (kept_own, kept_random) = &self.random[model as usize];
-        device.copy(own.all(), kept_own.view(range.start * cells, own.words()))?;
-        device.copy(random.all(), kept_random.view(range.start * draws, random.words()))
     }
 
     /// Packs all circuits into bits and counts every overlap; `before` are the circuits of the round before.
@@ -173,13 +153,16 @@ impl RoundBuffers {
     pub fn views(&self) -> Vec<View<'_>> {
         let mut views = vec![self.sets.masks.all(), self.sets.edges.all()];
         views.extend(self.overlaps.iter().chain(&self.tallies).map(Buffer::all));
-        views.push(self.again.all());
-        views.extend(self.random.iter().flat_map(|(own, random)| [own.all(), random.all()]));
+        views.extend(self.families.iter().flat_map(Counts::views));
+        views.extend(self.controls.iter().flat_map(ControlCounts::views));
         views
     }
 
     /// From the words of [`RoundBuffers::views`].
-    pub fn decode(&self, words: &[Vec<u32>], before: &[Pair], sizes: &Layouts<'_>) -> Decoded {
+    pub fn decode(&self, mut words: Vec<Vec<u32>>, before: &[Pair], sizes: &Layouts<'_>) -> Decoded {
+        let controls = words.split_off(words.len() - ControlCounts::VIEWS * self.controls.len());
+        let global = words.split_off(words.len() - Family::ALL.len());
+        let local = words.split_off(words.len() - Family::ALL.len());
         let (masks, edges) = (&words[0], &words[1]);
         let circuit = |row: usize| {
             let channels = sizes.masks.channels(&masks[row * sizes.masks.words..][..sizes.masks.words]);
@@ -198,18 +181,9 @@ impl RoundBuffers {
             circuits: (0..2 * self.sets.pairs.len()).map(circuit).collect(),
             overlaps,
             tallies: words[6..6 + Tally::COUNT].to_vec(),
-            again: self.again(&words[6 + Tally::COUNT], sizes),
-            random: words[7 + Tally::COUNT..].to_vec(),
-            draws: self.controls.random,
+            families: [local, global],
+            controls,
         }
-    }
-
-    /// The channels of the circuits found again.
-    fn again(&self, words: &[u32], sizes: &Layouts<'_>) -> Vec<Vec<Vec<u32>>> {
-        if !self.controls.repeat {
-            return Vec::new();
-        }
-        words.chunks_exact(sizes.gate_words).map(|row| sizes.masks.open(f32s(row))).collect()
     }
 }
 
@@ -227,19 +201,10 @@ pub(super) struct Decoded {
     pub circuits: Vec<Circuit>,
     pub overlaps: Vec<OverlapResult>,
     pub tallies: Vec<Vec<u32>>,
-    /// Channels of the circuits found again, by pair; none where none was looked for.
-    pub again: Vec<Vec<Vec<u32>>>,
-    random: Vec<Vec<u32>>,
-    draws: usize,
-}
-
-impl Decoded {
-    /// Counts of pair `i`'s circuit and of its random ones, `cells` words each.
-    pub fn random(&self, model: Model, i: usize, cells: usize) -> Option<(&[u32], &[u32])> {
-        let (own, random) = (&self.random[2 * model as usize], &self.random[2 * model as usize + 1]);
-        let all = self.draws * cells;
-        (self.draws > 0).then(|| (&own[i * cells..(i + 1) * cells], &random[i * all..(i + 1) * all]))
-    }
+    /// For both models, by family.
+    pub families: [Vec<Vec<u32>>; 2],
+    /// Masks, whole and kept answers of every control.
+    pub controls: Vec<Vec<u32>>,
 }
 
 /// How circuits lie in words.

@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use super::inputs::{layer_specs, partition};
-use crate::circuits::{CircuitResult, Laboratory, Level, OverlapCounts, OverlapResult, PairResult};
+use crate::circuits::{
+    CircuitResult, ControlResult, Laboratory, Level, Origin, OverlapCounts, OverlapResult, PairResult,
+};
 use crate::config::Experiment;
 use crate::data::{Dataset, partition::class_counts};
 use crate::device::{Buffer, Device, View, f32s};
@@ -12,7 +14,8 @@ use crate::error::Result;
 use crate::federation::{LocalModels, Member, Observer, Pulse, Round, Simulation, Stage};
 use crate::model::{Input, Layout, Network, chain, initial_weights, load};
 use crate::report::{
-    CircuitRecord, ClientRecord, GlobalRecord, ModelSide, OverlapRecord, RoundRecord, Seconds, expected_iou,
+    CircuitRecord, ClientRecord, ControlRecord, GlobalRecord, ModelSide, OverlapRecord, RoundRecord, Seconds,
+    expected_iou,
 };
 
 /// A federation on a device, ready to run its rounds.
@@ -48,7 +51,9 @@ pub struct Outcome {
     pub record: RoundRecord,
     /// The circuits found, by client and class, local before global.
     pub circuits: Vec<CircuitRecord>,
-    /// How they overlap.
+    /// What the searched controls found, by client and class.
+    pub controls: Vec<ControlRecord>,
+    /// How the circuits overlap.
     pub overlaps: Vec<OverlapRecord>,
     /// The global weights, `[P]`, in rounds that are saved.
     pub weights: Option<Vec<f32>>,
@@ -72,8 +77,8 @@ impl<'d> Federation<'d> {
             None => initial_weights(&network.layout, experiment.seed),
         };
         let laboratory = experiment.circuits.as_ref().map(|circuits| {
-            let (batch, labels) = (experiment.training.batch_size, &dataset.test.labels);
-            Laboratory::new(device, &network, circuits, batch, labels)
+            let origin = Origin { seed: experiment.seed, weights: &weights, clients: &clients };
+            Laboratory::new(device, &network, experiment, circuits, dataset, &[origin])
         });
         let laboratory = laboratory.transpose()?;
         let gates = network.layout.gates.iter();
@@ -118,11 +123,16 @@ impl<'d> Federation<'d> {
         self.simulation.wave_size()
     }
 
-    /// Client-steps of a round, training and circuits: the length of its progress bar.
+    /// What the user should know and has not been told yet, of circuits that cannot be found or mean nothing.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        self.laboratory.as_mut().map(Laboratory::take_notes).unwrap_or_default()
+    }
+
+    /// Client-steps of the next round, training and circuits: the length of its progress bar.
     pub fn cost(&self) -> u64 {
         let members = self.simulation.members();
         let training: u64 = members.iter().map(|m| m.steps as u64).sum();
-        training + self.laboratory.as_ref().map_or(0, |l| l.cost(self.simulation.stage(), &members))
+        training + self.laboratory.as_ref().map_or(0, |l| l.cost(self.simulation.stage(), &members, self.round + 1))
     }
 
     /// Runs the next round.
@@ -153,6 +163,7 @@ impl<'d> Federation<'d> {
         Ok(Outcome {
             record: record(&outcome),
             circuits: self.circuits(round, pairs),
+            controls: self.controls(round, pairs),
             overlaps: self.laboratory.as_ref().map(|l| self.overlaps(round, l)).unwrap_or_default(),
             weights: self.keeper.global_words.take(),
             client_weights: std::mem::take(&mut self.keeper.client_words),
@@ -180,7 +191,9 @@ impl<'d> Federation<'d> {
                 accuracy: circuit.accuracy,
                 damage: circuit.damage,
                 random: circuit.random,
-                ceiling: pair.ceiling.filter(|_| model == ModelSide::Global),
+                ceiling: pair.ceiling().filter(|_| model == ModelSide::Global),
+                removals: circuit.removals,
+                curve: circuit.curve.clone(),
             }
         };
         let both = |pair: &PairResult| {
@@ -188,6 +201,28 @@ impl<'d> Federation<'d> {
             [one(pair, ModelSide::Local, &pair.local, None), global]
         };
         pairs.iter().flat_map(both).collect()
+    }
+
+    fn controls(&self, round: usize, pairs: &[PairResult]) -> Vec<ControlRecord> {
+        let one = |pair: &PairResult, result: &ControlResult| {
+            let sizes = |circuit: &[Vec<u32>]| circuit.iter().map(Vec::len).collect::<Vec<_>>();
+            let (global, own) = (sizes(&pair.global.channels), sizes(&result.channels));
+            let layers = self.gated.iter().zip(global).zip(own).map(|(((_, all), a), b)| (a, b, *all));
+            let names = self.gated.iter().map(|(name, _)| name.clone());
+            ControlRecord {
+                round,
+                control: result.control,
+                client: pair.client,
+                class: pair.class,
+                active_nodes: names.zip(result.channels.iter().cloned()).collect(),
+                accuracy: result.accuracy,
+                sufficiency: result.sufficiency,
+                false_positive: result.false_positive,
+                iou: result.iou,
+                chance: expected_iou(&layers.collect::<Vec<_>>()),
+            }
+        };
+        pairs.iter().flat_map(|pair| pair.controls.iter().map(move |result| one(pair, result))).collect()
     }
 
     fn overlaps(&self, round: usize, laboratory: &Laboratory) -> Vec<OverlapRecord> {
@@ -276,7 +311,7 @@ struct Keeper {
 }
 
 impl Observer for Keeper {
-    fn cost(&self, _: Stage<'_>, _: &[Member<'_>]) -> u64 {
+    fn cost(&self, _: Stage<'_>, _: &[Member<'_>], _: usize) -> u64 {
         0
     }
 

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::model::save;
 use crate::report::{
     CircuitRecord, Comparison, DeviceRecord, Environment, Fates, Level, OverlapRecord, Progress, RoundRecord,
-    RunFigures, RunFolder, RunView, Summary, closing_table, draw_circuits, draw_rounds,
+    RoundRows, RunFigures, RunFolder, RunView, Summary, closing_table, draw_circuits, draw_rounds,
 };
 
 /// What a run needs to know, with nothing left to look up.
@@ -145,12 +145,13 @@ fn one(
     folder.write_partition(federation.class_counts())?;
     let mut done = Finished::new(label, channels);
     progress.start_run(&experiment.name, experiment.rounds);
-    let cost = usize::try_from(federation.cost()).unwrap_or(usize::MAX);
+    federation.take_notes().iter().for_each(|note| progress.message(&format!("note: {note}")));
     for round in 1..=experiment.rounds {
-        progress.start_round(round, cost);
+        progress.start_round(round, usize::try_from(federation.cost()).unwrap_or(usize::MAX));
         let outcome = federation.round_with(stop, &mut |steps| progress.advance(steps as usize))?;
         write(&mut folder, &federation, &outcome)?;
         progress.finish_round(&round_line(&outcome, experiment.rounds));
+        federation.take_notes().iter().for_each(|note| progress.message(&format!("note: {note}")));
         done.add(outcome);
     }
     folder.write_summary(&Summary::new(
@@ -172,7 +173,8 @@ fn write(folder: &mut RunFolder, federation: &Federation<'_>, outcome: &Outcome)
     for (client, weights) in &outcome.client_weights {
         folder.write_client_model(round, *client, &save(layout, weights)?)?;
     }
-    folder.write_round(&outcome.record, &outcome.circuits, &outcome.overlaps)
+    let Outcome { record, circuits, controls, overlaps, .. } = outcome;
+    folder.write_round(&RoundRows { round: record, circuits, controls, overlaps })
 }
 
 fn round_line(outcome: &Outcome, rounds: usize) -> String {

@@ -102,6 +102,11 @@ impl LocalTraining {
         steps(examples, self.training.batch_size, self.training.local_epochs)
     }
 
+    /// Words of the reports of `clients` clients: their summaries, and their numbers of nonzero weights.
+    pub fn report_words(&self, clients: usize) -> (usize, usize) {
+        (clients * SUMMARY_WORDS, clients * self.tensors.len())
+    }
+
     /// Clients that fit the device at once, of at most `most`, the longest of whom takes `steps` steps.
     ///
     /// # Errors

@@ -58,8 +58,8 @@ impl Pulse<'_> {
 /// Watches a round on the device. It may use the models it is shown but not change them; what it wants to know comes
 /// back with the round's one read-back.
 pub trait Observer {
-    /// Client-steps it will add to a round of these members, for the progress bar.
-    fn cost(&self, stage: Stage<'_>, members: &[Member<'_>]) -> u64;
+    /// Client-steps it will add to one-based `round` of these members, for the progress bar.
+    fn cost(&self, stage: Stage<'_>, members: &[Member<'_>], round: usize) -> u64;
 
     /// Before the first wave of one-based `round`: `members` are all of its clients, in the order of the waves.
     fn before_round(&mut self, stage: Stage<'_>, members: &[Member<'_>], round: usize) -> Result<()>;

@@ -24,6 +24,7 @@ pub mod conv_input_grad;
 pub mod conv_weight_grad;
 pub mod cross_entropy;
 pub mod edge_bits;
+pub mod filter_norm;
 pub mod gate_grad;
 pub mod gate_step;
 pub mod gather;
@@ -39,14 +40,17 @@ pub mod nonzeros;
 pub mod overlap;
 pub mod pack_bits;
 mod packed;
+pub mod pick;
 pub mod prune;
-pub mod random_gates;
+pub mod rank_keys;
+pub mod ranked_gates;
 #[cfg(test)]
 mod reference;
 pub mod sgd;
 pub mod shape;
 mod unroll;
 pub mod weight_grad_sum;
+pub mod without_one;
 
 pub use unroll::unroll;
 
@@ -84,6 +88,10 @@ pub static ALL: &[&Kernel] = &[
     &edge_bits::KERNEL,
     &pack_bits::KERNEL,
     &circuit_edges::KERNEL,
-    &random_gates::KERNEL,
+    &filter_norm::KERNEL,
+    &rank_keys::KERNEL,
+    &ranked_gates::KERNEL,
+    &without_one::KERNEL,
+    &pick::KERNEL,
     &overlap::KERNEL,
 ];

@@ -87,11 +87,11 @@ fn percent(fraction: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::records::sample_circuit;
     use super::*;
 
     fn circuit(model: ModelSide, client: usize, class: u32, name: &str) -> CircuitRecord {
         CircuitRecord {
-            round: 1,
             model,
             client,
             class,
@@ -101,12 +101,7 @@ mod tests {
             sufficiency: 0.57,
             necessity: f64::NAN,
             cross: (model == ModelSide::Global).then_some(1.0),
-            false_positive: 0.0,
-            diagnosis: crate::circuits::Diagnosis::Preserved,
-            accuracy: 1.0,
-            damage: 0.0,
-            random: None,
-            ceiling: None,
+            ..sample_circuit()
         }
     }
 

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::append::{Appender, Store};
-use super::records::{CircuitRecord, OverlapRecord, RoundRecord};
+use super::growing::{Growing, RoundRows};
+use super::rows;
 use super::summary::{Environment, Summary};
-use super::{circuits_json, rows};
 use crate::{Error, Result};
 
 /// A run's folder while the run goes on.
@@ -72,13 +71,8 @@ impl RunFolder {
     }
 
     /// One round's line and rows in every file. If one of them cannot be written, none has the round.
-    pub fn write_round(
-        &mut self,
-        round: &RoundRecord,
-        circuits: &[CircuitRecord],
-        overlaps: &[OverlapRecord],
-    ) -> Result<()> {
-        self.growing.write_round(round, circuits, overlaps)
+    pub fn write_round(&mut self, rows: &RoundRows<'_>) -> Result<()> {
+        self.growing.write_round(rows)
     }
 
     /// Saves the global model after `round`: `model/round_0010.safetensors`.
@@ -144,136 +138,16 @@ fn new_beside(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     builder.prefix(".writing-").tempfile_in(folder)
 }
 
-/// Makes the store behind one growing file.
-type Open<'a> = &'a mut dyn FnMut(&Path) -> Result<Box<dyn Store>>;
-
-/// The files that grow by a round at a time.
-struct Growing {
-    metrics: Appender,
-    rounds: Appender,
-    circuits: Option<CircuitFiles>,
-}
-
-struct CircuitFiles {
-    layers: Vec<String>,
-    json: Appender,
-    csv: Appender,
-    overlap: Appender,
-    /// Whether the JSON object has a member yet, after which the next needs a comma.
-    any: bool,
-}
-
-impl Growing {
-    fn start(folder: &Path, gated_layers: &[String], open: Open) -> Result<Self> {
-        let mut start = |name: &str, head: &str, tail: &'static str| {
-            let path = folder.join(name);
-            Appender::start(open(&path)?, &path, head, tail)
-        };
-        let circuits = if gated_layers.is_empty() {
-            None
-        } else {
-            Some(CircuitFiles {
-                layers: gated_layers.to_vec(),
-                json: start("circuits.json", "{", "\n}\n")?,
-                csv: start("circuits.csv", &rows::circuits_header(gated_layers), "")?,
-                overlap: start("overlap.csv", rows::OVERLAP, "")?,
-                any: false,
-            })
-        };
-        Ok(Self { metrics: start("metrics.csv", rows::METRICS, "")?, rounds: start("rounds.jsonl", "", "")?, circuits })
-    }
-
-    fn write_round(
-        &mut self,
-        round: &RoundRecord,
-        circuits: &[CircuitRecord],
-        overlaps: &[OverlapRecord],
-    ) -> Result<()> {
-        let marks: Vec<u64> = self.appenders().map(|appender| appender.mark()).collect();
-        let written = self.try_write_round(round, circuits, overlaps);
-        if written.is_err() {
-            for (appender, mark) in self.appenders().zip(marks) {
-                appender.rewind(mark);
-            }
-        } else if let Some(files) = &mut self.circuits {
-            files.any = true;
-        }
-        written
-    }
-
-    /// The line of `rounds.jsonl` comes last: a round that is there is in all the other files too, even if the program
-    /// is killed between them.
-    fn try_write_round(
-        &mut self,
-        round: &RoundRecord,
-        circuits: &[CircuitRecord],
-        overlaps: &[OverlapRecord],
-    ) -> Result<()> {
-        if let Some(files) = &mut self.circuits {
-            let path = Path::new("circuits.json");
-            let member = circuits_json::round_member(round.round, circuits).map_err(unwritable(path))?;
-            let comma = if files.any { "," } else { "" };
-            files.json.append(format!("{comma}\n{member}").as_bytes())?;
-            let rows = rows::circuits(&files.layers, circuits).map_err(unwritable(Path::new("circuits.csv")))?;
-            files.csv.append(&rows)?;
-            let rows = rows::overlaps(overlaps).map_err(unwritable(Path::new("overlap.csv")))?;
-            files.overlap.append(&rows)?;
-        }
-        self.metrics.append(&rows::metrics(round).map_err(unwritable(Path::new("metrics.csv")))?)?;
-        let line = serde_json::to_string(round).map_err(unwritable(Path::new("rounds.jsonl")))?;
-        self.rounds.append(format!("{line}\n").as_bytes())
-    }
-
-    fn appenders(&mut self) -> impl Iterator<Item = &mut Appender> {
-        let circuits = self.circuits.iter_mut().flat_map(|files| [&mut files.json, &mut files.csv, &mut files.overlap]);
-        circuits.chain([&mut self.metrics, &mut self.rounds])
-    }
-}
-
 /// A record that its format cannot hold, as an error of the file it was meant for.
-fn unwritable<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> Error {
+pub(super) fn unwritable<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> Error {
     let path = path.to_path_buf();
     move |error| Error::Io { action: "write", path, source: error.into() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::append::tests::{SmallDisk, SmallFile};
-    use super::super::records::{GlobalRecord, ModelSide, Seconds};
+    use super::super::growing::tests::{circuit, round};
     use super::*;
-
-    fn round(round: usize) -> RoundRecord {
-        RoundRecord {
-            round,
-            seconds: Seconds::default(),
-            global: GlobalRecord::default(),
-            clients: vec![],
-            sparsity: vec![],
-            readbacks: 1,
-            bytes_read_back: 0,
-        }
-    }
-
-    fn circuit(round: usize) -> CircuitRecord {
-        CircuitRecord {
-            round,
-            model: ModelSide::Local,
-            client: 0,
-            class: 0,
-            class_name: "zero".into(),
-            active_nodes: vec![("conv1".into(), vec![1])],
-            connectivity: vec![],
-            sufficiency: 1.0,
-            necessity: 0.0,
-            cross: None,
-            false_positive: 0.0,
-            diagnosis: crate::circuits::Diagnosis::Preserved,
-            accuracy: 1.0,
-            damage: 0.0,
-            random: None,
-            ceiling: None,
-        }
-    }
 
     fn gated() -> Vec<String> {
         vec!["conv1".into()]
@@ -289,7 +163,7 @@ mod tests {
         let mut folder = RunFolder::create(&parent.path().join("runs/a-1"), &gated()).unwrap();
         assert_eq!(read(&folder, "circuits.json"), "{\n}\n");
         for n in 1..=2 {
-            folder.write_round(&round(n), &[circuit(n)], &[]).unwrap();
+            folder.write_round(&RoundRows { circuits: &[circuit(n)], ..RoundRows::of(&round(n)) }).unwrap();
             let json: serde_json::Value = serde_json::from_str(&read(&folder, "circuits.json")).unwrap();
             assert_eq!(json.as_object().unwrap().len(), n);
             let nodes = &json[format!("round_{n}")]["clients_local_model"]["client_0"]["0 - zero"]["active_nodes"];
@@ -336,31 +210,5 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(taken.join("rounds.jsonl")).unwrap(), "precious");
         RunFolder::create(&empty, &[]).unwrap();
-    }
-
-    /// Wherever the disk fills up, all files hold the same rounds.
-    #[test]
-    fn a_full_disk_leaves_the_earlier_rounds_in_every_file() {
-        let (mut rounds_seen, start_needs) = ([false; 4], 400);
-        for bytes in (start_needs..3500).step_by(7) {
-            let disk = SmallDisk::new(bytes);
-            let mut files: Vec<SmallFile> = Vec::new();
-            let mut growing = Growing::start(Path::new("run"), &gated(), &mut |_| {
-                files.push(disk.file());
-                Ok(Box::new(files[files.len() - 1].clone()))
-            })
-            .unwrap();
-            let written = (1..=3).take_while(|n| growing.write_round(&round(*n), &[circuit(*n)], &[]).is_ok()).count();
-            rounds_seen[written] = true;
-            let [json, csv, overlap, metrics, rounds] = &files[..] else { panic!("five files") };
-            let members: serde_json::Value = serde_json::from_str(&json.text()).unwrap();
-            assert_eq!(members.as_object().unwrap().len(), written, "{bytes} bytes");
-            assert_eq!(csv.text().lines().count(), 1 + written);
-            assert_eq!(overlap.text(), rows::OVERLAP);
-            assert_eq!(metrics.text().lines().count(), 1 + written);
-            assert!(rounds.text().lines().map(serde_json::from_str::<serde_json::Value>).all(|line| line.is_ok()));
-            assert_eq!(rounds.text().lines().count(), written);
-        }
-        assert_eq!(rounds_seen, [true; 4]);
     }
 }

@@ -4,6 +4,7 @@ pub mod append;
 pub mod chance;
 pub mod circuits_json;
 pub mod folder;
+pub mod growing;
 pub mod plots;
 pub mod progress;
 pub mod records;
@@ -13,10 +14,12 @@ pub mod table;
 
 pub use chance::expected_iou;
 pub use folder::RunFolder;
+pub use growing::RoundRows;
 pub use plots::{RunFigures, draw_circuits, draw_rounds};
 pub use progress::Progress;
 pub use records::{
-    CircuitRecord, ClientRecord, Comparison, Edges, GlobalRecord, Level, ModelSide, OverlapRecord, RoundRecord, Seconds,
+    CircuitRecord, ClientRecord, Comparison, Control, ControlRecord, CurvePoint, Edges, GlobalRecord, Level, ModelSide,
+    OverlapRecord, Removals, RoundRecord, Seconds,
 };
 pub use summary::{DeviceRecord, Environment, Fates, MeanOverlap, Summary, mean_overlaps};
 pub use table::{RunView, closing_table};

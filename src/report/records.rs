@@ -4,7 +4,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-pub use crate::circuits::{Against, Comparison, Diagnosis, Level};
+pub use crate::circuits::{Against, Comparison, Control, CurvePoint, Diagnosis, Level, Removals, area};
 
 /// One line of `rounds.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -125,13 +125,53 @@ pub struct CircuitRecord {
     pub random: Option<Against>,
     /// For a circuit of the global model: its overlap with the one that a second search finds in the same weights.
     pub ceiling: Option<f64>,
+    /// What its channels are worth one by one, where that is measured.
+    pub removals: Option<Removals>,
+    /// Accuracy on the class against size, where that is measured.
+    pub curve: Vec<CurvePoint>,
 }
 
 impl CircuitRecord {
+    /// For a circuit of the global model: by how much its own mask serves the class better than the local circuit's.
+    pub fn drift_gap(&self) -> Option<f64> {
+        self.cross.map(|cross| self.sufficiency - cross)
+    }
+
     /// Channels of the circuit in `layer`.
     pub fn size(&self, layer: &str) -> usize {
-        self.active_nodes.iter().find(|(name, _)| name == layer).map_or(0, |(_, nodes)| nodes.len())
+        size(&self.active_nodes, layer)
     }
+}
+
+/// Channels of `layer` among those of all layers.
+pub(super) fn size(active_nodes: &[(String, Vec<u32>)], layer: &str) -> usize {
+    active_nodes.iter().find(|(name, _)| name == layer).map_or(0, |(_, nodes)| nodes.len())
+}
+
+/// One row of `controls.csv`: the circuit of a control's search, beside the circuit of the same client and class in the
+/// global model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControlRecord {
+    /// One-based.
+    pub round: usize,
+    /// Which search.
+    pub control: Control,
+    /// Whose examples it used.
+    pub client: usize,
+    /// The class.
+    pub class: u32,
+    /// Per gated layer, the channels kept, ascending.
+    pub active_nodes: Vec<(String, Vec<u32>)>,
+    /// Accuracy on the class in the control's weights, nothing ablated.
+    pub accuracy: f64,
+    /// Accuracy on the class with all other channels ablated.
+    pub sufficiency: f64,
+    /// Share of other classes' images that the circuit alone calls its class.
+    pub false_positive: f64,
+    /// Overlap with the circuit of the global model, all layers together; undefined where both are empty.
+    pub iou: Option<f64>,
+    /// What random sets of these sizes would give on average, see [`super::expected_iou`].
+    pub chance: Option<f64>,
 }
 
 /// One row of `overlap.csv`: two circuits in one layer, or in `all` of them together.
@@ -173,6 +213,31 @@ pub(super) fn as_map<K: Serialize, V: Serialize, S: Serializer>(
         map.serialize_entry(key, value)?;
     }
     map.end()
+}
+
+/// A circuit for tests to vary.
+#[cfg(test)]
+pub(super) fn sample_circuit() -> CircuitRecord {
+    CircuitRecord {
+        round: 1,
+        model: ModelSide::Local,
+        client: 0,
+        class: 0,
+        class_name: "zero".into(),
+        active_nodes: vec![("conv1".into(), vec![1])],
+        connectivity: vec![],
+        sufficiency: 1.0,
+        necessity: 0.0,
+        cross: None,
+        false_positive: 0.0,
+        diagnosis: Diagnosis::Preserved,
+        accuracy: 1.0,
+        damage: 0.0,
+        random: None,
+        ceiling: None,
+        removals: None,
+        curve: vec![],
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Records as rows of CSV.
 
-use super::records::{Against, CircuitRecord, OverlapRecord, RoundRecord};
+use super::records::{Against, CircuitRecord, ControlRecord, OverlapRecord, Removals, RoundRecord, area, size};
 
 /// The columns of `metrics.csv`.
 pub const METRICS: &str = "round,loss,accuracy,trained_accuracy,seconds\n";
@@ -20,13 +20,27 @@ pub fn metrics(record: &RoundRecord) -> csv::Result<Vec<u8>> {
 pub fn circuits_header(layers: &[String]) -> String {
     let sizes: String = layers.iter().map(|layer| format!("size_{layer},")).collect();
     format!(
-        "round,model,client,class,{sizes}sufficiency,necessity,cross,false_positive,diagnosis,accuracy,damage,{CONTROLS}\n"
+        "round,model,client,class,{sizes}sufficiency,necessity,cross,false_positive,diagnosis,accuracy,damage,{CONTROLS},{MEASURES}\n"
     )
 }
 
 /// The columns of `circuits.csv` that the controls fill: mean sufficiency of random circuits as large, the share of them
 /// that are less sufficient, the p-value, and the overlap with a second search.
 const CONTROLS: &str = "random_sufficiency,random_percentile,random_p,ceiling";
+
+/// The columns of `circuits.csv` for what is measured beyond sufficiency and necessity: how much better the global
+/// circuit's mask serves the class than the local one's, what its channels are worth one by one, and the mean accuracy over
+/// all sizes.
+const MEASURES: &str = "drift_gap,completeness,minimality,curve_area";
+
+/// The columns of `curve.csv`.
+pub const CURVE: &str = "round,model,client,class,share,accuracy\n";
+
+/// The columns of `controls.csv` for a network with these gated layers.
+pub fn controls_header(layers: &[String]) -> String {
+    let sizes: String = layers.iter().map(|layer| format!("size_{layer},")).collect();
+    format!("round,control,client,class,{sizes}accuracy,sufficiency,false_positive,iou,chance\n")
+}
 
 /// One row of `circuits.csv` a circuit.
 pub fn circuits(layers: &[String], circuits: &[CircuitRecord]) -> csv::Result<Vec<u8>> {
@@ -39,6 +53,32 @@ pub fn circuits(layers: &[String], circuits: &[CircuitRecord]) -> csv::Result<Ve
         row.extend([number(circuit.accuracy), number(circuit.damage)]);
         let random = |part: fn(&Against) -> f64| optional(circuit.random.as_ref().map(part));
         row.extend([random(|r| r.mean), random(|r| r.percentile), random(|r| r.p_value), optional(circuit.ceiling)]);
+        let removals = |part: fn(&Removals) -> f64| optional(circuit.removals.as_ref().map(part));
+        row.extend([optional(circuit.drift_gap()), removals(|r| r.completeness), removals(|r| r.minimality)]);
+        row.push(optional(area(&circuit.curve)));
+        row
+    }))
+}
+
+/// One row of `curve.csv` a point.
+pub fn curves(circuits: &[CircuitRecord]) -> csv::Result<Vec<u8>> {
+    rows(circuits.iter().flat_map(|circuit| {
+        circuit.curve.iter().map(|point| {
+            let whose = [circuit.client.to_string(), circuit.class.to_string()];
+            let point = [number(point.share), number(point.accuracy)];
+            [vec![circuit.round.to_string(), circuit.model.name().into()], whose.to_vec(), point.to_vec()].concat()
+        })
+    }))
+}
+
+/// One row of `controls.csv` a search.
+pub fn controls(layers: &[String], controls: &[ControlRecord]) -> csv::Result<Vec<u8>> {
+    rows(controls.iter().map(|record| {
+        let mut row = vec![record.round.to_string(), record.control.name().into()];
+        row.extend([record.client.to_string(), record.class.to_string()]);
+        row.extend(layers.iter().map(|layer| size(&record.active_nodes, layer).to_string()));
+        row.extend([number(record.accuracy), number(record.sufficiency), number(record.false_positive)]);
+        row.extend([optional(record.iou), optional(record.chance)]);
         row
     }))
 }
@@ -91,7 +131,9 @@ fn optional(x: Option<f64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::records::{Comparison, Diagnosis, GlobalRecord, Level, ModelSide, Seconds};
+    use super::super::records::{
+        Comparison, Control, CurvePoint, Diagnosis, GlobalRecord, Level, ModelSide, Seconds, sample_circuit,
+    };
     use super::*;
 
     #[test]
@@ -109,30 +151,49 @@ mod tests {
         let layers = ["conv1".to_string(), "conv2".to_string()];
         let circuit = CircuitRecord {
             round: 3,
-            model: ModelSide::Local,
-            client: 0,
+            model: ModelSide::Global,
             class: 7,
-            class_name: "seven".into(),
             active_nodes: vec![("conv1".into(), vec![1, 2]), ("conv2".into(), vec![])],
-            connectivity: vec![],
             sufficiency: 1.0,
             necessity: 0.5,
-            cross: None,
+            cross: Some(0.25),
             false_positive: 0.125,
             diagnosis: Diagnosis::StructuralDrift,
             accuracy: 0.75,
             damage: f64::NAN,
             random: Some(Against { mean: 0.25, percentile: 0.9, p_value: 0.125 }),
-            ceiling: None,
+            ceiling: Some(0.5),
+            removals: Some(Removals { completeness: 0.75, minimality: 1.0 }),
+            curve: vec![CurvePoint { share: 0.5, accuracy: 0.25 }, CurvePoint { share: 1.0, accuracy: 0.75 }],
+            ..sample_circuit()
         };
         assert_eq!(
-            circuits(&layers, &[circuit]).unwrap(),
-            b"3,local,0,7,2,0,1,0.5,,0.125,structural_drift,0.75,,0.25,0.9,0.125,\n"
+            circuits(&layers, std::slice::from_ref(&circuit)).unwrap(),
+            b"3,global,0,7,2,0,1,0.5,0.25,0.125,structural_drift,0.75,,0.25,0.9,0.125,0.5,0.75,0.75,1,0.5\n"
+        );
+        assert_eq!(curves(&[circuit]).unwrap(), b"3,global,0,7,0.5,0.25\n3,global,0,7,1,0.75\n");
+        let control = ControlRecord {
+            round: 3,
+            control: Control::Shuffled,
+            client: 0,
+            class: 7,
+            active_nodes: vec![("conv1".into(), vec![4])],
+            accuracy: 0.5,
+            sufficiency: 0.25,
+            false_positive: f64::NAN,
+            iou: None,
+            chance: Some(0.125),
+        };
+        assert_eq!(controls(&layers, &[control]).unwrap(), b"3,shuffled,0,7,1,0,0.5,0.25,,,0.125\n");
+        assert_eq!(
+            controls_header(&layers),
+            "round,control,client,class,size_conv1,size_conv2,accuracy,sufficiency,false_positive,iou,chance\n"
         );
         assert_eq!(
             circuits_header(&layers),
             "round,model,client,class,size_conv1,size_conv2,sufficiency,necessity,cross,false_positive,diagnosis,\
-             accuracy,damage,random_sufficiency,random_percentile,random_p,ceiling
+             accuracy,damage,random_sufficiency,random_percentile,random_p,ceiling,drift_gap,completeness,minimality,\
+             curve_area
 "
         );
         let overlap = OverlapRecord {

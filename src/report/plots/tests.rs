@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use image::RgbImage;
 
 use super::super::records::{
-    CircuitRecord, Comparison, GlobalRecord, Level, ModelSide, OverlapRecord, RoundRecord, Seconds,
+    CircuitRecord, Comparison, GlobalRecord, Level, ModelSide, OverlapRecord, RoundRecord, Seconds, sample_circuit,
 };
 use super::*;
 
@@ -63,7 +63,6 @@ pub fn overlap(round: usize, layer: &str, iou: Option<f64>, chance: Option<f64>)
 
 pub fn circuit(model: ModelSide, client: usize, class: u32, nodes: Vec<(String, Vec<u32>)>) -> CircuitRecord {
     CircuitRecord {
-        round: 1,
         model,
         client,
         class,
@@ -72,16 +71,7 @@ pub fn circuit(model: ModelSide, client: usize, class: u32, nodes: Vec<(String, 
             .unwrap_or(&"")
             .to_string(),
         active_nodes: nodes,
-        connectivity: vec![],
-        sufficiency: 1.0,
-        necessity: 0.0,
-        cross: None,
-        false_positive: 0.0,
-        diagnosis: crate::circuits::Diagnosis::Preserved,
-        accuracy: 1.0,
-        damage: 0.0,
-        random: None,
-        ceiling: None,
+        ..sample_circuit()
     }
 }
 

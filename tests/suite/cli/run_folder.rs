@@ -9,9 +9,11 @@ use serde_json::Value;
 use super::{Desk, entries, rounds};
 
 /// The paths that `fedcircuit run` leaves for one federation of one round.
-const FILES: [&str; 17] = [
+const FILES: [&str; 19] = [
     "circuits.csv",
     "circuits.json",
+    "controls.csv",
+    "curve.csv",
     "environment.json",
     "experiment.toml",
     "metrics.csv",

@@ -1,7 +1,7 @@
 //! The search for a circuit, and what remains of the network with and without it.
 
-use fedcircuit::circuits::{Ablation, learn_gates};
-use fedcircuit::config::{self, CircuitClasses, Circuits, Method, ModelPreset};
+use fedcircuit::circuits::{Ablation, Shown, learn_gates};
+use fedcircuit::config::{self, Circuits, ModelPreset};
 use fedcircuit::device::{Device, f32s};
 use fedcircuit::federation::Examples;
 use fedcircuit::model::Layout;
@@ -42,6 +42,15 @@ struct Found {
     hard: Vec<f32>,
 }
 
+/// The search that PyTorch did.
+fn asked() -> Circuits {
+    let text = format!(
+        "name = \"golden\"\ndata.source = \"digits\"\npartition = {{ kind = \"iid\", num_clients = 1 }}\n\
+         circuits = {{ classes = [{CLASS}], steps = {STEPS}, lr = 0.1, l0 = {L0} }}"
+    );
+    config::load(&text, "golden", &[]).unwrap().variants.remove(0).experiment.circuits.unwrap()
+}
+
 /// Searches in row 1 of two, whose first is another network.
 fn search(device: &dyn Device) -> Found {
     let network = preset(ModelPreset::SimpleCnn);
@@ -52,20 +61,11 @@ fn search(device: &dyn Device) -> Found {
     let (both, row) = (upload(device, bits(&both)), upload(device, &[1]));
     let wanted = |t: usize| (64 * t as u32..64 * (t as u32 + 1)).filter(|n| inputs::label(*n) == CLASS).collect();
     let batches: Vec<Vec<u32>> = (0..STEPS).map(wanted).collect();
-    let circuits = Circuits {
-        classes: CircuitClasses::List(vec![CLASS.into()]),
-        method: Method::Gates,
-        steps: STEPS,
-        lr: 0.1,
-        l0: L0,
-        ablation: config::Ablation::Zero,
-        other_images: 0,
-        controls: config::Controls::default(),
-        diagnosis: config::Thresholds { accuracy: 0.5, iou: 0.5 },
-    };
+    let circuits = asked();
+    let shown = Shown { batches: vec![batches.clone()], targets: vec![CLASS.into()] };
     let stage = stage(&spy, &network, &images, &images);
     let hard =
-        in_round_one(|pulse| learn_gates(stage, &circuits, both.all(), &row, std::slice::from_ref(&batches), pulse));
+        in_round_one(|pulse| learn_gates(stage, &circuits, both.all(), &row, &shown, pulse)).hard;
     let sums = spy.seen("cross_entropy");
     let mean = |(stats, batch): (&Vec<u32>, &Vec<u32>)| f64::from(f32::from_bits(stats[0])) / batch.len() as f64;
     Found {

@@ -1,0 +1,76 @@
+//! Training without federation, beside it: one model a replicate, on all clients' examples, in as many steps a round as a
+//! client takes.
+
+use rand::seq::SliceRandom;
+
+use super::controls::{Origin, nobody, pool};
+use crate::config::Experiment;
+use crate::device::{Buffer, Device};
+use crate::error::Result;
+use crate::federation::{LocalTraining, Member, Pulse, Stage};
+use crate::model::Network;
+use crate::rng::{NO_CLIENT, Purpose, stream};
+
+/// Each round, as many examples as the largest client has are drawn from the pool, and the model is trained on them as that
+/// client would be: the same steps, batches, optimiser and pruning, and nothing averaged.
+pub(super) struct Centralised {
+    local: LocalTraining,
+    /// `[R][P]`.
+    weights: Buffer,
+    pools: Vec<(u64, Vec<u32>)>,
+    examples: usize,
+}
+
+impl Centralised {
+    pub fn new(
+        device: &dyn Device,
+        network: &Network,
+        experiment: &Experiment,
+        origins: &[Origin<'_>],
+    ) -> Result<Self> {
+        let examples = origins.iter().flat_map(|o| o.clients).map(Vec::len).max().unwrap_or(0);
+        let first: Vec<u32> = origins.iter().flat_map(|o| o.weights.iter().map(|w| w.to_bits())).collect();
+        let local = LocalTraining::new(device, network, &experiment.training, &experiment.sparsity, examples)?;
+        Ok(Self {
+            local,
+            weights: crate::federation::upload(device, "weights without federation", &first)?,
+            pools: origins.iter().map(|o| (o.seed, pool(o.clients))).collect(),
+            examples,
+        })
+    }
+
+    /// `[R][P]`.
+    pub fn weights(&self) -> &Buffer {
+        &self.weights
+    }
+
+    /// Client-steps of a round.
+    pub fn steps(&self) -> usize {
+        self.local.steps(self.examples) * self.pools.len()
+    }
+
+    /// Trains every replicate's model for a round.
+    pub fn round(&mut self, stage: Stage<'_>, pulse: &mut Pulse<'_>) -> Result<()> {
+        let drawn: Vec<Vec<u32>> = self
+            .pools
+            .iter()
+            .map(|(seed, pool)| {
+                let mut rng = stream(*seed, pulse.round as u64, NO_CLIENT, Purpose::Centralised);
+                let mut pool = pool.clone();
+                let (drawn, _) = pool.partial_shuffle(&mut rng, self.examples);
+                drawn.to_vec()
+            })
+            .collect();
+        let members: Vec<Member<'_>> = drawn
+            .iter()
+            .zip(&self.pools)
+            .enumerate()
+            .map(|(row, (examples, (seed, _)))| nobody(row, *seed, examples, self.local.steps(examples.len())))
+            .collect();
+        let (summary, alive) = self.local.report_words(members.len());
+        let summary = stage.device.alloc("summaries without federation", summary)?;
+        let alive = stage.device.alloc("nonzero weights without federation", alive)?;
+        let models = self.local.train(stage, &self.weights, &members, summary.all(), alive.all(), pulse)?;
+        stage.device.copy(models.weights, self.weights.all())
+    }
+}

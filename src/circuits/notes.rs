@@ -1,0 +1,77 @@
+//! What a user should be told in words: circuits that cannot be looked for, measured, or read as such.
+
+use super::results::{CircuitResult, PairResult};
+use crate::config::{CircuitClasses, Circuits};
+
+/// Examples that a message names before it counts the rest.
+const NAMED: usize = 3;
+
+/// Before the run: `owners` are the chosen clients with their examples of every class, `images` the test images of every
+/// class.
+pub(super) fn before_the_run(circuits: &Circuits, owners: &[(usize, Vec<usize>)], images: &[Vec<u32>]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let wanted = |class: usize| match &circuits.classes {
+        CircuitClasses::Owned => owners.iter().any(|(_, owned)| owned[class] > 0),
+        CircuitClasses::List(list) => list.contains(&(class as u32)),
+    };
+    for class in (0..images.len()).filter(|class| wanted(*class)) {
+        if owners.iter().all(|(_, owned)| owned[class] == 0) {
+            notes.push(format!(
+                "circuits.classes: no chosen client has training examples of class {class}, so none of its circuits is \
+                 looked for"
+            ));
+            continue;
+        }
+        let single = owners.iter().filter(|(_, owned)| owned[class] == 1).map(|(client, _)| format!("client {client}"));
+        let single: Vec<String> = single.collect();
+        if !single.is_empty() {
+            let (who, has) = (named(&single), if single.len() == 1 { "has" } else { "have" });
+            notes.push(format!("{who} {has} one example of class {class}: no circuit is looked for in it"));
+        }
+        if images[class].is_empty() {
+            notes.push(format!(
+                "class {class} is absent from the test set: its circuits are found, but nothing is measured of them"
+            ));
+        }
+    }
+    if notes.is_empty() && owners.iter().all(|(_, owned)| (0..images.len()).all(|c| owned[c] == 0 || !wanted(c))) {
+        notes.push("no chosen client has examples of a chosen class: no circuits are looked for".into());
+    }
+    notes
+}
+
+/// After one-based `round`.
+pub(super) fn of_round(round: usize, results: &[PairResult]) -> Vec<String> {
+    let both = |pair: &'_ PairResult| [("local", pair.local.clone()), ("global", pair.global.clone())];
+    let all: Vec<_> = results.iter().flat_map(|pair| both(pair).map(|side| (pair.client, pair.class, side))).collect();
+    let which = |wanted: fn(&CircuitResult) -> bool| -> Vec<String> {
+        let wanted = all.iter().filter(|(_, _, (_, circuit))| wanted(circuit));
+        wanted.map(|(client, class, (side, _))| format!("client {client}, class {class} ({side})")).collect()
+    };
+    let empty = which(|c| c.channels.iter().all(Vec::is_empty));
+    let broken = which(|c| c.channels.iter().any(Vec::is_empty) && !c.channels.iter().all(Vec::is_empty));
+    let mut notes = Vec::new();
+    if !empty.is_empty() {
+        notes.push(format!(
+            "round {round}: all gates closed in {} of {} searches, so these circuits are empty: {}",
+            empty.len(),
+            all.len(),
+            named(&empty)
+        ));
+    }
+    if !broken.is_empty() {
+        notes.push(format!(
+            "round {round}: {} of {} circuits have a layer without channels and give one answer to every image: {}",
+            broken.len(),
+            all.len(),
+            named(&broken)
+        ));
+    }
+    notes
+}
+
+/// The first few, and how many more there are.
+fn named(all: &[String]) -> String {
+    let first = all[..all.len().min(NAMED)].join("; ");
+    if all.len() > NAMED { format!("{first}; and {} more", all.len() - NAMED) } else { first }
+}

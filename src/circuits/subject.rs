@@ -1,0 +1,51 @@
+//! Whose circuits are looked for, and in which weights.
+
+use std::ops::Range;
+
+use super::pair::{Model, Pair};
+use crate::device::View;
+use crate::federation::{Member, Stage};
+use crate::rng::Purpose;
+
+/// Some pairs, and the weights in which their circuits are looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub stage: Stage<'a>,
+    /// One-based.
+    pub round: usize,
+    pub model: Model,
+    /// What the minibatches are drawn for: `Discovery`, or a control.
+    pub purpose: Purpose,
+    /// Local: a row for every member; global: a row for every replicate.
+    pub weights: View<'a>,
+    pub pairs: &'a [Pair],
+    pub members: &'a [Member<'a>],
+    /// The first member's place in the round.
+    pub first_member: usize,
+}
+
+impl<'a> Subject<'a> {
+    /// Whose examples a pair's circuit is looked for with.
+    pub fn member(&self, pair: &Pair) -> &'a Member<'a> {
+        &self.members[pair.member - self.first_member]
+    }
+
+    /// The rows of weights that the pairs use.
+    pub fn rows(&self) -> Vec<u32> {
+        let row = |pair: &Pair| match self.model {
+            Model::Local => (pair.member - self.first_member) as u32,
+            Model::Global => pair.replicate as u32,
+        };
+        self.pairs.iter().map(row).collect()
+    }
+
+    /// The pairs' classes.
+    pub fn classes(&self) -> Vec<u32> {
+        self.pairs.iter().map(|p| p.class).collect()
+    }
+
+    /// Some of the pairs.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        Self { pairs: &self.pairs[range], ..*self }
+    }
+}

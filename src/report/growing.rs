@@ -1,0 +1,172 @@
+//! The files of a run folder that grow by a round at a time. A round is in all of them or in none.
+
+use std::path::Path;
+
+use super::append::{Appender, Store};
+use super::folder::unwritable;
+use super::records::{CircuitRecord, ControlRecord, OverlapRecord, RoundRecord};
+use super::{circuits_json, rows};
+use crate::Result;
+
+/// What one round adds to the files.
+#[derive(Clone, Copy)]
+pub struct RoundRows<'a> {
+    /// The line of `rounds.jsonl` and of `metrics.csv`.
+    pub round: &'a RoundRecord,
+    /// For `circuits.json`, `circuits.csv` and `curve.csv`.
+    pub circuits: &'a [CircuitRecord],
+    /// For `controls.csv`.
+    pub controls: &'a [ControlRecord],
+    /// For `overlap.csv`.
+    pub overlaps: &'a [OverlapRecord],
+}
+
+impl<'a> RoundRows<'a> {
+    /// A round in which no circuits were looked for.
+    pub fn of(round: &'a RoundRecord) -> Self {
+        Self { round, circuits: &[], controls: &[], overlaps: &[] }
+    }
+}
+
+/// Makes the store behind one growing file.
+pub(super) type Open<'a> = &'a mut dyn FnMut(&Path) -> Result<Box<dyn Store>>;
+
+/// The files that grow by a round at a time.
+pub(super) struct Growing {
+    metrics: Appender,
+    rounds: Appender,
+    circuits: Option<CircuitFiles>,
+}
+
+struct CircuitFiles {
+    layers: Vec<String>,
+    json: Appender,
+    csv: Appender,
+    curve: Appender,
+    controls: Appender,
+    overlap: Appender,
+    /// Whether the JSON object has a member yet, after which the next needs a comma.
+    any: bool,
+}
+
+impl Growing {
+    pub fn start(folder: &Path, gated_layers: &[String], open: Open) -> Result<Self> {
+        let mut start = |name: &str, head: &str, tail: &'static str| {
+            let path = folder.join(name);
+            Appender::start(open(&path)?, &path, head, tail)
+        };
+        let circuits = if gated_layers.is_empty() {
+            None
+        } else {
+            Some(CircuitFiles {
+                layers: gated_layers.to_vec(),
+                json: start("circuits.json", "{", "\n}\n")?,
+                csv: start("circuits.csv", &rows::circuits_header(gated_layers), "")?,
+                curve: start("curve.csv", rows::CURVE, "")?,
+                controls: start("controls.csv", &rows::controls_header(gated_layers), "")?,
+                overlap: start("overlap.csv", rows::OVERLAP, "")?,
+                any: false,
+            })
+        };
+        Ok(Self { metrics: start("metrics.csv", rows::METRICS, "")?, rounds: start("rounds.jsonl", "", "")?, circuits })
+    }
+
+    pub fn write_round(&mut self, rows: &RoundRows<'_>) -> Result<()> {
+        let marks: Vec<u64> = self.appenders().map(|appender| appender.mark()).collect();
+        let written = self.try_write_round(rows);
+        if written.is_err() {
+            for (appender, mark) in self.appenders().zip(marks) {
+                appender.rewind(mark);
+            }
+        } else if let Some(files) = &mut self.circuits {
+            files.any |= !rows.circuits.is_empty();
+        }
+        written
+    }
+
+    /// The line of `rounds.jsonl` comes last: a round that is there is in all the other files too, even if the program
+    /// is killed between them.
+    fn try_write_round(&mut self, rows: &RoundRows<'_>) -> Result<()> {
+        if let Some(files) = self.circuits.as_mut().filter(|_| !rows.circuits.is_empty()) {
+            files.append(rows)?;
+        }
+        self.metrics.append(&rows::metrics(rows.round).map_err(unwritable(Path::new("metrics.csv")))?)?;
+        let line = serde_json::to_string(rows.round).map_err(unwritable(Path::new("rounds.jsonl")))?;
+        self.rounds.append(format!("{line}\n").as_bytes())
+    }
+
+    fn appenders(&mut self) -> impl Iterator<Item = &mut Appender> {
+        let circuits = self.circuits.iter_mut().flat_map(CircuitFiles::appenders);
+        circuits.chain([&mut self.metrics, &mut self.rounds])
+    }
+}
+
+impl CircuitFiles {
+    fn append(&mut self, rows: &RoundRows<'_>) -> Result<()> {
+        let RoundRows { round, circuits, controls, overlaps } = *rows;
+        let member = circuits_json::round_member(round.round, circuits);
+        let member = member.map_err(unwritable(Path::new("circuits.json")))?;
+        let comma = if self.any { "," } else { "" };
+        self.json.append(format!("{comma}\n{member}").as_bytes())?;
+        let table = |rows: csv::Result<Vec<u8>>, name: &str| rows.map_err(unwritable(Path::new(name)));
+        self.csv.append(&table(rows::circuits(&self.layers, circuits), "circuits.csv")?)?;
+        self.curve.append(&table(rows::curves(circuits), "curve.csv")?)?;
+        self.controls.append(&table(rows::controls(&self.layers, controls), "controls.csv")?)?;
+        self.overlap.append(&table(rows::overlaps(overlaps), "overlap.csv")?)
+    }
+
+    fn appenders(&mut self) -> [&mut Appender; 5] {
+        [&mut self.json, &mut self.csv, &mut self.curve, &mut self.controls, &mut self.overlap]
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::append::tests::{SmallDisk, SmallFile};
+    use super::super::records::{GlobalRecord, Seconds, sample_circuit};
+    use super::*;
+
+    pub fn round(round: usize) -> RoundRecord {
+        RoundRecord {
+            round,
+            seconds: Seconds::default(),
+            global: GlobalRecord::default(),
+            clients: vec![],
+            sparsity: vec![],
+            readbacks: 1,
+            bytes_read_back: 0,
+        }
+    }
+
+    pub fn circuit(round: usize) -> CircuitRecord {
+        CircuitRecord { round, ..sample_circuit() }
+    }
+
+    /// Wherever the disk fills up, all files hold the same rounds.
+    #[test]
+    fn a_full_disk_leaves_the_earlier_rounds_in_every_file() {
+        let (mut rounds_seen, start_needs) = ([false; 4], 600);
+        for bytes in (start_needs..3500).step_by(7) {
+            let disk = SmallDisk::new(bytes);
+            let mut files: Vec<SmallFile> = Vec::new();
+            let mut growing = Growing::start(Path::new("run"), &["conv1".to_string()], &mut |_| {
+                files.push(disk.file());
+                Ok(Box::new(files[files.len() - 1].clone()))
+            })
+            .unwrap();
+            let mut write = |n| growing.write_round(&RoundRows { circuits: &[circuit(n)], ..RoundRows::of(&round(n)) });
+            let written = (1..=3).take_while(|n| write(*n).is_ok()).count();
+            rounds_seen[written] = true;
+            let [json, csv, curve, controls, overlap, metrics, rounds] = &files[..] else { panic!("seven files") };
+            let members: serde_json::Value = serde_json::from_str(&json.text()).unwrap();
+            assert_eq!(members.as_object().unwrap().len(), written, "{bytes} bytes");
+            assert_eq!(csv.text().lines().count(), 1 + written);
+            assert_eq!([curve, overlap].map(SmallFile::text), [rows::CURVE, rows::OVERLAP]);
+            assert_eq!(controls.text().lines().count(), 1);
+            assert_eq!(metrics.text().lines().count(), 1 + written);
+            assert!(rounds.text().lines().map(serde_json::from_str::<serde_json::Value>).all(|line| line.is_ok()));
+            assert_eq!(rounds.text().lines().count(), written);
+        }
+        assert_eq!(rounds_seen, [true; 4]);
+    }
+}
