@@ -1,5 +1,7 @@
-//! Testing a circuit: accuracy on the test images of its class with some channels zeroed.
+//! Testing a circuit: accuracy on the test images of its class with some channels ablated.
 
+use super::fill::{self, Fills, Ready};
+use crate::config;
 use crate::device::{Buffer, View};
 use crate::error::Result;
 use crate::federation::{Orders, Stage};
@@ -14,15 +16,17 @@ const BATCH: usize = 256;
 pub struct Ablation<'a> {
     weights: View<'a>,
     rows: &'a Buffer,
+    batches: Vec<Vec<Vec<u32>>>,
     orders: Orders,
     space: Workspace,
     losses: Buffer,
 }
 
 /// Words of one slot that is shown `images` images, in all and in its largest buffer.
-pub(super) fn words(stage: Stage<'_>, images: usize) -> (usize, usize) {
+pub(super) fn words(stage: Stage<'_>, ablation: config::Ablation, images: usize) -> (usize, usize) {
     let (space, largest) = stage.network.workspace_words(stride(images), Depth::Forward);
-    (space + images, largest.max(images))
+    let (more, widest) = fill::words(stage, ablation, stride(images), images.div_ceil(BATCH));
+    (space + more + images, largest.max(widest).max(images))
 }
 
 /// B for slots of at most `images` images.
@@ -53,22 +57,33 @@ impl<'a> Ablation<'a> {
             orders: Orders::upload(device, &batches, stride)?,
             space: stage.network.workspace(device, classes.len(), stride, Depth::Forward)?,
             losses: device.alloc("ablated losses", classes.len())?,
+            batches,
         })
     }
 
-    /// Counts the predictions of all slots under `gates` (`[slots][G]`); gives `[slots][classes][classes]`, true class by
-    /// predicted.
+    /// What closed channels give in these slots, of which slot s belongs to pair `pairs[s]` of `fills`.
+    pub(super) fn fill(&self, stage: Stage<'_>, fills: &Fills, pairs: &[usize]) -> Result<Ready> {
+        fills.ready(stage, pairs, &self.batches, self.orders.stride)
+    }
+
+    /// Counts the predictions of all slots with zeros under closed `gates` (`[slots][G]`); gives
+    /// `[slots][classes][classes]`, true class by predicted.
     ///
     /// # Errors
     /// What the device says.
     pub fn count(&self, stage: Stage<'_>, gates: View<'_>) -> Result<Buffer> {
+        self.count_with(stage, gates, &Ready::Zero)
+    }
+
+    /// As [`Ablation::count`], with what `pass` says under closed gates.
+    pub(super) fn count_with(&self, stage: Stage<'_>, gates: View<'_>, pass: &Ready) -> Result<Buffer> {
         let (device, network, space) = (stage.device, stage.network, &self.space);
         let counters = device.alloc("ablated predictions", self.orders.slots * network.classes * network.classes)?;
         let from = Rows { weights: self.weights, rows: self.rows.all(), counts: self.orders.counts.all() };
         for step in 0..self.orders.steps {
             let batch = self.orders.batch(step, self.orders.slots);
             stage.test.gather(device, &self.orders, step, batch, space)?;
-            network.forward(device, space, batch, from, Some(gates))?;
+            pass.forward(stage, space, (step, batch), from, gates)?;
             let tally = confusion::Buffers {
                 logits: space.logits(),
                 targets: space.targets.all(),

@@ -10,6 +10,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use super::fill::{self, Fills};
 use super::pair::Pair;
 use super::subject::Subject;
 use crate::config::Circuits;
@@ -19,7 +20,7 @@ use crate::federation::{Member, Orders, Pulse, Stage, upload};
 use crate::kernels::adam::Adam;
 use crate::kernels::cross_entropy::{self, cross_entropy};
 use crate::kernels::gate_step::{self, gate_step};
-use crate::model::{Depth, Rows, Wants};
+use crate::model::{Depth, Rows};
 use crate::rng::{NO_ROUND, Purpose, stream};
 
 /// Where the gates start.
@@ -90,8 +91,9 @@ fn first_batch_with(
 /// Words of one slot's search, in all and in its largest buffer, for batches of at most `stride` images.
 pub(super) fn words(stage: Stage<'_>, circuits: &Circuits, stride: usize) -> (usize, usize) {
     let (space, largest) = stage.network.workspace_words(stride, Depth::Gates);
+    let (more, widest) = fill::words(stage, circuits.ablation, stride, circuits.steps);
     let orders = circuits.steps * stride;
-    (space + orders + 5 * stage.network.layout.gate_words, largest.max(orders))
+    (space + more + orders + 5 * stage.network.layout.gate_words, largest.max(widest).max(orders))
 }
 
 /// Gates at the end of a search.
@@ -103,7 +105,8 @@ pub struct LearnedGates {
     pub hard: Buffer,
 }
 
-/// Learns the gates of all slots at once. Slot s uses row `rows[s]` of `weights`, `[rows][P]`.
+/// Learns the gates of all slots at once. Slot s uses row `rows[s]` of `weights`, `[rows][P]`, and what closed channels
+/// give is that of pair s of `fills`.
 ///
 /// # Errors
 /// What the device says, and [`crate::Error::Interrupted`].
@@ -113,6 +116,7 @@ pub fn learn_gates(
     weights: View<'_>,
     rows: &Buffer,
     shown: &Shown,
+    fills: &Fills,
     pulse: &mut Pulse<'_>,
 ) -> Result<LearnedGates> {
     let (device, network) = (stage.device, stage.network);
@@ -120,6 +124,7 @@ pub fn learn_gates(
     let stride = shown.stride();
     let orders = Orders::upload(device, &shown.batches, stride)?;
     let targets = shown.upload_targets(device, stride)?;
+    let pass = fills.ready(stage, &(0..slots).collect::<Vec<_>>(), &shown.batches, stride)?;
     let space = network.workspace(device, slots, stride, Depth::Gates)?;
     let gates = |label: &str| device.alloc(label, slots * width);
     let (logits, first, second) = (gates("gate logits")?, gates("first moments")?, gates("second moments")?);
@@ -131,7 +136,7 @@ pub fn learn_gates(
     for step in 0..orders.steps {
         let batch = orders.batch(step, slots);
         stage.train.gather(device, &orders, step, batch, &space)?;
-        network.forward(device, &space, batch, from, Some(hard.all()))?;
+        pass.forward(stage, &space, (step, batch), from, hard.all())?;
         let loss = cross_entropy::Buffers {
             logits: space.logits(),
             targets: targets.all(),
@@ -140,7 +145,7 @@ pub fn learn_gates(
             stats: stats.all(),
         };
         cross_entropy(device, batch, network.classes, 0, &loss)?;
-        network.backward(device, &space, batch, from, Wants::Gates(grads.all()))?;
+        pass.backward(stage, &space, batch, from, hard.all(), grads.all())?;
         let gates = gate_step::Buffers {
             gate_grads: grads.all(),
             logits: logits.all(),

@@ -6,6 +6,7 @@ use rand::Rng;
 use super::ablate::{self, Ablation};
 use super::answers::evenly;
 use super::controls::Against;
+use super::fill::Fills;
 use super::rank::{Finder, Found, cut_at};
 use super::results::{CurvePoint, Removals};
 use super::subject::Subject;
@@ -105,7 +106,7 @@ impl Families {
         &self,
         subject: &Subject<'_>,
         finder: &Finder,
-        found: &Found,
+        (found, fills): (&Found, &Fills),
         at: usize,
         counts: &Counts,
     ) -> Result<()> {
@@ -128,7 +129,7 @@ impl Families {
                 Family::WithoutWhole => whole.clone(),
                 Family::Ranked => self.ranked(device, slots, finder, found)?,
             };
-            let count = self.try_out(subject, &made, masks, self.sample(family))?;
+            let count = self.try_out(subject, fills, &made, masks, self.sample(family))?;
             device.copy(count.all(), right.view(at * masks, count.words()))?;
         }
         Ok(())
@@ -177,19 +178,30 @@ impl Families {
     }
 
     /// How many images of its class every mask gets right, `[slots][each]`; as many masks at once as fit.
-    fn try_out(&self, subject: &Subject<'_>, masks: &Buffer, each: usize, images: &[Vec<u32>]) -> Result<Buffer> {
+    fn try_out(
+        &self,
+        subject: &Subject<'_>,
+        fills: &Fills,
+        masks: &Buffer,
+        each: usize,
+        images: &[Vec<u32>],
+    ) -> Result<Buffer> {
         let (stage, width) = (subject.stage, self.gate_words);
         let (device, classes) = (stage.device, stage.network.classes);
         let repeat = |list: Vec<u32>| list.iter().flat_map(|v| vec![*v; each]).collect::<Vec<_>>();
         let (rows, targets) = (repeat(subject.rows()), repeat(subject.classes()));
         let right = device.alloc("right answers", rows.len())?;
-        let (total, largest) = ablate::words(stage, images.iter().map(Vec::len).max().unwrap_or(0));
+        let (total, largest) =
+            ablate::words(stage, self.circuits.ablation, images.iter().map(Vec::len).max().unwrap_or(0));
         let fit = slots_that_fit(stage.budget, rows.len(), total, largest, "one mask of a circuit")?;
         for (i, (rows, targets)) in rows.chunks(fit).zip(targets.chunks(fit)).enumerate() {
             let part = device.alloc("some masks", rows.len() * width)?;
             device.copy(masks.view(i * fit * width, part.words()), part.all())?;
             let rows = upload(device, "rows", rows)?;
-            let counts = Ablation::new(stage, subject.weights, &rows, targets, images)?.count(stage, part.all())?;
+            let ablation = Ablation::new(stage, subject.weights, &rows, targets, images)?;
+            let pairs: Vec<usize> = (i * fit..i * fit + targets.len()).map(|slot| slot / each).collect();
+            let pass = ablation.fill(stage, fills, &pairs)?;
+            let counts = ablation.count_with(stage, part.all(), &pass)?;
             // Of the table of a slot, the word where class and answer are the slot's.
             let place =
                 |(slot, class): (usize, &u32)| (slot * classes * classes + *class as usize * classes) as u32 + class;

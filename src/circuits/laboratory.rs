@@ -1,17 +1,17 @@
 //! The observer that finds, tests and compares the circuits of a round.
 
-use super::ablate::{self, Ablation};
+mod study;
+
 use super::answers::{Answers, probes};
 use super::compare::{OverlapResult, iou};
 use super::controls::{Control, ControlCounts, ControlModels, Origin};
 use super::diagnose::diagnose;
-use super::discover;
 use super::edges::EdgeLayout;
 use super::families::Families;
 use super::masks::MaskLayout;
 use super::notes;
 use super::pair::{Model, Pair};
-use super::rank::{Finder, Found};
+use super::rank::Finder;
 use super::results::{CircuitResult, ControlResult, PairResult};
 use super::round::{Circuit, Decoded, Layouts, RoundBuffers, Sets, Tally};
 use super::subject::Subject;
@@ -19,11 +19,12 @@ use crate::config::{CircuitClasses, Circuits, Experiment};
 use crate::data::{Dataset, indices_by_class};
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
-use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, replicates, slots_that_fit, upload};
-use crate::kernels::complement::complement;
+use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, replicates};
 use crate::kernels::edge_bits::edge_bits;
 use crate::model::Network;
 use crate::rng::Purpose;
+
+pub(super) use study::all_open;
 
 /// Examples of a class that a client needs before a circuit is looked for.
 const FEWEST_EXAMPLES: usize = 2;
@@ -153,86 +154,6 @@ impl Laboratory {
         Control::ALL.into_iter().filter(|c| due && c.asked(controls)).collect()
     }
 
-    /// Finds and tests the circuits of the subject's pairs, which are pairs `at..` of the round; as many at once as fit.
-    fn study(&self, subject: &Subject<'_>, buffers: &RoundBuffers, mut at: usize, pulse: &mut Pulse<'_>) -> Result<()> {
-        let device = subject.stage.device;
-        for part in self.parts(subject)? {
-            let found = self.finder.find(&part, pulse)?;
-            let first = buffers.gate(part.model, at, self.gate_words);
-            device.copy(found.hard.all(), buffers.gates.view(first, found.hard.words()))?;
-            self.measure(&part, buffers, at, &found)?;
-            let counts = &buffers.families[part.model as usize];
-            self.families.count(&part, &self.finder, &found, at, counts)?;
-            at += part.pairs.len();
-        }
-        Ok(())
-    }
-
-    /// The subject in parts that fit the device.
-    fn parts<'s>(&self, subject: &Subject<'s>) -> Result<Vec<Subject<'s>>> {
-        if subject.pairs.is_empty() {
-            return Ok(Vec::new());
-        }
-        let fit = self.fitting(subject.stage, subject.pairs.len())?;
-        let starts = (0..subject.pairs.len()).step_by(fit);
-        Ok(starts.map(|at| subject.part(at..(at + fit).min(subject.pairs.len()))).collect())
-    }
-
-    /// Counts the predictions of the subject's pairs, `at..` of the round, under every mask that says something about
-    /// their circuits.
-    fn measure(&self, subject: &Subject<'_>, buffers: &RoundBuffers, at: usize, found: &Found) -> Result<()> {
-        let (stage, pairs) = (subject.stage, subject.pairs.len());
-        let (device, hard) = (stage.device, &found.hard);
-        let rows = upload(device, "rows", &subject.rows())?;
-        let ablation = Ablation::new(stage, subject.weights, &rows, &subject.classes(), &self.probes)?;
-        let count =
-            |tally: Tally, gates: &Buffer| buffers.keep(device, tally, at, pairs, &ablation.count(stage, gates.all())?);
-        let (whole, kept, cut) = subject.model.tallies();
-        let gates = all_open(device, hard.words())?;
-        count(whole, &gates)?;
-        count(kept, hard)?;
-        complement(device, hard.all(), gates.all())?;
-        count(cut, &gates)?;
-        if subject.model == Model::Global {
-            let local = buffers.gate(Model::Local, at, self.gate_words);
-            device.copy(buffers.gates.view(local, gates.words()), gates.all())?;
-            count(Tally::Cross, &gates)?;
-        }
-        Ok(())
-    }
-
-    /// Searches for the global subject's pairs again, as the round's controls have it.
-    fn control(&self, global: &Subject<'_>, counts: &ControlCounts, pulse: &mut Pulse<'_>) -> Result<()> {
-        let (stage, control) = (global.stage, counts.control);
-        let device = stage.device;
-        let own = self.models.weights(device, control, global.weights)?;
-        let weights = own.as_ref().map_or(global.weights, Buffer::all);
-        let mut at = 0;
-        for part in self.parts(&Subject { purpose: control.purpose(), weights, ..*global })? {
-            let found = self.finder.find(&part, pulse)?;
-            let rows = upload(device, "rows", &part.rows())?;
-            let ablation = Ablation::new(stage, weights, &rows, &part.classes(), &self.probes)?;
-            let whole = ablation.count(stage, all_open(device, found.hard.words())?.all())?;
-            let kept = ablation.count(stage, found.hard.all())?;
-            counts.keep(&part, &self.masks, &found, at, (&whole, &kept))?;
-            at += part.pairs.len();
-        }
-        Ok(())
-    }
-
-    /// How many of `wanted` pairs fit the device at once.
-    ///
-    /// # Errors
-    /// [`crate::Error::TooLarge`] when not even one does.
-    pub fn fitting(&self, stage: Stage<'_>, wanted: usize) -> Result<usize> {
-        // A minibatch of one class holds at most a whole batch.
-        let search = discover::words(stage, &self.circuits, self.batch_size.next_multiple_of(4));
-        let ablation = ablate::words(stage, self.probes.iter().map(Vec::len).max().unwrap_or(0));
-        let (total, largest) = (search.0.max(ablation.0), search.1.max(ablation.1));
-        let what = format!("the search for one circuit (circuits.steps = {})", self.circuits.steps);
-        slots_that_fit(stage.budget, wanted, total, largest, &what)
-    }
-
     /// The result of pair `i` from what was read back.
     fn result(&self, i: usize, pairs: &[Pair], controls: &[Control], decoded: &Decoded) -> PairResult {
         let (class, cells) = (pairs[i].class, self.classes * self.classes);
@@ -286,11 +207,6 @@ impl Laboratory {
             cross: answers(Tally::Cross).accuracy(),
         }
     }
-}
-
-/// Gates that ablate nothing.
-fn all_open(device: &dyn Device, words: usize) -> Result<Buffer> {
-    upload(device, "open gates", &vec![1.0f32.to_bits(); words])
 }
 
 impl Observer for Laboratory {

@@ -6,6 +6,7 @@
 //! channel's filter (Li et al., 2017).
 
 use super::discover::{LearnedGates, Shown, learn_gates, shown};
+use super::fill::Fills;
 use super::subject::Subject;
 use crate::config::{CircuitSize, Circuits, Method};
 use crate::device::{Buffer, Device};
@@ -73,14 +74,14 @@ impl Finder {
         circuits.steps * usize::from(learned) + attributed.min(circuits.steps)
     }
 
-    /// The circuits of the subject's pairs.
-    pub fn find(&self, subject: &Subject<'_>, pulse: &mut Pulse<'_>) -> Result<Found> {
+    /// The circuits of the subject's pairs, whose closed channels give what `fills` says.
+    pub fn find(&self, subject: &Subject<'_>, fills: &Fills, pulse: &mut Pulse<'_>) -> Result<Found> {
         let (device, circuits) = (subject.stage.device, &self.circuits);
         let shown = shown(subject, circuits, self.batch_size);
         let rows = upload(device, "rows", &subject.rows())?;
         let learned = match (circuits.method, circuits.size) {
             (Method::Gates, _) | (_, CircuitSize::Gates) => {
-                Some(learn_gates(subject.stage, circuits, subject.weights, &rows, &shown, pulse)?)
+                Some(learn_gates(subject.stage, circuits, subject.weights, &rows, &shown, fills, pulse)?)
             }
             _ => None,
         };

@@ -12,10 +12,14 @@
 //! - Sums over images run in chunks of [`CHUNK`] images whose partial sums are added in order, so that no bit depends
 //!   on the padded B, the wave, or the number of threads.
 
+mod ablate_cases;
+pub mod ablate_forward;
+pub mod ablate_grad;
 pub mod accumulate;
 pub mod adam;
 pub mod broadcast;
 mod cases;
+pub mod channel_sum;
 pub mod circuit_edges;
 pub mod complement;
 pub mod confusion;
@@ -84,6 +88,9 @@ pub static ALL: &[&Kernel] = &[
     &confusion::KERNEL,
     &gate_grad::KERNEL,
     &gate_step::KERNEL,
+    &channel_sum::KERNEL,
+    &ablate_forward::KERNEL,
+    &ablate_grad::KERNEL,
     &complement::KERNEL,
     &edge_bits::KERNEL,
     &pack_bits::KERNEL,

@@ -1,6 +1,6 @@
 //! The search for a circuit, and what remains of the network with and without it.
 
-use fedcircuit::circuits::{Ablation, Shown, learn_gates};
+use fedcircuit::circuits::{Ablation, Fills, Shown, learn_gates};
 use fedcircuit::config::{self, Circuits, ModelPreset};
 use fedcircuit::device::{Device, f32s};
 use fedcircuit::federation::Examples;
@@ -65,7 +65,7 @@ fn search(device: &dyn Device) -> Found {
     let shown = Shown { batches: vec![batches.clone()], targets: vec![CLASS.into()] };
     let stage = stage(&spy, &network, &images, &images);
     let hard =
-        in_round_one(|pulse| learn_gates(stage, &circuits, both.all(), &row, &shown, pulse)).hard;
+        in_round_one(|pulse| learn_gates(stage, &circuits, both.all(), &row, &shown, &Fills::zero(), pulse)).hard;
     let sums = spy.seen("cross_entropy");
     let mean = |(stats, batch): (&Vec<u32>, &Vec<u32>)| f64::from(f32::from_bits(stats[0])) / batch.len() as f64;
     Found {

@@ -1,0 +1,233 @@
+//! What closed channels give: zero, their mean over the client's training examples, or what they give for others of them.
+
+use std::collections::BTreeMap;
+
+use rand::RngExt;
+
+use super::subject::Subject;
+use crate::config::Ablation;
+use crate::device::{Buffer, View};
+use crate::error::Result;
+use crate::federation::{Orders, Stage, slots_that_fit, upload};
+use crate::kernels::pick::pick;
+use crate::kernels::shape::Batch;
+use crate::model::{Depth, Fill, PreActivations, Rows, Wants, Workspace};
+use crate::rng::{Purpose, stream};
+
+/// Images of a batch over which means are taken.
+const BATCH: usize = 256;
+
+/// What closed channels give in the circuits of a subject's pairs.
+#[derive(Debug)]
+pub struct Fills {
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Zero,
+    /// `[pairs][G]`: means before the activation.
+    Mean(Buffer),
+    Resample(Vec<Pool>),
+}
+
+/// Where a pair's donors come from.
+#[derive(Debug)]
+struct Pool {
+    examples: Vec<u32>,
+    seed: u64,
+    round: u64,
+    who: u64,
+}
+
+/// A mask's passes over some batches, ready on the device.
+#[derive(Debug)]
+pub(super) enum Ready {
+    Zero,
+    Mean { means: Buffer, before: PreActivations },
+    Resample { orders: Orders, space: Box<Workspace>, donors: PreActivations, before: PreActivations, open: Buffer },
+}
+
+/// Words that one slot takes for it beyond its workspace, in all and in the largest buffer.
+pub(super) fn words(stage: Stage<'_>, ablation: Ablation, stride: usize, steps: usize) -> (usize, usize) {
+    let (before, largest) = stage.network.pre_activation_words(stride);
+    match ablation {
+        Ablation::Zero => (0, 0),
+        Ablation::Mean => (before + stage.network.layout.gate_words, largest),
+        Ablation::Resample => {
+            let (space, widest) = stage.network.workspace_words(stride, Depth::Forward);
+            (2 * before + space + steps * (stride + 1), largest.max(widest))
+        }
+    }
+}
+
+impl Fills {
+    /// Zero, for any pairs.
+    pub fn zero() -> Self {
+        Self { kind: Kind::Zero }
+    }
+
+    /// What the configuration asks for, for the subject's pairs.
+    pub(super) fn new(subject: &Subject<'_>, ablation: Ablation) -> Result<Self> {
+        let kind = match ablation {
+            Ablation::Zero => Kind::Zero,
+            Ablation::Mean => Kind::Mean(means(subject)?),
+            Ablation::Resample => Kind::Resample(subject.pairs.iter().map(|pair| Pool::new(subject, pair)).collect()),
+        };
+        Ok(Self { kind })
+    }
+
+    /// For slots of which slot s belongs to pair `pairs[s]` and is shown batches as large as `batches[s]`.
+    pub(super) fn ready(
+        &self,
+        stage: Stage<'_>,
+        pairs: &[usize],
+        batches: &[Vec<Vec<u32>>],
+        stride: usize,
+    ) -> Result<Ready> {
+        let (device, network, slots) = (stage.device, stage.network, pairs.len());
+        let width = network.layout.gate_words;
+        match &self.kind {
+            Kind::Zero => Ok(Ready::Zero),
+            Kind::Mean(means) => {
+                let own = device.alloc("means of the slots", slots * width)?;
+                let places = pairs.iter().flat_map(|pair| (pair * width..(pair + 1) * width).map(|p| p as u32));
+                let places = upload(device, "places of means", &places.collect::<Vec<_>>())?;
+                pick(device, means.all(), places.all(), own.all())?;
+                Ok(Ready::Mean { means: own, before: network.pre_activations(device, slots, stride)? })
+            }
+            Kind::Resample(pools) => {
+                let donors: Vec<_> = pairs.iter().zip(batches).map(|(pair, list)| pools[*pair].donors(list)).collect();
+                Ok(Ready::Resample {
+                    orders: Orders::upload(device, &donors, stride)?,
+                    space: Box::new(network.workspace(device, slots, stride, Depth::Forward)?),
+                    donors: network.pre_activations(device, slots, stride)?,
+                    before: network.pre_activations(device, slots, stride)?,
+                    open: super::laboratory::all_open(device, slots * width)?,
+                })
+            }
+        }
+    }
+}
+
+impl Pool {
+    fn new(subject: &Subject<'_>, pair: &super::pair::Pair) -> Self {
+        let member = subject.member(pair);
+        let who = (pair.client as u64) << 17 | u64::from(pair.class) << 1 | subject.model as u64;
+        Self { examples: member.examples.to_vec(), seed: member.seed, round: subject.round as u64, who }
+    }
+
+    /// As many donors as each batch has images. Every call draws the same: all masks of a pair meet the same donors.
+    fn donors(&self, batches: &[Vec<u32>]) -> Vec<Vec<u32>> {
+        let mut rng = stream(self.seed, self.round, self.who, Purpose::Donors);
+        let mut draw = || self.examples[rng.random_range(0..self.examples.len())];
+        batches.iter().map(|batch| batch.iter().map(|_| draw()).collect()).collect()
+    }
+}
+
+impl Ready {
+    /// From the images of batch `step` in `space` to the logits, under `gates`, `[slots][G]`.
+    pub fn forward(
+        &self,
+        stage: Stage<'_>,
+        space: &Workspace,
+        (step, batch): (usize, Batch),
+        from: Rows<'_>,
+        gates: View<'_>,
+    ) -> Result<()> {
+        let (device, network) = (stage.device, stage.network);
+        match self {
+            Ready::Zero => network.forward(device, space, batch, from, Some(gates)),
+            Ready::Mean { means, before } => {
+                network.forward_ablated(device, space, before, batch, from, gates, Fill::Means(means.all()))
+            }
+            Ready::Resample { orders, space: other, donors, before, open } => {
+                stage.train.gather(device, orders, step, batch, other)?;
+                // With all gates open nothing is filled in.
+                let nothing = Fill::Means(open.all());
+                let same = Rows { counts: orders.counts.all(), ..from };
+                network.forward_ablated(device, other, donors, batch, same, open.all(), nothing)?;
+                network.forward_ablated(device, space, before, batch, from, gates, Fill::Donors(donors))
+            }
+        }
+    }
+
+    /// From the gradient of the logits to those of the gates; follows [`Ready::forward`].
+    pub fn backward(
+        &self,
+        stage: Stage<'_>,
+        space: &Workspace,
+        batch: Batch,
+        from: Rows<'_>,
+        gates: View<'_>,
+        grads: View<'_>,
+    ) -> Result<()> {
+        let (device, network) = (stage.device, stage.network);
+        let (before, fill) = match self {
+            Ready::Zero => return network.backward(device, space, batch, from, Wants::Gates(grads)),
+            Ready::Mean { means, before } => (before, Fill::Means(means.all())),
+            Ready::Resample { donors, before, .. } => (before, Fill::Donors(donors)),
+        };
+        network.backward_ablated(device, space, before, batch, from, gates, fill, grads)
+    }
+}
+
+/// `[pairs][G]`: the mean of every channel before its activation, over the client's training examples and all pixels, in
+/// the weights that the pair uses (method.md, "Mean-ablation option").
+fn means(subject: &Subject<'_>) -> Result<Buffer> {
+    let stage = subject.stage;
+    let (device, width) = (stage.device, stage.network.layout.gate_words);
+    // Pairs of a client in one model share their means.
+    let mut models: BTreeMap<(u32, usize), usize> = BTreeMap::new();
+    let keys: Vec<(u32, usize)> =
+        subject.rows().into_iter().zip(subject.pairs).map(|(row, pair)| (row, pair.member)).collect();
+    let mut distinct = Vec::new();
+    for (key, pair) in keys.iter().zip(subject.pairs) {
+        models.entry(*key).or_insert_with(|| {
+            distinct.push((key.0, subject.member(pair).examples));
+            distinct.len() - 1
+        });
+    }
+    let longest = distinct.iter().map(|(_, examples)| examples.len()).max().unwrap_or(1);
+    let stride = BATCH.min(longest).next_multiple_of(4);
+    let (space, largest) = stage.network.workspace_words(stride, Depth::Forward);
+    let (before, widest) = stage.network.pre_activation_words(stride);
+    let total = space + before + longest + width;
+    let fit = slots_that_fit(stage.budget, distinct.len(), total, largest.max(widest), "the means of one client")?;
+    let all = device.alloc("means of the models", distinct.len() * width)?;
+    for (i, some) in distinct.chunks(fit).enumerate() {
+        let sums = means_of(stage, subject.weights, some, stride)?;
+        device.copy(sums.all(), all.view(i * fit * width, sums.words()))?;
+    }
+    let places: Vec<u32> =
+        keys.iter().flat_map(|key| (models[key] * width..(models[key] + 1) * width).map(|p| p as u32)).collect();
+    let means = device.alloc("means of the pairs", places.len())?;
+    pick(device, all.all(), upload(device, "places of means", &places)?.all(), means.all())?;
+    Ok(means)
+}
+
+/// `[models][G]`, of models given as rows of `weights` with the examples they are shown.
+fn means_of(stage: Stage<'_>, weights: View<'_>, models: &[(u32, &[u32])], stride: usize) -> Result<Buffer> {
+    let (device, network, slots) = (stage.device, stage.network, models.len());
+    let batches: Vec<Vec<Vec<u32>>> =
+        models.iter().map(|(_, e)| e.chunks(stride).map(<[u32]>::to_vec).collect()).collect();
+    let orders = Orders::upload(device, &batches, stride)?;
+    let rows = upload(device, "rows", &models.iter().map(|(row, _)| *row).collect::<Vec<_>>())?;
+    let share = |pixels: usize| {
+        let scale = |(_, examples): &(u32, &[u32])| (1.0 / (pixels * examples.len()) as f32).to_bits();
+        upload(device, "shares of an image", &models.iter().map(scale).collect::<Vec<_>>())
+    };
+    let scales: Vec<Buffer> = network.pixels().into_iter().map(share).collect::<Result<_>>()?;
+    let space = network.workspace(device, slots, stride, Depth::Forward)?;
+    let before = network.pre_activations(device, slots, stride)?;
+    let open = super::laboratory::all_open(device, slots * network.layout.gate_words)?;
+    let sums = device.alloc("means", slots * network.layout.gate_words)?;
+    let from = Rows { weights, rows: rows.all(), counts: orders.counts.all() };
+    for step in 0..orders.steps {
+        let batch = orders.batch(step, slots);
+        stage.train.gather(device, &orders, step, batch, &space)?;
+        network.forward_ablated(device, &space, &before, batch, from, open.all(), Fill::Means(open.all()))?;
+        network.sum_channels(device, &before, batch, &scales, sums.all())?;
+    }
+    Ok(sums)
+}

@@ -1,0 +1,121 @@
+//! What is done with the circuits of some pairs in some weights: finding, testing, and the controls that search.
+
+use super::Laboratory;
+use crate::circuits::ablate::{self, Ablation};
+use crate::circuits::controls::ControlCounts;
+use crate::circuits::discover;
+use crate::circuits::fill::{Fills, Ready};
+use crate::circuits::pair::Model;
+use crate::circuits::rank::Found;
+use crate::circuits::round::{RoundBuffers, Tally};
+use crate::circuits::subject::Subject;
+use crate::device::{Buffer, Device};
+use crate::error::Result;
+use crate::federation::{Pulse, Stage, slots_that_fit, upload};
+use crate::kernels::complement::complement;
+
+impl Laboratory {
+    /// Finds and tests the circuits of the subject's pairs, which are pairs `at..` of the round; as many at once as fit.
+    pub(super) fn study(
+        &self,
+        subject: &Subject<'_>,
+        buffers: &RoundBuffers,
+        mut at: usize,
+        pulse: &mut Pulse<'_>,
+    ) -> Result<()> {
+        let device = subject.stage.device;
+        for part in self.parts(subject)? {
+            let fills = Fills::new(&part, self.circuits.ablation)?;
+            let found = self.finder.find(&part, &fills, pulse)?;
+            let first = buffers.gate(part.model, at, self.gate_words);
+            device.copy(found.hard.all(), buffers.gates.view(first, found.hard.words()))?;
+            self.measure(&part, buffers, at, (&found, &fills))?;
+            let counts = &buffers.families[part.model as usize];
+            self.families.count(&part, &self.finder, (&found, &fills), at, counts)?;
+            at += part.pairs.len();
+        }
+        Ok(())
+    }
+
+    /// The subject in parts that fit the device.
+    fn parts<'s>(&self, subject: &Subject<'s>) -> Result<Vec<Subject<'s>>> {
+        if subject.pairs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fit = self.fitting(subject.stage, subject.pairs.len())?;
+        let starts = (0..subject.pairs.len()).step_by(fit);
+        Ok(starts.map(|at| subject.part(at..(at + fit).min(subject.pairs.len()))).collect())
+    }
+
+    /// Counts the predictions of the subject's pairs, `at..` of the round, under every mask that says something about
+    /// their circuits.
+    fn measure(
+        &self,
+        subject: &Subject<'_>,
+        buffers: &RoundBuffers,
+        at: usize,
+        (found, fills): (&Found, &Fills),
+    ) -> Result<()> {
+        let (stage, pairs) = (subject.stage, subject.pairs.len());
+        let (device, hard) = (stage.device, &found.hard);
+        let rows = upload(device, "rows", &subject.rows())?;
+        let ablation = Ablation::new(stage, subject.weights, &rows, &subject.classes(), &self.probes)?;
+        let filled = ablation.fill(stage, fills, &(0..pairs).collect::<Vec<_>>())?;
+        let count = |tally: Tally, gates: &Buffer, pass: &Ready| {
+            buffers.keep(device, tally, at, pairs, &ablation.count_with(stage, gates.all(), pass)?)
+        };
+        let (whole, kept, cut) = subject.model.tallies();
+        let gates = all_open(device, hard.words())?;
+        count(whole, &gates, &Ready::Zero)?;
+        count(kept, hard, &filled)?;
+        complement(device, hard.all(), gates.all())?;
+        // Necessity zeroes, whatever the others do (method.md, quirk 7).
+        count(cut, &gates, &Ready::Zero)?;
+        if subject.model == Model::Global {
+            let local = buffers.gate(Model::Local, at, self.gate_words);
+            device.copy(buffers.gates.view(local, gates.words()), gates.all())?;
+            count(Tally::Cross, &gates, &filled)?;
+        }
+        Ok(())
+    }
+
+    /// Searches for the global subject's pairs again, as the round's controls have it.
+    pub(super) fn control(&self, global: &Subject<'_>, counts: &ControlCounts, pulse: &mut Pulse<'_>) -> Result<()> {
+        let (stage, control) = (global.stage, counts.control);
+        let device = stage.device;
+        let own = self.models.weights(device, control, global.weights)?;
+        let weights = own.as_ref().map_or(global.weights, Buffer::all);
+        let mut at = 0;
+        for part in self.parts(&Subject { purpose: control.purpose(), weights, ..*global })? {
+            let fills = Fills::new(&part, self.circuits.ablation)?;
+            let found = self.finder.find(&part, &fills, pulse)?;
+            let rows = upload(device, "rows", &part.rows())?;
+            let ablation = Ablation::new(stage, weights, &rows, &part.classes(), &self.probes)?;
+            let whole = ablation.count(stage, all_open(device, found.hard.words())?.all())?;
+            let pass = ablation.fill(stage, &fills, &(0..part.pairs.len()).collect::<Vec<_>>())?;
+            let kept = ablation.count_with(stage, found.hard.all(), &pass)?;
+            counts.keep(&part, &self.masks, &found, at, (&whole, &kept))?;
+            at += part.pairs.len();
+        }
+        Ok(())
+    }
+
+    /// How many of `wanted` pairs fit the device at once.
+    ///
+    /// # Errors
+    /// [`crate::Error::TooLarge`] when not even one does.
+    pub fn fitting(&self, stage: Stage<'_>, wanted: usize) -> Result<usize> {
+        // A minibatch of one class holds at most a whole batch.
+        let search = discover::words(stage, &self.circuits, self.batch_size.next_multiple_of(4));
+        let ablation =
+            ablate::words(stage, self.circuits.ablation, self.probes.iter().map(Vec::len).max().unwrap_or(0));
+        let (total, largest) = (search.0.max(ablation.0), search.1.max(ablation.1));
+        let what = format!("the search for one circuit (circuits.steps = {})", self.circuits.steps);
+        slots_that_fit(stage.budget, wanted, total, largest, &what)
+    }
+}
+
+/// Gates that ablate nothing.
+pub(in crate::circuits) fn all_open(device: &dyn Device, words: usize) -> Result<Buffer> {
+    upload(device, "open gates", &vec![1.0f32.to_bits(); words])
+}
