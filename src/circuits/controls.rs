@@ -5,11 +5,11 @@ use rand::Rng;
 use super::ablate::{self, Ablation};
 use super::answers::Answers;
 use crate::config;
-use crate::device::{Buffer, Device, View};
+use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::federation::{Stage, slots_that_fit, upload};
 use crate::kernels::random_gates::random_gates;
-use crate::model::Layout;
+use crate::model::{Layout, Weights};
 use crate::rng::{NO_CLIENT, Purpose, stream};
 
 /// How a circuit's sufficiency stands among random circuits with as many channels in every layer.
@@ -71,7 +71,7 @@ impl RandomCircuits {
         &self,
         stage: Stage<'_>,
         round: usize,
-        weights: View<'_>,
+        weights: Weights<'_>,
         rows: &[u32],
         classes: &[u32],
         hard: &Buffer,
@@ -92,7 +92,7 @@ impl RandomCircuits {
     fn answers(
         &self,
         stage: Stage<'_>,
-        weights: View<'_>,
+        weights: Weights<'_>,
         rows: &[u32],
         classes: &[u32],
         gates: &Buffer,

@@ -9,13 +9,13 @@ use rand_chacha::ChaCha8Rng;
 
 use super::pair::{Model, Pair};
 use crate::config::Circuits;
-use crate::device::{Buffer, View};
+use crate::device::Buffer;
 use crate::error::Result;
 use crate::federation::{Orders, Pulse, Stage};
 use crate::kernels::adam::Adam;
 use crate::kernels::cross_entropy::{self, cross_entropy};
 use crate::kernels::gate_step::{self, gate_step};
-use crate::model::{Depth, Rows, Wants};
+use crate::model::{Depth, Rows, Wants, Weights};
 use crate::rng::{Purpose, stream};
 
 /// Where the gates start.
@@ -88,7 +88,7 @@ pub(super) fn words(stage: Stage<'_>, circuits: &Circuits, stride: usize) -> (us
 pub fn learn_gates(
     stage: Stage<'_>,
     circuits: &Circuits,
-    weights: View<'_>,
+    weights: Weights<'_>,
     rows: &Buffer,
     batches: &[Vec<Vec<u32>>],
     pulse: &mut Pulse<'_>,

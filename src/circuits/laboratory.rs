@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, slots_that_fit, upload};
 use crate::kernels::complement::complement;
 use crate::kernels::edge_bits::edge_bits;
-use crate::model::Network;
+use crate::model::{Network, Weights};
 use crate::rng::Purpose;
 
 /// One circuit of one model, measured on test images. Accuracies are fractions, and not numbers without images.
@@ -292,7 +292,7 @@ impl Laboratory {
 struct Subject<'a> {
     model: Model,
     /// Local: a row for every member; global: one row.
-    weights: View<'a>,
+    weights: Weights<'a>,
     members: &'a [Member<'a>],
     /// The first member's place in the round.
     first_member: usize,
@@ -339,7 +339,7 @@ impl Observer for Laboratory {
         let Some(buffers) = &self.buffers else { unreachable!("a round has begun") };
         let (device, rows, words) = (stage.device, models.members.len(), stage.network.layout.words);
         let alive = device.alloc("surviving connections of a wave", rows * self.edges.words)?;
-        edge_bits(device, rows, words, models.weights, self.edges.weight_table.all(), alive.all())?;
+        edge_bits(device, rows, words, models.weights.values, self.edges.weight_table.all(), alive.all())?;
         device.copy(alive.all(), buffers.alive.view(offset * self.edges.words, alive.words()))?;
         let place = |member: usize| buffers.sets.pairs.partition_point(|p| p.member < member);
         let range = place(offset)..place(offset + rows);
@@ -351,16 +351,16 @@ impl Observer for Laboratory {
     fn after_aggregate(
         &mut self,
         stage: Stage<'_>,
-        global: &Buffer,
+        global: Weights<'_>,
         members: &[Member<'_>],
         pulse: &mut Pulse<'_>,
     ) -> Result<()> {
         let Some(buffers) = self.buffers.as_ref().filter(|b| !b.sets.pairs.is_empty()) else { return Ok(()) };
-        let subject = Subject { model: Model::Global, weights: global.all(), members, first_member: 0 };
+        let subject = Subject { model: Model::Global, weights: global, members, first_member: 0 };
         self.study(stage, &subject, 0..buffers.sets.pairs.len(), pulse)?;
         let device = stage.device;
         let alive = device.alloc("surviving connections", self.edges.words)?;
-        edge_bits(device, 1, global.words(), global.all(), self.edges.weight_table.all(), alive.all())?;
+        edge_bits(device, 1, global.values.words, global.values, self.edges.weight_table.all(), alive.all())?;
         device.copy(alive.all(), buffers.alive.view(members.len() * self.edges.words, alive.words()))?;
         buffers.compare(device, self.before.as_ref(), members.len(), &self.layouts())
     }

@@ -143,17 +143,22 @@ fn forward(
     with_scratch([planes.words()], |[packed]| {
         let packed = packed.as_chunks_mut::<LANES>().0;
         for images in vectors(stride, count) {
-            let alive = planes.pack_input(conv, images, input, packed);
-            for (i, channel) in channels.iter().enumerate() {
-                let out = (&mut output[i * plane..][..plane], &mut codes[i * plane..][..plane]);
-                if channel.closed(conv) {
-                    close(images, out);
-                    continue;
-                }
-                let taps = planes.taps(lists, channel.list, &alive);
-                match conv.pool {
-                    1 => windows::<1>(conv, &planes, images, *channel, &taps, packed, out),
-                    _ => windows::<2>(conv, &planes, images, *channel, &taps, packed, out),
+            for strip in planes.strips(conv.pooled().0 * conv.pool) {
+                let alive = planes.pack_input(conv, images, strip.start, input, packed);
+                let row = conv.pooled().1 * stride;
+                let own = strip.start / conv.pool * row..strip.end / conv.pool * row;
+                for (i, channel) in channels.iter().enumerate() {
+                    let out =
+                        (&mut output[i * plane..][..plane][own.clone()], &mut codes[i * plane..][..plane][own.clone()]);
+                    if channel.closed(conv) {
+                        close(images, out);
+                        continue;
+                    }
+                    let taps = planes.taps(lists, channel.list, &alive);
+                    match conv.pool {
+                        1 => windows::<1>(conv, &planes, images, *channel, &taps, packed, out),
+                        _ => windows::<2>(conv, &planes, images, *channel, &taps, packed, out),
+                    }
                 }
             }
         }
@@ -173,7 +178,7 @@ fn close(images: Images, (output, codes): (&mut [f32], &mut [u8])) {
     }
 }
 
-/// All windows of one channel: the sums of a window stay in registers until its output is known.
+/// All windows of one channel in a strip: the sums of a window stay in registers until its output is known.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
 fn windows<const POOL: usize>(
     conv: &Conv,
@@ -184,19 +189,11 @@ fn windows<const POOL: usize>(
     packed: &[Vector],
     (output, codes): (&mut [f32], &mut [u8]),
 ) {
-    let (out_h, out_w) = conv.pooled();
-    for py in 0..out_h {
+    let out_w = conv.pooled().1;
+    for py in 0..output.len() / (out_w * images.stride) {
         for px in 0..out_w {
             let at = py * POOL * planes.width + px * POOL;
-            let mut sums = [[[0.0; LANES]; POOL]; POOL];
-            for (tap, weight) in taps {
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let row = &packed[tap + at + i * planes.width..][..POOL];
-                    for (sum, x) in sums.iter_mut().zip(row) {
-                        sparse::add(sum, *weight, x);
-                    }
-                }
-            }
+            let sums = planes.sums::<POOL, POOL>(taps, packed, at);
             let (value, code) = finish(conv.relu, channel, sums.as_flattened());
             sparse::store(images, output, py * out_w + px, value);
             sparse::store(images, codes, py * out_w + px, code);

@@ -104,9 +104,13 @@ fn backward(
     with_scratch([planes.words()], |[packed]| {
         let packed = packed.as_chunks_mut::<LANES>().0;
         for images in vectors(stride, count) {
-            let alive = planes.pack_dz(conv, images, grad, packed);
-            for (c, input_grad) in input_grad.chunks_exact_mut(plane).enumerate() {
-                pixels(conv, &planes, images, &planes.taps(lists, first + c, &alive), packed, input_grad);
+            for strip in planes.strips(conv.height) {
+                let alive = planes.pack_dz(conv, images, strip.start, grad, packed);
+                let row = conv.width * stride;
+                for (c, input_grad) in input_grad.chunks_exact_mut(plane).enumerate() {
+                    let taps = planes.taps(lists, first + c, &alive);
+                    pixels(conv, &planes, images, &taps, packed, &mut input_grad[strip.start * row..strip.end * row]);
+                }
             }
         }
     });
@@ -116,10 +120,7 @@ fn backward(
     }
 }
 
-/// Pixels whose sums stay in registers together.
-const STRIP: usize = 4;
-
-/// All pixels of one input channel.
+/// All pixels of one input channel in a strip.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
 fn pixels(
     conv: &Conv,
@@ -129,38 +130,25 @@ fn pixels(
     packed: &[Vector],
     input_grad: &mut [f32],
 ) {
-    for y in 0..conv.height {
-        let (at, pixel) = (y * planes.width, y * conv.width);
-        let mut x = 0;
-        while x + STRIP <= conv.width {
-            strip::<STRIP>(images, taps, packed, at + x, pixel + x, input_grad);
-            x += STRIP;
+    let (width, height) = (conv.width, input_grad.len() / (conv.width * images.stride));
+    let mut block = |y: usize, x: usize, sums: &[&[Vector]]| {
+        for (i, row) in sums.iter().enumerate() {
+            for (j, sum) in row.iter().enumerate() {
+                sparse::store(images, input_grad, (y + i) * width + x + j, *sum);
+            }
         }
-        while x < conv.width {
-            strip::<1>(images, taps, packed, at + x, pixel + x, input_grad);
-            x += 1;
+    };
+    // Blocks of 2x2 pixels, whose sums stay in registers, and what is left of odd sizes.
+    for y in (0..height).step_by(2) {
+        for x in (0..width).step_by(2) {
+            let at = y * planes.width + x;
+            match (y + 1 < height, x + 1 < width) {
+                (true, true) => block(y, x, &planes.sums::<2, 2>(taps, packed, at).each_ref().map(|r| &r[..])),
+                (true, false) => block(y, x, &planes.sums::<2, 1>(taps, packed, at).each_ref().map(|r| &r[..])),
+                (false, true) => block(y, x, &planes.sums::<1, 2>(taps, packed, at).each_ref().map(|r| &r[..])),
+                (false, false) => block(y, x, &planes.sums::<1, 1>(taps, packed, at).each_ref().map(|r| &r[..])),
+            }
         }
-    }
-}
-
-/// `N` pixels beside each other from `pixel` on, whose taps lie from `at` on.
-#[inline(always)]
-fn strip<const N: usize>(
-    images: Images,
-    taps: &[(usize, f32)],
-    packed: &[Vector],
-    at: usize,
-    pixel: usize,
-    input_grad: &mut [f32],
-) {
-    let mut sums = [[0.0; LANES]; N];
-    for (tap, weight) in taps {
-        for (sum, dz) in sums.iter_mut().zip(&packed[tap + at..][..N]) {
-            sparse::add(sum, *weight, dz);
-        }
-    }
-    for (i, sum) in sums.into_iter().enumerate() {
-        sparse::store(images, input_grad, pixel + i, sum);
     }
 }
 
