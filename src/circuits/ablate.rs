@@ -6,7 +6,7 @@ use crate::device::{Buffer, View};
 use crate::error::Result;
 use crate::federation::{Orders, Stage};
 use crate::kernels::confusion::{self, confusion};
-use crate::model::{Depth, Rows, Workspace};
+use crate::model::{Depth, Rows, Weights, Workspace};
 
 /// Images of an ablation batch.
 const BATCH: usize = 256;
@@ -14,7 +14,7 @@ const BATCH: usize = 256;
 /// Slots ready for several ablations: their weights, and the test images of their classes.
 #[derive(Debug)]
 pub struct Ablation<'a> {
-    weights: View<'a>,
+    weights: Weights<'a>,
     rows: &'a Buffer,
     batches: Vec<Vec<Vec<u32>>>,
     orders: Orders,
@@ -42,7 +42,7 @@ impl<'a> Ablation<'a> {
     /// What the device says.
     pub fn new(
         stage: Stage<'_>,
-        weights: View<'a>,
+        weights: Weights<'a>,
         rows: &'a Buffer,
         classes: &[u32],
         members: &[Vec<u32>],

@@ -8,7 +8,7 @@ use crate::config::Experiment;
 use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::federation::{LocalTraining, Member, Pulse, Stage};
-use crate::model::Network;
+use crate::model::{Network, Survivors};
 use crate::rng::{NO_CLIENT, Purpose, stream};
 
 /// Each round, as many examples as the largest client has are drawn from the pool, and the model is trained on them as that
@@ -44,6 +44,12 @@ impl Centralised {
         &self.weights
     }
 
+    /// Room for the lists of the weights' survivors, where it pays to run over them.
+    pub fn survivors(&self, stage: Stage<'_>) -> Result<Option<Survivors>> {
+        let density = self.local.density(stage.network);
+        Survivors::new(stage.device, stage.network, &density, self.pools.len(), true)
+    }
+
     /// Client-steps of a round.
     pub fn steps(&self) -> usize {
         self.local.steps(self.examples) * self.pools.len()
@@ -70,7 +76,8 @@ impl Centralised {
         let (summary, alive) = self.local.report_words(members.len());
         let summary = stage.device.alloc("summaries without federation", summary)?;
         let alive = stage.device.alloc("nonzero weights without federation", alive)?;
-        let models = self.local.train(stage, &self.weights, &members, summary.all(), alive.all(), pulse)?;
-        stage.device.copy(models.weights, self.weights.all())
+        let steps = self.local.steps(self.examples);
+        let models = self.local.train(stage, &self.weights, &members, steps, summary.all(), alive.all(), pulse)?;
+        stage.device.copy(models.weights.values, self.weights.all())
     }
 }

@@ -11,7 +11,7 @@ use crate::federation::{Member, Pulse, Stage, upload};
 use crate::kernels::pack_bits::pack_bits;
 use crate::kernels::pick::pick;
 use crate::kernels::shape::Rows;
-use crate::model::Network;
+use crate::model::{Network, Survivors, Weights};
 use crate::rng::{NO_CLIENT, NO_ROUND, Purpose, stream};
 
 use rand::seq::SliceRandom;
@@ -150,21 +150,29 @@ impl ControlModels {
         self.centralised.as_ref().map_or(0, Centralised::steps)
     }
 
-    /// The rows in which `control` searches, `[R][P]`, where it has weights of its own; `global` are the new global ones.
-    pub fn weights(&self, device: &dyn Device, control: Control, global: View<'_>) -> Result<Option<Buffer>> {
-        Ok(match control {
-            Control::Repeat | Control::Permuted => None,
-            Control::Untrained => self.initial.clone(),
-            Control::Centralised => self.centralised.as_ref().map(|c| c.weights().clone()),
-            Control::Shuffled => match &self.shuffle {
-                None => None,
-                Some(places) => {
-                    let rows = device.alloc("shuffled weights", global.words)?;
-                    pick(device, global, places.all(), rows.all())?;
-                    Some(rows)
-                }
-            },
-        })
+    /// The rows in which `control` searches, `[R][P]`, where it has weights of its own, and room for the lists of their
+    /// survivors where that pays; `global` are the new global weights.
+    pub fn weights(
+        &self,
+        stage: Stage<'_>,
+        control: Control,
+        global: Weights<'_>,
+    ) -> Result<Option<(Buffer, Option<Survivors>)>> {
+        let device = stage.device;
+        match control {
+            Control::Repeat | Control::Permuted => Ok(None),
+            Control::Untrained => Ok(self.initial.clone().map(|weights| (weights, None))),
+            Control::Centralised => {
+                self.centralised.as_ref().map(|c| Ok((c.weights().clone(), c.survivors(stage)?))).transpose()
+            }
+            Control::Shuffled => {
+                let Some(places) = &self.shuffle else { return Ok(None) };
+                let rows = device.alloc("shuffled weights", global.values.words)?;
+                pick(device, global.values, places.all(), rows.all())?;
+                let survivors = global.survivors.map(|survivors| survivors.another(device)).transpose()?;
+                Ok(Some((rows, survivors)))
+            }
+        }
     }
 }
 

@@ -14,13 +14,13 @@ use super::fill::{self, Fills};
 use super::pair::Pair;
 use super::subject::Subject;
 use crate::config::Circuits;
-use crate::device::{Buffer, Device, View};
+use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::federation::{Member, Orders, Pulse, Stage, upload};
 use crate::kernels::adam::Adam;
 use crate::kernels::cross_entropy::{self, cross_entropy};
 use crate::kernels::gate_step::{self, gate_step};
-use crate::model::{Depth, Rows};
+use crate::model::{Depth, Rows, Weights};
 use crate::rng::{NO_ROUND, Purpose, stream};
 
 /// Where the gates start.
@@ -113,7 +113,7 @@ pub struct LearnedGates {
 pub fn learn_gates(
     stage: Stage<'_>,
     circuits: &Circuits,
-    weights: View<'_>,
+    weights: Weights<'_>,
     rows: &Buffer,
     shown: &Shown,
     fills: &Fills,

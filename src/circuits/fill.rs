@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::federation::{Orders, Stage, slots_that_fit, upload};
 use crate::kernels::pick::pick;
 use crate::kernels::shape::Batch;
-use crate::model::{Depth, Fill, PreActivations, Rows, Wants, Workspace};
+use crate::model::{Depth, Fill, PreActivations, Rows, Wants, Weights, Workspace};
 use crate::rng::{Purpose, stream};
 
 /// Images of a batch over which means are taken.
@@ -207,7 +207,7 @@ fn means(subject: &Subject<'_>) -> Result<Buffer> {
 }
 
 /// `[models][G]`, of models given as rows of `weights` with the examples they are shown.
-fn means_of(stage: Stage<'_>, weights: View<'_>, models: &[(u32, &[u32])], stride: usize) -> Result<Buffer> {
+fn means_of(stage: Stage<'_>, weights: Weights<'_>, models: &[(u32, &[u32])], stride: usize) -> Result<Buffer> {
     let (device, network, slots) = (stage.device, stage.network, models.len());
     let batches: Vec<Vec<Vec<u32>>> =
         models.iter().map(|(_, e)| e.chunks(stride).map(<[u32]>::to_vec).collect()).collect();

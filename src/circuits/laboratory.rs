@@ -17,11 +17,11 @@ use super::round::{Circuit, Decoded, Layouts, RoundBuffers, Sets, Tally};
 use super::subject::Subject;
 use crate::config::{CircuitClasses, Circuits, Experiment};
 use crate::data::{Dataset, indices_by_class};
-use crate::device::{Buffer, Device, View};
+use crate::device::{Device, View};
 use crate::error::Result;
 use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, replicates};
 use crate::kernels::edge_bits::edge_bits;
-use crate::model::Network;
+use crate::model::{Network, Weights};
 use crate::rng::Purpose;
 
 pub(super) use study::all_open;
@@ -243,7 +243,7 @@ impl Observer for Laboratory {
         let Some(buffers) = &self.buffers else { return Ok(()) };
         let (device, rows, words) = (stage.device, models.members.len(), stage.network.layout.words);
         let alive = device.alloc("surviving connections of a wave", rows * self.edges.words)?;
-        edge_bits(device, rows, words, models.weights, self.edges.weight_table.all(), alive.all())?;
+        edge_bits(device, rows, words, models.weights.values, self.edges.weight_table.all(), alive.all())?;
         device.copy(alive.all(), buffers.alive.view(offset * self.edges.words, alive.words()))?;
         let place = |member: usize| buffers.sets.pairs.partition_point(|p| p.member < member);
         let range = place(offset)..place(offset + rows);
@@ -263,7 +263,7 @@ impl Observer for Laboratory {
     fn after_aggregate(
         &mut self,
         stage: Stage<'_>,
-        global: &Buffer,
+        global: Weights<'_>,
         members: &[Member<'_>],
         pulse: &mut Pulse<'_>,
     ) -> Result<()> {
@@ -274,7 +274,7 @@ impl Observer for Laboratory {
             round: self.round,
             model: Model::Global,
             purpose: Purpose::Discovery,
-            weights: global.all(),
+            weights: global,
             pairs: &buffers.sets.pairs,
             members,
             first_member: 0,
@@ -286,7 +286,7 @@ impl Observer for Laboratory {
         let device = stage.device;
         let (rows, words) = (replicates(members), stage.network.layout.words);
         let alive = device.alloc("surviving connections", rows * self.edges.words)?;
-        edge_bits(device, rows, words, global.all(), self.edges.weight_table.all(), alive.all())?;
+        edge_bits(device, rows, words, global.values, self.edges.weight_table.all(), alive.all())?;
         device.copy(alive.all(), buffers.alive.view(members.len() * self.edges.words, alive.words()))?;
         buffers.compare(device, self.before.as_ref(), members.len(), &self.layouts())
     }

@@ -113,8 +113,8 @@ impl Finder {
     fn magnitude(&self, subject: &Subject<'_>, rows: &Buffer) -> Result<Buffer> {
         let (device, layout) = (subject.stage.device, &subject.stage.network.layout);
         let scores = device.alloc("filter norms", rows.words() * layout.gate_words)?;
-        let models = shape::Rows { slots: subject.weights.words / layout.words, words: layout.words };
-        filter_norm(device, models, subject.weights, rows.all(), self.filters.all(), scores.all())?;
+        let models = shape::Rows { slots: subject.weights.values.words / layout.words, words: layout.words };
+        filter_norm(device, models, subject.weights.values, rows.all(), self.filters.all(), scores.all())?;
         Ok(scores)
     }
 

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::pair::{Model, Pair};
-use crate::device::View;
 use crate::federation::{Member, Stage};
+use crate::model::Weights;
 use crate::rng::Purpose;
 
 /// Some pairs, and the weights in which their circuits are looked for.
@@ -17,7 +17,7 @@ pub(super) struct Subject<'a> {
     /// What the minibatches are drawn for: `Discovery`, or a control.
     pub purpose: Purpose,
     /// Local: a row for every member; global: a row for every replicate.
-    pub weights: View<'a>,
+    pub weights: Weights<'a>,
     pub pairs: &'a [Pair],
     pub members: &'a [Member<'a>],
     /// The first member's place in the round.

@@ -12,7 +12,7 @@ use crate::data::{Dataset, partition::class_counts};
 use crate::device::{Buffer, Device, View, f32s};
 use crate::error::Result;
 use crate::federation::{LocalModels, Member, Observer, Pulse, Round, Simulation, Stage};
-use crate::model::{Input, Layout, Network, chain, initial_weights, load};
+use crate::model::{Input, Layout, Network, Weights, chain, initial_weights, load};
 use crate::report::{
     CircuitRecord, ClientRecord, ControlRecord, GlobalRecord, ModelSide, OverlapRecord, RoundRecord, Seconds,
     expected_iou,
@@ -324,15 +324,21 @@ impl Observer for Keeper {
 
     fn after_local(&mut self, stage: Stage<'_>, models: LocalModels<'_>, _: usize, _: &mut Pulse<'_>) -> Result<()> {
         if self.wanted && self.clients {
-            let copy = stage.device.alloc("kept local weights", models.weights.words)?;
-            stage.device.copy(models.weights, copy.all())?;
+            let copy = stage.device.alloc("kept local weights", models.weights.values.words)?;
+            stage.device.copy(models.weights.values, copy.all())?;
             self.waves.push(copy);
         }
         Ok(())
     }
 
-    fn after_aggregate(&mut self, _: Stage<'_>, global: &Buffer, _: &[Member<'_>], _: &mut Pulse<'_>) -> Result<()> {
-        self.global = self.wanted.then(|| global.clone());
+    fn after_aggregate(
+        &mut self,
+        _: Stage<'_>,
+        global: Weights<'_>,
+        _: &[Member<'_>],
+        _: &mut Pulse<'_>,
+    ) -> Result<()> {
+        self.global = self.wanted.then(|| global.values.buffer.clone());
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::kernels::nonzeros::nonzeros;
 use crate::kernels::prune::prune;
 use crate::kernels::sgd::{Sgd, sgd};
 use crate::kernels::shape;
-use crate::model::{Depth, Layout, Network, Op, Rows, Wants, Workspace};
+use crate::model::{Density, Depth, Layout, Network, Op, Rows, Survivors, Wants, Weights, Workspace};
 use crate::rng::{Purpose, stream};
 
 /// Words of a client's summary on the device.
@@ -47,6 +47,7 @@ struct WaveBuffers {
     rows: Buffer,
     summary: Buffer,
     alive: Buffer,
+    survivors: Option<Survivors>,
     space: Workspace,
 }
 
@@ -115,12 +116,16 @@ impl LocalTraining {
         let words = stage.network.layout.words;
         let (space, largest) = stage.network.workspace_words(self.stride, Depth::Weights);
         let orders = steps * (self.stride + 1 + self.tensors.len() + 2);
+        let lists = Survivors::words(stage.network);
         let what = format!("one client of batch size {}", self.training.batch_size);
-        slots_that_fit(stage.budget, most, space + 4 * words + orders, largest.max(words).max(orders), &what)
+        let total = space + 4 * words + orders + lists[0] + lists[1];
+        slots_that_fit(stage.budget, most, total, largest.max(lists[0]).max(lists[1]).max(orders), &what)
     }
 
     /// Trains `wave` from `global` and leaves its models on the device. The wave's summaries, `[wave][4]`, and numbers
-    /// of nonzero weights, `[wave][tensors]`, go to the given views.
+    /// of nonzero weights, `[wave][tensors]`, go to the given views. `longest` is the most steps that any client takes in
+    /// the round: steps run over the survivors once the weights of all of them are sparse enough, so that a client's bits
+    /// do not depend on its wave.
     ///
     /// # Errors
     /// What the device says, and [`crate::Error::Interrupted`].
@@ -129,6 +134,7 @@ impl LocalTraining {
         stage: Stage<'_>,
         global: &Buffer,
         wave: &'a [Member<'a>],
+        longest: usize,
         summary: View<'_>,
         alive: View<'_>,
         pulse: &mut Pulse<'_>,
@@ -141,13 +147,18 @@ impl LocalTraining {
         let orders = Orders::upload(device, &this.batches(wave, pulse.round), this.stride)?;
         let keeps = upload(device, "survivors to keep", &this.keeps(wave, orders.steps))?;
         let stats = device.alloc("losses of the steps", 2 * orders.steps * slots)?;
-        let words = stage.network.layout.words;
-        broadcast(device, slots, global.all(), buffers.weights.view(0, slots * words))?;
+        let weights = buffers.weights.view(0, slots * stage.network.layout.words);
+        broadcast(device, slots, global.all(), weights)?;
         device.clear(buffers.first.all())?;
         device.clear(buffers.second.all())?;
         for step in 0..orders.steps {
             let active = wave.partition_point(|m| m.steps > step);
-            this.step(stage, buffers, &orders, stats.all(), step, active)?;
+            let sparse = buffers.survivors.as_ref().filter(|s| this.sparse_at(stage, s, longest, step));
+            let weights = match sparse {
+                Some(survivors) => survivors.list(device, stage.network, active, buffers.weights.all())?,
+                None => buffers.weights.all().into(),
+            };
+            this.step(stage, buffers, weights, &orders, stats.all(), step, active)?;
             this.prune(stage, buffers, &keeps, step * slots, active)?;
             pulse.beat(active)?;
         }
@@ -155,13 +166,31 @@ impl LocalTraining {
         this.summarise(stage, buffers, wave, &orders, &stats)?;
         device.copy(buffers.summary.view(0, summary.words), summary)?;
         device.copy(buffers.alive.view(0, alive.words), alive)?;
-        Ok(LocalModels { weights: buffers.weights.view(0, slots * words), members: wave })
+        let weights = match &buffers.survivors {
+            Some(survivors) => survivors.list(device, stage.network, slots, weights)?,
+            None => weights.into(),
+        };
+        Ok(LocalModels { weights, members: wave })
+    }
+
+    /// Of the trained local models.
+    pub fn density(&self, network: &Network) -> Density {
+        Density::trained(network, &self.sparsity)
+    }
+
+    /// Whether all clients' weights are sparse enough in `step` for a pass over their survivors: those of the client with
+    /// the longest ramp are, as the prune after the step before left them.
+    fn sparse_at(&self, stage: Stage<'_>, survivors: &Survivors, longest: usize, step: usize) -> bool {
+        let Some(before) = step.checked_sub(1) else { return false };
+        let density = Density::pruned(stage.network, self.scheduled(longest, before), self.sparsity.min_alive);
+        survivors.pay(stage.device, stage.network, &density)
     }
 
     fn step(
         &self,
         stage: Stage<'_>,
         buffers: &WaveBuffers,
+        weights: Weights<'_>,
         orders: &Orders,
         stats: View<'_>,
         step: usize,
@@ -169,7 +198,7 @@ impl LocalTraining {
     ) -> Result<()> {
         let (device, network, space) = (stage.device, stage.network, &buffers.space);
         let batch = orders.batch(step, active);
-        let from = Rows { weights: buffers.weights.all(), rows: buffers.rows.all(), counts: orders.counts.all() };
+        let from = Rows { weights, rows: buffers.rows.all(), counts: orders.counts.all() };
         stage.train.gather(device, orders, step, batch, space)?;
         network.forward(device, space, batch, from, None)?;
         let loss = cross_entropy::Buffers {
@@ -245,19 +274,23 @@ impl LocalTraining {
 
     /// `[steps + 1][wave][tensors]`: survivors that each tensor keeps after each step, and once more at the end.
     ///
-    /// The ramp: s_t = S (t / A) for t < A = int(anneal T), then S; keep = max(1, int((1 - s) n)), all in double precision
-    /// and in this order, as the paper's code has it.
+    /// keep = max(1, int((1 - s) n)), in double precision and in this order, as the paper's code has it.
     fn keeps(&self, wave: &[Member<'_>], steps: usize) -> Vec<u32> {
-        let target = self.sparsity.target;
         let mut keeps = Vec::with_capacity((steps + 1) * wave.len() * self.tensors.len());
         for step in 0..=steps {
             for member in wave {
-                let ramp = (self.sparsity.anneal * member.steps as f64) as usize;
-                let s = if step < ramp { target * (step as f64 / ramp as f64) } else { target };
+                let s = self.scheduled(member.steps, step);
                 keeps.extend(self.tensors.iter().map(|n| (((1.0 - s) * *n as f64) as u32).max(1)));
             }
         }
         keeps
+    }
+
+    /// The sparsity that a client of `steps` steps is pruned to after step `step`: s_t = S (t / A) for t < A =
+    /// int(anneal T), then S; in double precision and in this order, as the paper's code has it.
+    fn scheduled(&self, steps: usize, step: usize) -> f64 {
+        let (target, ramp) = (self.sparsity.target, (self.sparsity.anneal * steps as f64) as usize);
+        if step < ramp { target * (step as f64 / ramp as f64) } else { target }
     }
 
     fn reserve(&mut self, stage: Stage<'_>, slots: usize) -> Result<()> {
@@ -278,6 +311,7 @@ impl LocalTraining {
             rows: upload(device, "rows", &identity)?,
             summary: device.alloc("summaries", slots * SUMMARY_WORDS)?,
             alive: device.alloc("nonzero weights", slots * self.tensors.len())?,
+            survivors: Survivors::new(device, network, &self.density(network), slots, true)?,
             space: network.workspace(device, slots, self.stride, Depth::Weights)?,
         });
         Ok(())

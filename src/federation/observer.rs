@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Budget, Examples, Member};
-use crate::device::{Buffer, Device, View};
+use crate::device::{Device, View};
 use crate::error::{Error, Result};
-use crate::model::Network;
+use crate::model::{Network, Weights};
 
 /// What stays the same for a whole simulation.
 #[derive(Clone, Copy)]
@@ -26,7 +26,7 @@ pub struct Stage<'a> {
 #[derive(Clone, Copy)]
 pub struct LocalModels<'a> {
     /// `[members][P]`, in the order of `members`.
-    pub weights: View<'a>,
+    pub weights: Weights<'a>,
     /// Whose they are.
     pub members: &'a [Member<'a>],
 }
@@ -77,7 +77,7 @@ pub trait Observer {
     fn after_aggregate(
         &mut self,
         stage: Stage<'_>,
-        global: &Buffer,
+        global: Weights<'_>,
         members: &[Member<'_>],
         pulse: &mut Pulse<'_>,
     ) -> Result<()>;

@@ -11,7 +11,7 @@ use crate::data::Dataset;
 use crate::device::{Buffer, Device, View};
 use crate::error::{Error, Result};
 use crate::kernels::confusion::{self, confusion};
-use crate::model::{Depth, Network, Rows, Workspace};
+use crate::model::{Depth, Network, Rows, Survivors, Weights, Workspace};
 
 /// Images of an evaluation batch.
 const EVALUATION_BATCH: usize = 256;
@@ -116,13 +116,13 @@ impl Evaluation {
         })
     }
 
-    fn run(&self, stage: Stage<'_>, global: &Buffer) -> Result<()> {
+    fn run(&self, stage: Stage<'_>, weights: Weights<'_>) -> Result<()> {
         let (device, network, space) = (stage.device, stage.network, &self.space);
         device.clear(self.counters.all())?;
         device.clear(self.losses.all())?;
         for step in 0..self.orders.steps {
             let batch = self.orders.batch(step, 1);
-            let from = Rows { weights: global.all(), rows: self.row.all(), counts: self.orders.counts.all() };
+            let from = Rows { weights, rows: self.row.all(), counts: self.orders.counts.all() };
             stage.test.gather(device, &self.orders, step, batch, space)?;
             network.forward(device, space, batch, from, None)?;
             let tally = confusion::Buffers {
@@ -233,8 +233,9 @@ impl<'d> Simulation<'d> {
             let clock = Instant::now();
             let summary = summaries.view(offset * SUMMARY_WORDS, wave.len() * SUMMARY_WORDS);
             let alive = alive.view(offset * self.tensors.len(), wave.len() * self.tensors.len());
-            let models = local.train(stage, global, wave, summary, alive, pulse)?;
-            strategy.add(device, models.weights, wave, &waves.members)?;
+            let longest = waves.members.first().map_or(0, |m| m.steps);
+            let models = local.train(stage, global, wave, longest, summary, alive, pulse)?;
+            strategy.add(device, models.weights.values, wave, &waves.members)?;
             device.wait()?;
             seconds.train += clock.elapsed().as_secs_f64();
             let clock = Instant::now();
@@ -245,14 +246,19 @@ impl<'d> Simulation<'d> {
             seconds.circuits += clock.elapsed().as_secs_f64();
         }
         strategy.finish(device, global)?;
+        let survivors = Survivors::new(device, network, &strategy.density(&local.density(network), count), 1, true)?;
+        let weights = match &survivors {
+            Some(survivors) => survivors.list(device, network, 1, global.all())?,
+            None => global.all().into(),
+        };
         let clock = Instant::now();
         for observer in observers.iter_mut() {
-            observer.after_aggregate(stage, global, &waves.members, pulse)?;
+            observer.after_aggregate(stage, weights, &waves.members, pulse)?;
         }
         device.wait()?;
         seconds.circuits += clock.elapsed().as_secs_f64();
         let clock = Instant::now();
-        evaluation.run(stage, global)?;
+        evaluation.run(stage, weights)?;
         device.wait()?;
         seconds.evaluate = clock.elapsed().as_secs_f64();
 

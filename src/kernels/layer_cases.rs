@@ -1,6 +1,7 @@
 //! Inputs for the tests and benchmarks of the layer kernels: odd sizes, unequal counts, shared rows, closed gates.
 
 use super::shape::{Batch, Conv, ConvParams, Linear, LinearParams, Place};
+use super::sparse::Filters;
 use super::{CHUNK, DEAD};
 
 /// A number in [-1, 1) that depends on `i` and `salt` alone.
@@ -27,6 +28,37 @@ pub(super) struct Setting {
     pub stride: usize,
     /// Whether gates apply, some of them closed.
     pub gated: bool,
+    /// Which weights are not zero.
+    pub alive: Alive,
+}
+
+/// How pruned the weights of a case are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Alive {
+    /// Not at all.
+    All,
+    /// One weight in so many survives by chance; of every four filters the first keeps all and the second none.
+    Rarely(u32),
+    /// So many of every filter, at places that chance picks (fewer where it picks one twice).
+    Each(usize),
+}
+
+impl Alive {
+    /// Zeroes what does not survive of a layer's weights, `[filters][size]`.
+    fn prune(self, weights: &mut [u32], filters: usize) {
+        let size = weights.len() / filters;
+        for (m, filter) in weights.chunks_exact_mut(size).enumerate() {
+            let pick = |i: usize, n: usize| ((noise(i, 50 + m as u32) + 1.0) * 0.5 * n as f32) as usize;
+            let kept: Vec<usize> = match self {
+                Self::All => continue,
+                Self::Rarely(_) if m % 4 == 0 => continue,
+                Self::Rarely(_) if m % 4 == 1 => Vec::new(),
+                Self::Rarely(rare) => (0..size).filter(|i| pick(*i, rare as usize) == 0).collect(),
+                Self::Each(n) => (0..n).map(|i| pick(i, size)).collect(),
+            };
+            filter.iter_mut().enumerate().filter(|(i, _)| !kept.contains(i)).for_each(|(_, w)| *w = 0);
+        }
+    }
 }
 
 /// Words before the counts, before the first weight and before the first gate: offsets that are not zero.
@@ -36,11 +68,16 @@ const GATES_AT: usize = 2;
 
 impl Setting {
     pub fn new(name: &'static str, counts: &'static [u32], rows: &'static [u32], stride: usize) -> Self {
-        Self { name, counts, rows, stride, gated: false }
+        Self { name, counts, rows, stride, gated: false, alive: Alive::All }
     }
 
     fn gated(self) -> Self {
         Self { gated: true, ..self }
+    }
+
+    /// The same weights, pruned.
+    pub fn pruned(self, alive: Alive) -> Self {
+        Self { alive, ..self }
     }
 
     pub fn slots(&self) -> usize {
@@ -53,6 +90,24 @@ impl Setting {
 
     fn parameter_rows(&self) -> usize {
         1 + self.rows.iter().max().map_or(0, |r| *r as usize)
+    }
+
+    /// Rows of parameters of [`series`], pruned.
+    fn parameters(&self, place: Place, filters: &Filters, scale: f32) -> Vec<u32> {
+        let mut rows = series(self.parameter_rows() * place.row_words, scale, 2);
+        for row in rows.chunks_exact_mut(place.row_words) {
+            self.alive.prune(&mut row[place.weights_at..][..filters.words()], filters.outputs);
+        }
+        rows
+    }
+
+    /// Survivors of all filters, for all images.
+    pub fn flops(&self, place: Place, filters: &Filters, weights: &[u32]) -> u64 {
+        let alive = |row: u32| {
+            let own = &weights[row as usize * place.row_words + place.weights_at..][..filters.words()];
+            own.iter().filter(|w| **w != 0).count() as u64
+        };
+        self.rows.iter().zip(self.counts).map(|(row, count)| 2 * alive(*row) * u64::from(*count)).sum()
     }
 
     /// The counts buffer; a kernel that ignores `counts_at` reads nonsense.
@@ -125,7 +180,7 @@ impl ConvCase {
     /// Rows of parameters, of a size that keeps the outputs near 1.
     pub fn weights(&self) -> Vec<u32> {
         let fan_in = (self.conv.weights() / self.conv.out_channels) as f32;
-        series(self.setting.parameter_rows() * self.place().row_words, 1.7 / fan_in.sqrt(), 2)
+        self.setting.parameters(self.place(), &(&self.conv).into(), 1.7 / fan_in.sqrt())
     }
 
     pub fn output_grad(&self) -> Vec<u32> {
@@ -211,7 +266,7 @@ impl LinearCase {
 
     pub fn weights(&self) -> Vec<u32> {
         let scale = 1.7 / (self.linear.inputs as f32).sqrt();
-        series(self.setting.parameter_rows() * self.place().row_words, scale, 2)
+        self.setting.parameters(self.place(), &(&self.linear).into(), scale)
     }
 
     /// An output as a forward pass could have left it: zeros where a ReLU was dead.

@@ -52,6 +52,16 @@ pub mod ranked_gates;
 mod reference;
 pub mod sgd;
 pub mod shape;
+pub mod sparse;
+mod sparse_cases;
+pub mod sparse_conv_forward;
+pub mod sparse_conv_input_grad;
+pub mod sparse_linear_forward;
+pub mod sparse_linear_input_grad;
+mod sparse_planes;
+#[cfg(test)]
+mod sparse_tests;
+pub mod survivors;
 mod unroll;
 pub mod weight_grad_sum;
 pub mod without_one;
@@ -83,6 +93,11 @@ pub static ALL: &[&Kernel] = &[
     &magnitude_threshold::KERNEL,
     &prune::KERNEL,
     &nonzeros::KERNEL,
+    &survivors::KERNEL,
+    &sparse_conv_forward::KERNEL,
+    &sparse_linear_forward::KERNEL,
+    &sparse_linear_input_grad::KERNEL,
+    &sparse_conv_input_grad::KERNEL,
     &loss_summary::KERNEL,
     &accumulate::KERNEL,
     &confusion::KERNEL,

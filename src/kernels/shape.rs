@@ -171,6 +171,11 @@ impl ConvParams {
         }
     }
 
+    pub fn place(&self) -> Place {
+        let [row_words, weights_at, bias_at] = [self.row_words, self.weights_at, self.bias_at].map(|n| n as usize);
+        Place { row_words, weights_at, bias_at }
+    }
+
     pub fn conv(&self) -> Conv {
         Conv {
             in_channels: self.in_channels as usize,
@@ -224,6 +229,15 @@ impl LinearParams {
             reserved: 0,
         }
     }
+
+    pub fn linear(&self) -> Linear {
+        Linear { inputs: self.inputs as usize, outputs: self.outputs as usize, relu: self.relu != 0 }
+    }
+
+    pub fn place(&self) -> Place {
+        let [row_words, weights_at, bias_at] = [self.row_words, self.weights_at, self.bias_at].map(|n| n as usize);
+        Place { row_words, weights_at, bias_at }
+    }
 }
 
 /// The view named `what` holds at least `words` words, or the kernel is called wrongly.
@@ -273,7 +287,7 @@ impl Batch {
 }
 
 impl Place {
-    fn check(&self, kernel: &'static str, weights: usize, biases: usize) -> Result<()> {
+    pub(super) fn check(&self, kernel: &'static str, weights: usize, biases: usize) -> Result<()> {
         if self.weights_at + weights <= self.row_words && self.bias_at + biases <= self.row_words {
             return Ok(());
         }

@@ -7,8 +7,6 @@ use crate::error::Result;
 use crate::kernels::ablate_forward::{AblateForward, FillView, Plane, ablate_forward};
 use crate::kernels::ablate_grad::{AblateGrad, ablate_grad};
 use crate::kernels::channel_sum::channel_sum;
-use crate::kernels::conv_forward::{ConvForward, conv_forward};
-use crate::kernels::linear_forward::{LinearForward, linear_forward};
 use crate::kernels::shape::{Batch, Conv, Gates, Linear};
 
 /// Values before the activation, of every gated layer.
@@ -124,17 +122,15 @@ impl Network {
         gated: usize,
     ) -> Result<()> {
         let i = self.layout.gates[gated].layer;
-        let Rows { weights, rows, counts, .. } = from;
-        let (input, output, place) = (space.layer_input(i), before.z[gated].all(), self.layout.place(i));
+        let (input, output) = (space.layer_input(i), before.z[gated].all());
         match self.layers[i].op {
             Op::Conv(conv) => {
-                let codes = before.scratch.all();
-                let io = ConvForward { input, weights, rows, counts, output, codes };
-                conv_forward(device, &Conv { pool: 1, relu: false, ..conv }, batch, place, None, io)
+                let bare = Conv { pool: 1, relu: false, ..conv };
+                self.convolve(device, &bare, batch, from, None, i, (input, output, before.scratch.all()))
             }
             Op::Linear(linear) => {
-                let io = LinearForward { input, weights, rows, counts, output };
-                linear_forward(device, &Linear { relu: false, ..linear }, batch, place, None, io)
+                let bare = Linear { relu: false, ..linear };
+                self.multiply(device, &bare, batch, from, None, i, (input, output))
             }
         }
     }

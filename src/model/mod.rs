@@ -6,6 +6,7 @@ mod init;
 mod layers;
 mod layout;
 mod network;
+mod survivors;
 mod weights;
 
 pub use ablated::{Fill, PreActivations};
@@ -13,4 +14,5 @@ pub use init::initial_weights;
 pub use layers::{Input, Layer, LayerSpec, Op, SpecKind, chain};
 pub use layout::{GateRange, Layout, Tensor};
 pub use network::{Depth, Network, Rows, Wants, Workspace};
+pub use survivors::{Density, Survivors, Weights};
 pub use weights::{load, save};

@@ -1,9 +1,14 @@
 //! The pass forward and backward, written once as kernel calls; it runs on any device.
 
-use super::{Input, Layer, Layout, Op};
+use super::{Input, Layer, Layout, Op, Weights};
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
-use crate::kernels::shape::{Batch, Gates};
+use crate::kernels::shape::{Batch, Conv, Gates, Linear};
+use crate::kernels::sparse::{Lists, Side};
+use crate::kernels::sparse_conv_forward::sparse_conv_forward;
+use crate::kernels::sparse_conv_input_grad::sparse_conv_input_grad;
+use crate::kernels::sparse_linear_forward::sparse_linear_forward;
+use crate::kernels::sparse_linear_input_grad::sparse_linear_input_grad;
 use crate::kernels::{
     CHUNK, conv_forward, conv_input_grad, conv_weight_grad, gate_grad, linear_forward, linear_input_grad,
     linear_weight_grad, weight_grad_sum,
@@ -25,12 +30,19 @@ pub struct Network {
 /// Whose weights a pass uses, and how many images it has.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
-    /// `[rows][P]`.
-    pub weights: View<'a>,
+    /// `[rows][P]`, and lists of their survivors.
+    pub weights: Weights<'a>,
     /// `[slots]`: the row of parameters that a slot uses.
     pub rows: View<'a>,
     /// Numbers of images; a batch says where its own stand.
     pub counts: View<'a>,
+}
+
+impl Rows<'_> {
+    /// The lists of a layer's survivors, if it is to run over them.
+    fn lists(&self, layer: usize, side: Side) -> Option<Lists<'_>> {
+        self.weights.survivors.and_then(|survivors| survivors.lists(layer, side))
+    }
 }
 
 /// What a backward pass is for.
@@ -173,21 +185,54 @@ impl Network {
         gates: Option<View<'_>>,
         layer: usize,
     ) -> Result<()> {
-        let Rows { weights, rows, counts } = from;
-        let place = self.layout.place(layer);
         let range = self.layout.gates.iter().find(|g| g.layer == layer);
         let gates = gates.zip(range).map(|(values, g)| Gates { values, row_words: self.layout.gate_words, at: g.at });
         let (input, output) = (space.layer_input(layer), space.output(layer));
         match self.layers[layer].op {
             Op::Conv(conv) => {
-                let codes = space.codes(layer);
-                let io = conv_forward::ConvForward { input, weights, rows, counts, output, codes };
-                conv_forward::conv_forward(device, &conv, batch, place, gates, io)
+                self.convolve(device, &conv, batch, from, gates, layer, (input, output, space.codes(layer)))
             }
-            Op::Linear(linear) => {
-                let io = linear_forward::LinearForward { input, weights, rows, counts, output };
-                linear_forward::linear_forward(device, &linear, batch, place, gates, io)
-            }
+            Op::Linear(linear) => self.multiply(device, &linear, batch, from, gates, layer, (input, output)),
+        }
+    }
+
+    /// A layer's convolution with what follows it, which `conv` may leave out: input, output and codes.
+    #[expect(clippy::too_many_arguments)]
+    pub(super) fn convolve(
+        &self,
+        device: &dyn Device,
+        conv: &Conv,
+        batch: Batch,
+        from: Rows<'_>,
+        gates: Option<Gates<'_>>,
+        layer: usize,
+        (input, output, codes): (View<'_>, View<'_>, View<'_>),
+    ) -> Result<()> {
+        let (place, Rows { weights, rows, counts }) = (self.layout.place(layer), from);
+        let io = conv_forward::ConvForward { input, weights: weights.values, rows, counts, output, codes };
+        match from.lists(layer, Side::Outputs) {
+            Some(lists) => sparse_conv_forward(device, conv, batch, place, gates, lists, io),
+            None => conv_forward::conv_forward(device, conv, batch, place, gates, io),
+        }
+    }
+
+    /// A layer's matrix product with what follows it, which `linear` may leave out: input and output.
+    #[expect(clippy::too_many_arguments)]
+    pub(super) fn multiply(
+        &self,
+        device: &dyn Device,
+        linear: &Linear,
+        batch: Batch,
+        from: Rows<'_>,
+        gates: Option<Gates<'_>>,
+        layer: usize,
+        (input, output): (View<'_>, View<'_>),
+    ) -> Result<()> {
+        let (place, Rows { weights, rows, counts }) = (self.layout.place(layer), from);
+        let io = linear_forward::LinearForward { input, weights: weights.values, rows, counts, output };
+        match from.lists(layer, Side::Outputs) {
+            Some(lists) => sparse_linear_forward(device, linear, batch, place, gates, lists, io),
+            None => linear_forward::linear_forward(device, linear, batch, place, gates, io),
         }
     }
 
@@ -261,18 +306,24 @@ impl Network {
         i: usize,
     ) -> Result<()> {
         let Rows { weights, rows, counts } = from;
-        let place = self.layout.place(i);
+        let (weights, place, lists) = (weights.values, self.layout.place(i), from.lists(i, Side::Inputs));
         let (output_grad, input_grad) = (space.output_grad(i), space.output_grad(i - 1));
         match layer.op {
             Op::Conv(conv) => {
                 let codes = space.codes(i);
                 let io = conv_input_grad::ConvInputGrad { output_grad, codes, weights, rows, counts, input_grad };
-                conv_input_grad::conv_input_grad(device, &conv, batch, place, io)
+                match lists {
+                    Some(lists) => sparse_conv_input_grad(device, &conv, batch, place, lists, io),
+                    None => conv_input_grad::conv_input_grad(device, &conv, batch, place, io),
+                }
             }
             Op::Linear(linear) => {
                 let output = space.layers[i].output.all();
                 let io = linear_input_grad::LinearInputGrad { output, output_grad, weights, rows, counts, input_grad };
-                linear_input_grad::linear_input_grad(device, &linear, batch, place, io)
+                match lists {
+                    Some(lists) => sparse_linear_input_grad(device, &linear, batch, place, lists, io),
+                    None => linear_input_grad::linear_input_grad(device, &linear, batch, place, io),
+                }
             }
         }
     }

@@ -91,7 +91,7 @@ fn twins_do_not_depend_on_threads() {
 
 /// Runs a case with sentinel words around every buffer and returns what the buffers then hold; checks that no
 /// sentinel moved and nothing that is only read changed.
-fn run(device: &dyn Device, kernel: &'static Kernel, case: &Case) -> Vec<Vec<u32>> {
+pub fn run(device: &dyn Device, kernel: &'static Kernel, case: &Case) -> Vec<Vec<u32>> {
     const MARGIN: usize = View::ALIGN;
     let buffers: Vec<_> = case
         .buffers

@@ -10,3 +10,4 @@ mod kernels;
 mod mnist;
 mod reference;
 mod small;
+mod sparse;

@@ -83,8 +83,14 @@ impl Laboratory {
     pub(super) fn control(&self, global: &Subject<'_>, counts: &ControlCounts, pulse: &mut Pulse<'_>) -> Result<()> {
         let (stage, control) = (global.stage, counts.control);
         let device = stage.device;
-        let own = self.models.weights(device, control, global.weights)?;
-        let weights = own.as_ref().map_or(global.weights, Buffer::all);
+        let own = self.models.weights(stage, control, global.weights)?;
+        let weights = match &own {
+            None => global.weights,
+            Some((rows, None)) => rows.all().into(),
+            Some((rows, Some(survivors))) => {
+                survivors.list(device, stage.network, rows.words() / stage.network.layout.words, rows.all())?
+            }
+        };
         let mut at = 0;
         for part in self.parts(&Subject { purpose: control.purpose(), weights, ..*global })? {
             let fills = Fills::new(&part, self.circuits.ablation)?;

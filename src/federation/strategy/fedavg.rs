@@ -7,6 +7,7 @@ use crate::federation::Member;
 use crate::federation::examples::upload;
 use crate::kernels::accumulate::accumulate;
 use crate::kernels::shape::Rows;
+use crate::model::Density;
 
 /// A running weighted sum of models.
 #[derive(Debug)]
@@ -50,6 +51,11 @@ impl FedAvg {
     /// What the device says.
     pub fn finish(&self, device: &dyn Device, global: &Buffer) -> Result<()> {
         device.copy(self.sum.all(), global.all())
+    }
+
+    /// Of the new global model of `clients` local models of density `local`: a mean is zero where all of them are.
+    pub fn density(&self, local: &Density, clients: usize) -> Density {
+        local.of_mean(clients)
     }
 
     /// Each member's share of the mean; over a round they sum to 1.

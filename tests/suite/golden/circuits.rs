@@ -65,7 +65,8 @@ fn search(device: &dyn Device) -> Found {
     let shown = Shown { batches: vec![batches.clone()], targets: vec![CLASS.into()] };
     let stage = stage(&spy, &network, &images, &images);
     let hard =
-        in_round_one(|pulse| learn_gates(stage, &circuits, both.all(), &row, &shown, &Fills::zero(), pulse)).hard;
+        in_round_one(|pulse| learn_gates(stage, &circuits, both.all().into(), &row, &shown, &Fills::zero(), pulse))
+            .hard;
     let sums = spy.seen("cross_entropy");
     let mean = |(stats, batch): (&Vec<u32>, &Vec<u32>)| f64::from(f32::from_bits(stats[0])) / batch.len() as f64;
     Found {
@@ -116,7 +117,7 @@ fn golden_confusion() {
         let weights = upload(device, bits(&weights(&network.layout)));
         let rows = upload(device, &[0; CLASSES]);
         let members = dataset.test.by_class(CLASSES);
-        let ablation = Ablation::new(stage, weights.all(), &rows, &classes, &members).unwrap();
+        let ablation = Ablation::new(stage, weights.all().into(), &rows, &classes, &members).unwrap();
         for (name, mask) in &masks {
             // A slot a class.
             let gates = upload(device, bits(&mask.repeat(CLASSES)));

@@ -42,7 +42,7 @@ fn pass(device: &dyn Device, network: &Network, dataset: &Dataset, counts: &[u32
     let stats = device.alloc("losses", 2 * slots).unwrap();
 
     let batch = orders.batch(0, slots);
-    let from = Rows { weights: weights.all(), rows: rows.all(), counts: orders.counts.all() };
+    let from = Rows { weights: weights.all().into(), rows: rows.all(), counts: orders.counts.all() };
     examples.gather(device, &orders, 0, batch, &space).unwrap();
     network.forward(device, &space, batch, from, None).unwrap();
     let loss = cross_entropy::Buffers {

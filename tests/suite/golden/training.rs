@@ -53,8 +53,8 @@ fn train(device: &dyn Device, network: &Network, steps: usize, rule: (Optimizer,
     let global = upload(device, bits(&inputs::weights(&network.layout)));
     let tensors = network.layout.prunable().count();
     let (summary, alive) = (device.alloc("summary", 4).unwrap(), device.alloc("alive", tensors).unwrap());
-    let models = in_round_one(|pulse| local.train(stage, &global, &wave, summary.all(), alive.all(), pulse));
-    let read = pollster::block_on(device.read(&[models.weights, summary.all(), alive.all()])).unwrap();
+    let models = in_round_one(|pulse| local.train(stage, &global, &wave, steps, summary.all(), alive.all(), pulse));
+    let read = pollster::block_on(device.read(&[models.weights.values, summary.all(), alive.all()])).unwrap();
     let stats = spy.seen("cross_entropy").pop().unwrap();
     Trained {
         losses: stats.chunks(2).map(|s| f32::from_bits(s[0]) / BATCH as f32).collect(),

@@ -1,0 +1,302 @@
+//! Lists of surviving weights: how they lie in a buffer, and what the sparse kernels and their twins share.
+//!
+//! A list holds the places of one filter's surviving weights (the terms of one output's sum), or of one input channel's
+//! (the terms of one input gradient's), in the order in which the dense shaders add: so leaving the zeros out changes no
+//! bit on a GPU. An entry is a channel of the other side and a place in the filter, see [`entry`]; the weight itself is
+//! read where it always stands. A list lies where the weights it is of could stand, so that none is ever too long.
+
+use super::packed::Images;
+use super::shape::{Conv, ConvParams, Linear, LinearParams, Place, expect};
+use crate::device::View;
+use crate::error::{Error, Result};
+
+/// Which sums a list holds the terms of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Those of the forward pass: a list for every output channel, over input channels, then ky, then kx.
+    Outputs,
+    /// Those of the input gradient: a list for every input channel, over output channels, then ky, then kx.
+    Inputs,
+}
+
+/// The weights of a layer as `[outputs][inputs][kernel][kernel]`; a fully connected layer has a kernel of 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filters {
+    /// M.
+    pub outputs: usize,
+    /// C, or N.
+    pub inputs: usize,
+    /// Side of the square filters, at most [`Filters::MAX_KERNEL`].
+    pub kernel: usize,
+}
+
+impl From<&Conv> for Filters {
+    fn from(conv: &Conv) -> Self {
+        Self { outputs: conv.out_channels, inputs: conv.in_channels, kernel: conv.kernel }
+    }
+}
+
+impl From<&Linear> for Filters {
+    fn from(linear: &Linear) -> Self {
+        Self { outputs: linear.outputs, inputs: linear.inputs, kernel: 1 }
+    }
+}
+
+impl Filters {
+    /// An entry has four bits for each of ky and kx.
+    pub const MAX_KERNEL: usize = 16;
+
+    /// All of the layer's weights.
+    pub fn words(&self) -> usize {
+        self.outputs * self.inputs * self.kernel * self.kernel
+    }
+
+    /// Lists of a side.
+    pub fn lists(&self, side: Side) -> usize {
+        match side {
+            Side::Outputs => self.outputs,
+            Side::Inputs => self.inputs,
+        }
+    }
+
+    /// Most entries of a list of a side.
+    pub fn longest(&self, side: Side) -> usize {
+        self.words() / self.lists(side)
+    }
+
+    /// From one list's first weight to the next list's, and from one channel of the other side to the next.
+    pub(super) fn steps(&self, side: Side) -> (usize, usize) {
+        let square = self.kernel * self.kernel;
+        match side {
+            Side::Outputs => (self.inputs * square, square),
+            Side::Inputs => (square, self.inputs * square),
+        }
+    }
+}
+
+/// The entry of channel `other` and the place (ky, kx) of the filter.
+pub(super) fn entry(other: usize, ky: usize, kx: usize) -> u32 {
+    (other << 8 | ky << 4 | kx) as u32
+}
+
+/// Where a layer's lists lie in a row of lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListPlace {
+    /// S: words of a row.
+    pub row_words: usize,
+    /// The first list; each takes as many words as it could have entries.
+    pub lists_at: usize,
+    /// The first list's number of entries, then those of the others.
+    pub counts_at: usize,
+}
+
+impl ListPlace {
+    fn words(&self) -> [u32; 3] {
+        [self.row_words, self.lists_at, self.counts_at].map(|n| n as u32)
+    }
+
+    fn of(words: [u32; 3]) -> Self {
+        let [row_words, lists_at, counts_at] = words.map(|n| n as usize);
+        Self { row_words, lists_at, counts_at }
+    }
+}
+
+/// The lists of one layer and side.
+#[derive(Clone, Copy, Debug)]
+pub struct Lists<'a> {
+    /// `[rows][S]`, a row for every row of weights.
+    pub values: View<'a>,
+    /// Where in a row.
+    pub place: ListPlace,
+}
+
+impl Lists<'_> {
+    /// The lists lie in their rows, and a row in the buffer.
+    pub(super) fn check(&self, kernel: &'static str, filters: &Filters, side: Side) -> Result<()> {
+        let ListPlace { row_words, lists_at, counts_at } = self.place;
+        let fits = lists_at + filters.words() <= row_words && counts_at + filters.lists(side) <= row_words;
+        if !fits || filters.kernel > Filters::MAX_KERNEL || filters.inputs.max(filters.outputs) >= 1 << 24 {
+            let problem = format!("lists of {filters:?} do not fit {:?}", self.place);
+            return Err(Error::Kernel { kernel, problem });
+        }
+        expect(kernel, "lists", self.values, row_words)
+    }
+}
+
+/// A surviving weight and where it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Tap {
+    /// The channel of the other side.
+    pub other: usize,
+    pub ky: usize,
+    pub kx: usize,
+    pub weight: f32,
+}
+
+/// The lists of one row, for a twin.
+#[derive(Clone, Copy)]
+pub(super) struct RowLists<'a> {
+    pub filters: Filters,
+    pub side: Side,
+    /// The layer's weights.
+    pub weights: &'a [f32],
+    /// The layer's lists and what follows them.
+    pub lists: &'a [u32],
+    /// The lists' numbers of entries.
+    pub counts: &'a [u32],
+}
+
+impl<'a> RowLists<'a> {
+    /// The lists of row `row` of `lists` (`[rows][S]`), of weights in row `row` of `weights` (`[rows][P]`).
+    pub fn new(
+        (filters, side): (Filters, Side),
+        row: usize,
+        weights: &'a [f32],
+        at: Place,
+        lists: &'a [u32],
+        place: ListPlace,
+    ) -> Self {
+        let lists = &lists[row * place.row_words..][..place.row_words];
+        Self {
+            filters,
+            side,
+            weights: &weights[row * at.row_words + at.weights_at..][..filters.words()],
+            lists: &lists[place.lists_at..],
+            counts: &lists[place.counts_at..][..filters.lists(side)],
+        }
+    }
+
+    /// The survivors of list `list`, in order.
+    pub fn taps(&self, list: usize) -> impl Iterator<Item = Tap> + use<'a> {
+        let Self { filters, side, weights, .. } = *self;
+        let (own, step) = filters.steps(side);
+        let entries = &self.lists[list * filters.longest(side)..][..self.counts[list] as usize];
+        entries.iter().map(move |entry| {
+            let [other, ky, kx] = [entry >> 8, entry >> 4 & 15, entry & 15].map(|n| n as usize);
+            let weight = weights[list * own + other * step + ky * filters.kernel + kx];
+            Tap { other, ky, kx, weight }
+        })
+    }
+}
+
+/// Uniform block of the sparse convolutions.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub(super) struct SparseConvParams {
+    pub conv: ConvParams,
+    list_words: u32,
+    lists_at: u32,
+    list_counts_at: u32,
+    reserved: u32,
+}
+
+/// Words of [`SparseConvParams`].
+pub(super) const SPARSE_CONV_WORDS: usize = size_of::<SparseConvParams>() / 4;
+
+impl SparseConvParams {
+    pub fn new(conv: ConvParams, place: ListPlace) -> Self {
+        let [list_words, lists_at, list_counts_at] = place.words();
+        Self { conv, list_words, lists_at, list_counts_at, reserved: 0 }
+    }
+
+    pub fn place(&self) -> ListPlace {
+        ListPlace::of([self.list_words, self.lists_at, self.list_counts_at])
+    }
+}
+
+/// Uniform block of the sparse fully connected layers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub(super) struct SparseLinearParams {
+    pub linear: LinearParams,
+    list_words: u32,
+    lists_at: u32,
+    list_counts_at: u32,
+    reserved: u32,
+}
+
+/// Words of [`SparseLinearParams`].
+pub(super) const SPARSE_LINEAR_WORDS: usize = size_of::<SparseLinearParams>() / 4;
+
+impl SparseLinearParams {
+    pub fn new(linear: LinearParams, place: ListPlace) -> Self {
+        let [list_words, lists_at, list_counts_at] = place.words();
+        Self { linear, list_words, lists_at, list_counts_at, reserved: 0 }
+    }
+
+    pub fn place(&self) -> ListPlace {
+        ListPlace::of([self.list_words, self.lists_at, self.list_counts_at])
+    }
+}
+
+/// Images that the sparse twins take together: a register of AVX-512, two of AVX2.
+pub(super) const LANES: usize = 16;
+
+/// One number for each of [`LANES`] images.
+pub(super) type Vector = [f32; LANES];
+
+/// The images of a slot in steps of [`LANES`].
+pub(super) fn vectors(stride: usize, count: u32) -> impl Iterator<Item = Images> {
+    let count = (count as usize).min(stride);
+    (0..count).step_by(LANES).map(move |first| Images {
+        stride,
+        first,
+        real: (count - first).min(LANES),
+        lanes: (stride - first).min(LANES),
+    })
+}
+
+/// Images that [`vectors`] covers: beyond them a slot's twin writes zeros.
+pub(super) fn covered(stride: usize, count: u32) -> usize {
+    (count as usize).min(stride).next_multiple_of(LANES).min(stride)
+}
+
+/// The images of pixel `pixel` of `[pixel][B]`, with zeros where there are fewer than [`LANES`].
+#[inline(always)]
+pub(super) fn load<T: Copy + Default>(images: Images, slot: &[T], pixel: usize) -> [T; LANES] {
+    let from = &slot[pixel * images.stride + images.first..];
+    if let Some(full) = from.first_chunk::<LANES>().filter(|_| images.lanes == LANES) {
+        return *full;
+    }
+    let mut vector = [T::default(); LANES];
+    for (to, from) in vector.as_chunks_mut::<4>().0.iter_mut().zip(from[..images.lanes].as_chunks::<4>().0) {
+        *to = *from;
+    }
+    vector
+}
+
+/// Writes a vector to the images of pixel `pixel` of `[pixel][B]`, and 0 to those that do not exist.
+#[inline(always)]
+pub(super) fn store<T: Copy + Default>(images: Images, slot: &mut [T], pixel: usize, vector: [T; LANES]) {
+    let to = &mut slot[pixel * images.stride + images.first..];
+    if images.real == LANES
+        && let Some(full) = to.first_chunk_mut::<LANES>()
+    {
+        *full = vector;
+        return;
+    }
+    let vector: [T; LANES] = std::array::from_fn(|i| if i < images.real { vector[i] } else { T::default() });
+    for (to, from) in to[..images.lanes].as_chunks_mut::<4>().0.iter_mut().zip(vector.as_chunks::<4>().0) {
+        *to = *from;
+    }
+}
+
+/// Zeros to a number of images that is a multiple of 4, without a call.
+#[inline(always)]
+pub(super) fn zero<T: Copy + Default>(images: &mut [T]) {
+    images.as_chunks_mut::<4>().0.fill([T::default(); 4]);
+}
+
+/// `sum += weight * x`, not fused: the bits are those of any machine.
+#[inline(always)]
+pub(super) fn add(sum: &mut Vector, weight: f32, x: &Vector) {
+    for (sum, x) in sum.iter_mut().zip(x) {
+        *sum += weight * x;
+    }
+}
+
+/// Channels of one unit of a twin's work, so that all threads have some. Says nothing about any bit.
+pub(super) fn block(slots: usize, channels: usize) -> usize {
+    let wanted = (2 * rayon::current_num_threads()).div_ceil(slots.max(1));
+    channels.div_ceil(wanted.max(1)).max(1)
+}

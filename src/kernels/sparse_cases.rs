@@ -1,0 +1,86 @@
+//! Inputs for the tests and benchmarks of the sparse kernels: the layers of [`super::layer_cases`], pruned.
+
+use super::layer_cases::{Alive, ConvCase, LinearCase, Setting, conv_cases, linear_cases};
+use super::shape::{Conv, Linear};
+use super::sparse::{Filters, ListPlace, Side, SparseConvParams, SparseLinearParams};
+use super::survivors::listed;
+
+/// The lists lie apart from where the weights do, and apart from the rows' ends.
+fn list_place(filters: &Filters, side: Side) -> ListPlace {
+    let counts_at = filters.words() + 9;
+    ListPlace { row_words: counts_at + filters.lists(side) + 3, lists_at: 6, counts_at }
+}
+
+impl ConvCase {
+    fn filters(&self) -> Filters {
+        (&self.conv).into()
+    }
+
+    pub fn sparse_params_words(&self, side: Side) -> Vec<u32> {
+        let p = SparseConvParams::new(self.params(), list_place(&self.filters(), side));
+        bytemuck::cast_slice(&[p]).to_vec()
+    }
+
+    /// The lists of every row of weights.
+    pub fn lists(&self, side: Side) -> Vec<u32> {
+        let filters = self.filters();
+        listed(&filters, side, &self.weights(), self.place(), list_place(&filters, side))
+    }
+
+    /// Of the survivors, over what the pooling keeps.
+    pub fn sparse_flops(&self) -> u64 {
+        let (h, w) = self.conv.pooled();
+        let pixels = h * w * self.conv.pool * self.conv.pool;
+        self.setting.flops(self.place(), &self.filters(), &self.weights()) * pixels as u64
+    }
+}
+
+impl LinearCase {
+    fn filters(&self) -> Filters {
+        (&self.linear).into()
+    }
+
+    pub fn sparse_params_words(&self, side: Side) -> Vec<u32> {
+        let p = SparseLinearParams::new(self.params(), list_place(&self.filters(), side));
+        bytemuck::cast_slice(&[p]).to_vec()
+    }
+
+    /// The lists of every row of weights.
+    pub fn lists(&self, side: Side) -> Vec<u32> {
+        let filters = self.filters();
+        listed(&filters, side, &self.weights(), self.place(), list_place(&filters, side))
+    }
+
+    pub fn sparse_flops(&self) -> u64 {
+        self.setting.flops(self.place(), &self.filters(), &self.weights())
+    }
+}
+
+/// The dense kernels' cases with a few weights left, and the paper's layers with four of every filter, as at 99.5%.
+pub(super) fn sparse_conv_cases() -> Vec<ConvCase> {
+    let prune = |c: ConvCase| {
+        let alive = if c.setting.name.starts_with("simple-cnn") { Alive::Each(4) } else { Alive::Rarely(5) };
+        ConvCase { setting: c.setting.pruned(alive), ..c }
+    };
+    let mut cases: Vec<_> = conv_cases().into_iter().map(prune).collect();
+    let conv =
+        Conv { in_channels: 5, out_channels: 9, height: 8, width: 7, kernel: 3, padding: 1, pool: 2, relu: true };
+    cases.push(ConvCase { conv, setting: Setting::new("nothing pruned", &[19, 2], &[1, 0], 20) });
+    let setting = Setting::new("nothing survives", &[3, 4], &[0, 1], 4).pruned(Alive::Each(0));
+    cases.push(ConvCase { conv, setting });
+    cases
+}
+
+/// The dense kernels' cases with a few weights left, and the paper's last layer with as many as at 99.5%.
+pub(super) fn sparse_linear_cases() -> Vec<LinearCase> {
+    let prune = |c: LinearCase| {
+        let alive = if c.setting.name.starts_with("simple-cnn") { Alive::Each(6) } else { Alive::Rarely(5) };
+        LinearCase { setting: c.setting.pruned(alive), ..c }
+    };
+    let mut cases: Vec<_> = linear_cases().into_iter().map(prune).collect();
+    let linear = Linear { inputs: 19, outputs: 7, relu: true };
+    cases.push(LinearCase { linear, setting: Setting::new("nothing pruned", &[19, 2], &[1, 0], 20) });
+    let setting = Setting::new("nothing survives", &[3, 4], &[0, 1], 4).pruned(Alive::Each(0));
+    cases.push(LinearCase { linear, setting });
+    cases
+}

@@ -1,0 +1,247 @@
+//! [`super::conv_forward`] over the surviving weights alone (`shaders/sparse_conv_forward.wgsl`).
+
+use rayon::prelude::*;
+
+use super::DEAD;
+use super::conv_forward::ConvForward;
+use super::packed::{Images, with_scratch};
+use super::shape::{Batch, Conv, ConvParams, Gates, Place, expect};
+use super::sparse::{self, LANES, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams, Vector, vectors};
+use super::sparse_cases::sparse_conv_cases;
+use super::sparse_planes::{Planes, Read};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, f32s, f32s_mut, grid};
+use crate::error::Result;
+
+/// The declaration.
+pub static KERNEL: Kernel = Kernel {
+    name: "sparse_conv_forward",
+    source: || super::unroll(include_str!("../../shaders/sparse_conv_forward.wgsl")),
+    bindings: &[
+        Binding::read("input"),
+        Binding::read("weights"),
+        Binding::read("rows"),
+        Binding::read("counts"),
+        Binding::read("gates"),
+        Binding::read("lists"),
+        Binding::write("output", Compare::Close(1e-5)),
+        Binding::write("codes", Compare::Codes(1e-4)),
+    ],
+    params_words: SPARSE_CONV_WORDS,
+    workgroup: [64, 1, 1],
+    twin,
+    cases,
+};
+
+fn groups(p: &ConvParams) -> [u32; 3] {
+    let side = if p.pool == 2 { 1 } else { 2 };
+    let blocks = p.out_height.div_ceil(side) * p.out_width.div_ceil(side);
+    let items = blocks * p.out_channels * p.chunks * 8;
+    grid::folded(items.div_ceil(64) as usize, p.slots)
+}
+
+/// What [`super::conv_forward::conv_forward`] gives, from weights of which only those in `lists` ([`Side::Outputs`],
+/// as [`super::survivors`] made them of the same weights) are not zero.
+///
+/// On a GPU the bits are the dense kernel's, on the CPU engine they differ from it by rounding. A closed channel in
+/// front of a ReLU is 0 whatever its sum, even where that is not a number.
+///
+/// # Errors
+/// [`crate::Error::Kernel`] when the sizes make no convolution or a view is too short for them.
+pub fn sparse_conv_forward(
+    device: &dyn Device,
+    conv: &Conv,
+    batch: Batch,
+    place: Place,
+    gates: Option<Gates<'_>>,
+    lists: Lists<'_>,
+    io: ConvForward<'_>,
+) -> Result<()> {
+    let name = KERNEL.name;
+    conv.check(name, batch, place)?;
+    batch.check_counts(name, io.counts)?;
+    lists.check(name, &conv.into(), Side::Outputs)?;
+    let images = batch.slots * batch.stride;
+    let (input, output) = conv.sizes();
+    expect(name, "input", io.input, images * input)?;
+    expect(name, "weights", io.weights, place.row_words)?;
+    expect(name, "rows", io.rows, batch.slots)?;
+    expect(name, "output", io.output, images * output)?;
+    expect(name, "codes", io.codes, images / 4 * output)?;
+    if let Some(gates) = gates {
+        gates.check(name, batch.slots, conv.out_channels)?;
+    }
+    // Without gates the shader reads none, but something has to be bound.
+    let gate_view = gates.map_or(io.counts, |g| g.values);
+    let p = SparseConvParams::new(ConvParams::new(conv, batch, place, gates), lists.place);
+    let buffers = [io.input, io.weights, io.rows, io.counts, gate_view, lists.values, io.output, io.codes];
+    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p.conv))
+}
+
+fn twin(call: Call<'_>) {
+    let params: SparseConvParams = call.params();
+    let p = params.conv;
+    let ([input, weights, rows, counts, gates, lists], [output, codes]) = call.buffers();
+    let conv = p.conv();
+    let (input_words, output_words) = conv.sizes();
+    let stride = p.stride as usize;
+    let plane = output_words / conv.out_channels * stride;
+    let codes: &mut [u8] = bytemuck::cast_slice_mut(codes);
+    let block = sparse::block(p.slots as usize, conv.out_channels);
+    let slots = f32s_mut(output).par_chunks_exact_mut(output_words * stride);
+    let slots = slots.zip(codes.par_chunks_exact_mut(output_words * stride)).take(p.slots as usize);
+    slots.enumerate().for_each(|(slot, (output, codes))| {
+        let input = &f32s(input)[slot * input_words * stride..][..input_words * stride];
+        let row = rows[slot] as usize;
+        let (place, count) = (p.place(), counts[p.counts_at as usize + slot]);
+        let lists = RowLists::new(((&conv).into(), Side::Outputs), row, f32s(weights), place, lists, params.place());
+        let biases = &f32s(weights)[row * place.row_words + place.bias_at..][..conv.out_channels];
+        let blocks = output.par_chunks_mut(block * plane).zip(codes.par_chunks_mut(block * plane)).enumerate();
+        blocks.for_each(|(i, (output, codes))| {
+            let gate = |m: usize| match p.gate_words as usize {
+                0 => 1.0,
+                words => f32s(gates)[slot * words + p.gates_at as usize + m],
+            };
+            let first = i * block;
+            let own = first..first + output.len() / plane;
+            let channels: Vec<_> = own.map(|m| Channel { list: m, bias: biases[m], gate: gate(m) }).collect();
+            forward(&conv, count, stride, input, &lists, &channels, output, codes);
+        });
+    });
+}
+
+/// An output channel.
+#[derive(Clone, Copy)]
+struct Channel {
+    /// Its number.
+    list: usize,
+    bias: f32,
+    gate: f32,
+}
+
+impl Channel {
+    /// Closed in front of a ReLU: 0 and dead, whatever its sum.
+    fn closed(&self, conv: &Conv) -> bool {
+        self.gate == 0.0 && conv.relu
+    }
+}
+
+/// The outputs of some channels, `[channels][PH][PW][B]`.
+#[expect(clippy::too_many_arguments)]
+fn forward(
+    conv: &Conv,
+    count: u32,
+    stride: usize,
+    input: &[f32],
+    lists: &RowLists<'_>,
+    channels: &[Channel],
+    output: &mut [f32],
+    codes: &mut [u8],
+) {
+    let plane = output.len() / channels.len();
+    let open = channels.iter().filter(|c| !c.closed(conv));
+    let planes = Planes::new(Read::Input(conv), lists, open.map(|c| c.list));
+    with_scratch([planes.words()], |[packed]| {
+        let packed = packed.as_chunks_mut::<LANES>().0;
+        for images in vectors(stride, count) {
+            for strip in planes.strips(conv.pooled().0 * conv.pool) {
+                let alive = planes.pack_input(conv, images, strip.start, input, packed);
+                let row = conv.pooled().1 * stride;
+                let own = strip.start / conv.pool * row..strip.end / conv.pool * row;
+                for (i, channel) in channels.iter().enumerate() {
+                    let out =
+                        (&mut output[i * plane..][..plane][own.clone()], &mut codes[i * plane..][..plane][own.clone()]);
+                    if channel.closed(conv) {
+                        close(images, out);
+                        continue;
+                    }
+                    let taps = planes.taps(lists, channel.list, &alive);
+                    match conv.pool {
+                        1 => windows::<1>(conv, &planes, images, *channel, &taps, packed, out),
+                        _ => windows::<2>(conv, &planes, images, *channel, &taps, packed, out),
+                    }
+                }
+            }
+        }
+    });
+    let covered = sparse::covered(stride, count);
+    if covered < stride {
+        output.chunks_exact_mut(stride).for_each(|pixel| sparse::zero(&mut pixel[covered..]));
+        codes.chunks_exact_mut(stride).for_each(|pixel| sparse::zero(&mut pixel[covered..]));
+    }
+}
+
+/// What a closed channel gives.
+fn close(images: Images, (output, codes): (&mut [f32], &mut [u8])) {
+    for pixel in 0..output.len() / images.stride {
+        sparse::store(images, output, pixel, [0.0; LANES]);
+        sparse::store(images, codes, pixel, [DEAD; LANES]);
+    }
+}
+
+/// All windows of one channel in a strip: the sums of a window stay in registers until its output is known.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+fn windows<const POOL: usize>(
+    conv: &Conv,
+    planes: &Planes,
+    images: Images,
+    channel: Channel,
+    taps: &[(usize, f32)],
+    packed: &[Vector],
+    (output, codes): (&mut [f32], &mut [u8]),
+) {
+    let out_w = conv.pooled().1;
+    for py in 0..output.len() / (out_w * images.stride) {
+        for px in 0..out_w {
+            let at = py * POOL * planes.width + px * POOL;
+            let sums = planes.sums::<POOL, POOL>(taps, packed, at);
+            let (value, code) = finish(conv.relu, channel, sums.as_flattened());
+            sparse::store(images, output, py * out_w + px, value);
+            sparse::store(images, codes, py * out_w + px, code);
+        }
+    }
+}
+
+/// Bias, gate, ReLU and pooling of one window: `sums` in row-major order, of which the first greatest wins.
+#[inline(always)]
+fn finish(relu: bool, channel: Channel, sums: &[Vector]) -> (Vector, [u8; LANES]) {
+    let closed = channel.gate == 0.0;
+    let (mut value, mut code) = ([0.0; LANES], [0; LANES]);
+    for i in 0..LANES {
+        let z = |place: usize| (sums[place][i] + channel.bias) * channel.gate;
+        let (mut best, mut place) = (z(0), 0u32);
+        for other in 1..sums.len() {
+            let z = z(other);
+            (best, place) = if z > best { (z, other as u32) } else { (best, place) };
+        }
+        let below = relu && best <= 0.0;
+        value[i] = if below { 0.0 } else { best };
+        code[i] = if below || closed { DEAD } else { place as u8 };
+    }
+    (value, code)
+}
+
+fn cases() -> Vec<Case> {
+    sparse_conv_cases()
+        .into_iter()
+        .map(|c| {
+            let setting = &c.setting;
+            let output = setting.slots() * setting.stride * c.conv.sizes().1;
+            Case {
+                name: setting.name,
+                params: c.sparse_params_words(Side::Outputs),
+                buffers: vec![
+                    c.input(),
+                    c.weights(),
+                    setting.rows.to_vec(),
+                    setting.counts(),
+                    setting.gates_or_counts(c.conv.out_channels),
+                    c.lists(Side::Outputs),
+                    vec![7; output],
+                    vec![7; output / 4],
+                ],
+                groups: groups(&c.params()),
+                flops: c.sparse_flops(),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,178 @@
+//! [`super::conv_input_grad`] over the surviving weights alone (`shaders/sparse_conv_input_grad.wgsl`).
+
+use rayon::prelude::*;
+
+use super::conv_input_grad::ConvInputGrad;
+use super::packed::{Images, with_scratch};
+use super::shape::{Batch, Conv, ConvParams, Place, expect};
+use super::sparse::{self, LANES, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams, Vector, vectors};
+use super::sparse_cases::sparse_conv_cases;
+use super::sparse_planes::{Planes, Read};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, f32s, f32s_mut, grid};
+use crate::error::Result;
+
+/// The declaration.
+pub static KERNEL: Kernel = Kernel {
+    name: "sparse_conv_input_grad",
+    source: || super::unroll(include_str!("../../shaders/sparse_conv_input_grad.wgsl")),
+    bindings: &[
+        Binding::read("output_grad"),
+        Binding::read("codes"),
+        Binding::read("weights"),
+        Binding::read("rows"),
+        Binding::read("counts"),
+        Binding::read("lists"),
+        Binding::write("input_grad", Compare::Close(1e-5)),
+    ],
+    params_words: SPARSE_CONV_WORDS,
+    workgroup: [64, 1, 1],
+    twin,
+    cases,
+};
+
+fn groups(p: &ConvParams) -> [u32; 3] {
+    let blocks = p.height.div_ceil(2) * p.width.div_ceil(2);
+    let items = blocks * p.in_channels * p.chunks * 8;
+    grid::folded(items.div_ceil(64) as usize, p.slots)
+}
+
+/// What [`super::conv_input_grad::conv_input_grad`] gives, from weights of which only those in `lists`
+/// ([`Side::Inputs`], as [`super::survivors`] made them of the same weights) are not zero.
+///
+/// On a GPU the bits are the dense kernel's, on the CPU engine they differ from it by rounding.
+///
+/// # Errors
+/// [`crate::Error::Kernel`] when the sizes make no convolution or a view is too short for them.
+pub fn sparse_conv_input_grad(
+    device: &dyn Device,
+    conv: &Conv,
+    batch: Batch,
+    place: Place,
+    lists: Lists<'_>,
+    io: ConvInputGrad<'_>,
+) -> Result<()> {
+    let name = KERNEL.name;
+    conv.check(name, batch, place)?;
+    batch.check_counts(name, io.counts)?;
+    lists.check(name, &conv.into(), Side::Inputs)?;
+    let images = batch.slots * batch.stride;
+    let (input, output) = conv.sizes();
+    expect(name, "output_grad", io.output_grad, images * output)?;
+    expect(name, "codes", io.codes, images / 4 * output)?;
+    expect(name, "weights", io.weights, place.row_words)?;
+    expect(name, "rows", io.rows, batch.slots)?;
+    expect(name, "input_grad", io.input_grad, images * input)?;
+    let p = SparseConvParams::new(ConvParams::new(conv, batch, place, None), lists.place);
+    let buffers = [io.output_grad, io.codes, io.weights, io.rows, io.counts, lists.values, io.input_grad];
+    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p.conv))
+}
+
+fn twin(call: Call<'_>) {
+    let params: SparseConvParams = call.params();
+    let p = params.conv;
+    let ([output_grad, codes, weights, rows, counts, lists], [input_grad]) = call.buffers();
+    let conv = p.conv();
+    let (input_words, output_words) = conv.sizes();
+    let stride = p.stride as usize;
+    let plane = conv.height * conv.width * stride;
+    let codes: &[u8] = bytemuck::cast_slice(codes);
+    let block = sparse::block(p.slots as usize, conv.in_channels);
+    let slots = f32s_mut(input_grad).par_chunks_exact_mut(input_words * stride).take(p.slots as usize);
+    slots.enumerate().for_each(|(slot, input_grad)| {
+        let words = slot * output_words * stride..(slot + 1) * output_words * stride;
+        let grad = (&f32s(output_grad)[words.clone()], &codes[words]);
+        let count = counts[p.counts_at as usize + slot];
+        let (side, row) = (((&conv).into(), Side::Inputs), rows[slot] as usize);
+        let lists = RowLists::new(side, row, f32s(weights), p.place(), lists, params.place());
+        let blocks = input_grad.par_chunks_mut(block * plane).enumerate();
+        blocks.for_each(|(i, input_grad)| backward(&conv, count, stride, grad, &lists, i * block, input_grad));
+    });
+}
+
+/// The gradients of the input channels from `first` on, `[channels][H][W][B]`.
+fn backward(
+    conv: &Conv,
+    count: u32,
+    stride: usize,
+    grad: (&[f32], &[u8]),
+    lists: &RowLists<'_>,
+    first: usize,
+    input_grad: &mut [f32],
+) {
+    let plane = conv.height * conv.width * stride;
+    let planes = Planes::new(Read::OutputGrad(conv), lists, first..first + input_grad.len() / plane);
+    with_scratch([planes.words()], |[packed]| {
+        let packed = packed.as_chunks_mut::<LANES>().0;
+        for images in vectors(stride, count) {
+            for strip in planes.strips(conv.height) {
+                let alive = planes.pack_dz(conv, images, strip.start, grad, packed);
+                let row = conv.width * stride;
+                for (c, input_grad) in input_grad.chunks_exact_mut(plane).enumerate() {
+                    let taps = planes.taps(lists, first + c, &alive);
+                    pixels(conv, &planes, images, &taps, packed, &mut input_grad[strip.start * row..strip.end * row]);
+                }
+            }
+        }
+    });
+    let covered = sparse::covered(stride, count);
+    if covered < stride {
+        input_grad.chunks_exact_mut(stride).for_each(|pixel| sparse::zero(&mut pixel[covered..]));
+    }
+}
+
+/// All pixels of one input channel in a strip.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+fn pixels(
+    conv: &Conv,
+    planes: &Planes,
+    images: Images,
+    taps: &[(usize, f32)],
+    packed: &[Vector],
+    input_grad: &mut [f32],
+) {
+    let (width, height) = (conv.width, input_grad.len() / (conv.width * images.stride));
+    let mut block = |y: usize, x: usize, sums: &[&[Vector]]| {
+        for (i, row) in sums.iter().enumerate() {
+            for (j, sum) in row.iter().enumerate() {
+                sparse::store(images, input_grad, (y + i) * width + x + j, *sum);
+            }
+        }
+    };
+    // Blocks of 2x2 pixels, whose sums stay in registers, and what is left of odd sizes.
+    for y in (0..height).step_by(2) {
+        for x in (0..width).step_by(2) {
+            let at = y * planes.width + x;
+            match (y + 1 < height, x + 1 < width) {
+                (true, true) => block(y, x, &planes.sums::<2, 2>(taps, packed, at).each_ref().map(|r| &r[..])),
+                (true, false) => block(y, x, &planes.sums::<2, 1>(taps, packed, at).each_ref().map(|r| &r[..])),
+                (false, true) => block(y, x, &planes.sums::<1, 2>(taps, packed, at).each_ref().map(|r| &r[..])),
+                (false, false) => block(y, x, &planes.sums::<1, 1>(taps, packed, at).each_ref().map(|r| &r[..])),
+            }
+        }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    sparse_conv_cases()
+        .into_iter()
+        .map(|c| {
+            let setting = &c.setting;
+            let input = setting.slots() * setting.stride * c.conv.sizes().0;
+            Case {
+                name: setting.name,
+                params: c.sparse_params_words(Side::Inputs),
+                buffers: vec![
+                    c.output_grad(),
+                    c.codes(),
+                    c.weights(),
+                    setting.rows.to_vec(),
+                    setting.counts(),
+                    c.lists(Side::Inputs),
+                    vec![7; input],
+                ],
+                groups: groups(&c.params()),
+                flops: c.sparse_flops(),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,141 @@
+//! [`super::linear_input_grad`] over the surviving weights alone (`shaders/sparse_linear_input_grad.wgsl`).
+
+use rayon::prelude::*;
+
+use super::linear_input_grad::LinearInputGrad;
+use super::shape::{Batch, Linear, LinearParams, Place, expect};
+use super::sparse::{self, LANES, Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams, vectors};
+use super::sparse_cases::sparse_linear_cases;
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, f32s, f32s_mut, grid};
+use crate::error::Result;
+
+/// The declaration.
+pub static KERNEL: Kernel = Kernel {
+    name: "sparse_linear_input_grad",
+    source: || super::unroll(include_str!("../../shaders/sparse_linear_input_grad.wgsl")),
+    bindings: &[
+        Binding::read("output"),
+        Binding::read("output_grad"),
+        Binding::read("weights"),
+        Binding::read("rows"),
+        Binding::read("counts"),
+        Binding::read("lists"),
+        Binding::write("input_grad", Compare::Close(1e-5)),
+    ],
+    params_words: SPARSE_LINEAR_WORDS,
+    workgroup: [64, 1, 1],
+    twin,
+    cases,
+};
+
+fn groups(p: &LinearParams) -> [u32; 3] {
+    let items = p.inputs * (p.stride / 4);
+    grid::folded(items.div_ceil(64) as usize, p.slots)
+}
+
+/// What [`super::linear_input_grad::linear_input_grad`] gives, from weights of which only those in `lists`
+/// ([`Side::Inputs`], as [`super::survivors`] made them of the same weights) are not zero.
+///
+/// On a GPU the bits are the dense kernel's, on the CPU engine they differ from it by rounding.
+///
+/// # Errors
+/// [`crate::Error::Kernel`] when the sizes make no layer or a view is too short for them.
+pub fn sparse_linear_input_grad(
+    device: &dyn Device,
+    linear: &Linear,
+    batch: Batch,
+    place: Place,
+    lists: Lists<'_>,
+    io: LinearInputGrad<'_>,
+) -> Result<()> {
+    let name = KERNEL.name;
+    linear.check(name, batch, place)?;
+    batch.check_counts(name, io.counts)?;
+    lists.check(name, &linear.into(), Side::Inputs)?;
+    let images = batch.slots * batch.stride;
+    expect(name, "output", io.output, images * linear.outputs)?;
+    expect(name, "output_grad", io.output_grad, images * linear.outputs)?;
+    expect(name, "weights", io.weights, place.row_words)?;
+    expect(name, "rows", io.rows, batch.slots)?;
+    expect(name, "input_grad", io.input_grad, images * linear.inputs)?;
+    let p = SparseLinearParams::new(LinearParams::new(linear, batch, place, None), lists.place);
+    let buffers = [io.output, io.output_grad, io.weights, io.rows, io.counts, lists.values, io.input_grad];
+    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p.linear))
+}
+
+fn twin(call: Call<'_>) {
+    let params: SparseLinearParams = call.params();
+    let p = params.linear;
+    let ([output, output_grad, weights, rows, counts, lists], [input_grad]) = call.buffers();
+    let (linear, stride) = (p.linear(), p.stride as usize);
+    let words = linear.outputs * stride;
+    let block = sparse::block(p.slots as usize, linear.inputs);
+    let slots = f32s_mut(input_grad).par_chunks_exact_mut(linear.inputs * stride).take(p.slots as usize);
+    slots.enumerate().for_each(|(slot, input_grad)| {
+        let part = |all| &f32s(all)[slot * words..][..words];
+        let (side, row) = (((&linear).into(), Side::Inputs), rows[slot] as usize);
+        let lists = RowLists::new(side, row, f32s(weights), p.place(), lists, params.place());
+        let images = (stride, counts[p.counts_at as usize + slot]);
+        let blocks = input_grad.par_chunks_mut(block * stride).enumerate();
+        blocks.for_each(|(i, input_grad)| {
+            let first = i * block;
+            backward(linear.relu, images, (part(output), part(output_grad)), &lists, first, input_grad);
+        });
+    });
+}
+
+/// The gradients of the inputs from `first` on, `[inputs][B]`.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn backward(
+    relu: bool,
+    (stride, count): (usize, u32),
+    (output, output_grad): (&[f32], &[f32]),
+    lists: &RowLists<'_>,
+    first: usize,
+    input_grad: &mut [f32],
+) {
+    for (i, input_grad) in input_grad.chunks_exact_mut(stride).enumerate() {
+        if lists.counts[first + i] == 0 {
+            sparse::zero(input_grad);
+            continue;
+        }
+        for images in vectors(stride, count) {
+            let mut sum = [0.0; LANES];
+            for tap in lists.taps(first + i) {
+                let (output, mut dz) =
+                    (sparse::load(images, output, tap.other), sparse::load(images, output_grad, tap.other));
+                for (dz, output) in dz.iter_mut().zip(output) {
+                    *dz = if relu && output == 0.0 { 0.0 } else { *dz };
+                }
+                sparse::add(&mut sum, tap.weight, &dz);
+            }
+            sparse::store(images, input_grad, 0, sum);
+        }
+        sparse::zero(&mut input_grad[sparse::covered(stride, count)..]);
+    }
+}
+
+fn cases() -> Vec<Case> {
+    sparse_linear_cases()
+        .into_iter()
+        .map(|c| {
+            let setting = &c.setting;
+            let input = setting.slots() * setting.stride * c.linear.inputs;
+            Case {
+                name: setting.name,
+                params: c.sparse_params_words(Side::Inputs),
+                buffers: vec![
+                    c.output(),
+                    c.output_grad(),
+                    c.weights(),
+                    setting.rows.to_vec(),
+                    setting.counts(),
+                    c.lists(Side::Inputs),
+                    vec![7; input],
+                ],
+                groups: groups(&c.params()),
+                flops: c.sparse_flops(),
+            }
+        })
+        .collect()
+}
