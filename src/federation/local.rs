@@ -114,7 +114,7 @@ impl LocalTraining {
         slots_that_fit(stage.budget, most, space + 4 * words + orders, largest.max(words).max(orders), &what)
     }
 
-    /// Trains `wave` from `global` and leaves its models on the device. The wave's summaries, `[wave][4]`, and numbers
+    /// Trains each member of `wave` from its replicate's row of `global`, `[R][P]`, and leaves its models on the device. The wave's summaries, `[wave][4]`, and numbers
     /// of nonzero weights, `[wave][tensors]`, go to the given views.
     ///
     /// # Errors
@@ -137,7 +137,9 @@ impl LocalTraining {
         let keeps = upload(device, "survivors to keep", &this.keeps(wave, orders.steps))?;
         let stats = device.alloc("losses of the steps", 2 * orders.steps * slots)?;
         let words = stage.network.layout.words;
-        broadcast(device, slots, global.all(), buffers.weights.view(0, slots * words))?;
+        let which: Vec<u32> = wave.iter().map(|m| m.replicate as u32).collect();
+        let which = upload(device, "replicates of the wave", &which)?;
+        broadcast(device, words, global.all(), which.all(), buffers.weights.view(0, slots * words))?;
         device.clear(buffers.first.all())?;
         device.clear(buffers.second.all())?;
         for step in 0..orders.steps {

@@ -3,20 +3,26 @@
 pub mod append;
 pub mod chance;
 pub mod circuits_json;
+pub mod estimate;
+pub mod figures;
 pub mod folder;
 pub mod plots;
 pub mod progress;
 pub mod records;
 pub mod rows;
+pub mod seeds;
 pub mod summary;
 pub mod table;
 
 pub use chance::expected_iou;
+pub use estimate::Estimate;
+pub use figures::{Figure, RoundFigures, figures};
 pub use folder::RunFolder;
 pub use plots::{RunFigures, draw_circuits, draw_rounds};
 pub use progress::Progress;
 pub use records::{
     CircuitRecord, ClientRecord, Comparison, Edges, GlobalRecord, Level, ModelSide, OverlapRecord, RoundRecord, Seconds,
 };
+pub use seeds::{SeedsFolder, SeedsSummary, seed_folder};
 pub use summary::{DeviceRecord, Environment, Fates, MeanOverlap, Summary, mean_overlaps};
 pub use table::{RunView, closing_table};

@@ -9,4 +9,5 @@ mod golden;
 mod kernels;
 mod mnist;
 mod reference;
+mod seeds;
 mod small;
