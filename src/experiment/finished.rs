@@ -73,7 +73,11 @@ impl Finished {
         for (i, seed) in self.seeds.iter().enumerate() {
             let folder = folder_of(experiment, i, folder);
             let SeedRecords { rounds, circuits, .. } = seed;
-            let figures = RunFigures { name: &self.label, rounds, circuits, channels: &self.channels };
+            let name = match experiment.seeds.all() {
+                [_] => self.label.clone(),
+                seeds => format!("{}, seed {}", self.label, seeds[i]),
+            };
+            let figures = RunFigures { name: &name, rounds, circuits, channels: &self.channels };
             draw_rounds(&[figures], &folder.join(ROUNDS_PICTURE))?;
             if !self.channels.is_empty() {
                 draw_circuits(&figures, &folder.join("plots/circuits.png"))?;

@@ -13,7 +13,7 @@ use crate::data::Dataset;
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
 use crate::kernels::confusion::{self, confusion};
-use crate::model::{Depth, Network, Rows, Workspace};
+use crate::model::{Depth, Network, Rows};
 
 /// Images of an evaluation batch.
 const EVALUATION_BATCH: usize = 256;
@@ -46,7 +46,8 @@ pub struct Replicate {
 /// The test set through the global models of all replicates.
 #[derive(Debug)]
 struct Evaluation {
-    space: Workspace,
+    /// Models evaluated at once, at most.
+    most: usize,
     orders: Orders,
     parts: Vec<EvaluationPart>,
 }
@@ -77,14 +78,16 @@ impl Evaluation {
             })
         };
         Ok(Self {
-            space: network.workspace(device, fit, stride, Depth::Forward)?,
+            most: fit,
             orders: Orders::upload(device, &vec![batches; fit], stride)?,
             parts: rows.chunks(fit).map(part).collect::<Result<_>>()?,
         })
     }
 
     fn run(&self, stage: Stage<'_>, global: &Buffer) -> Result<()> {
-        let (device, network, space) = (stage.device, stage.network, &self.space);
+        let (device, network) = (stage.device, stage.network);
+        // Made for each round: for many replicates it is as large as a wave, which is there too.
+        let space = &network.workspace(device, self.most, self.orders.stride, Depth::Forward)?;
         for part in &self.parts {
             device.clear(part.counters.all())?;
             device.clear(part.losses.all())?;
