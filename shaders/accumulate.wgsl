@@ -1,16 +1,17 @@
-// Adds the weighted rows of all clients to a running sum, in the order of the clients:
-//   sum[i] = (..((sum[i] + scale[0] rows[0][i]) + scale[1] rows[1][i]) + ..)
-// so that how clients are split into waves changes no bit.
+// Adds the weighted rows of all clients to the running sums of their replicates, in the order of the clients:
+//   sums[r][i] = (..((sums[r][i] + scale[a] rows[a][i]) + scale[b] rows[b][i]) + ..), a, b, .. the slots of replicate r
+// so that how clients are split into waves changes no bit, nor does what other replicates there are.
 
 struct Params {
     quads: u32,  // vec4s of a row
-    slots: u32,  // K
 }
 
 @group(0) @binding(0) var<storage, read> rows: array<vec4f>;
 @group(0) @binding(1) var<storage, read> scales: array<f32>;
-@group(0) @binding(2) var<storage, read_write> sum: array<vec4f>;
-@group(0) @binding(3) var<uniform> p: Params;
+@group(0) @binding(2) var<storage, read> starts: array<u32>;  // [R + 1]: where each replicate's part of `slots` begins
+@group(0) @binding(3) var<storage, read> slots: array<u32>;   // [K]: slots, replicate by replicate
+@group(0) @binding(4) var<storage, read_write> sums: array<vec4f>;
+@group(0) @binding(5) var<uniform> p: Params;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -18,10 +19,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (i >= p.quads) {
         return;
     }
-    var total = sum[i];
-    for (var k = 0u; k < p.slots; k++) {
+    var total = sums[group.z * p.quads + i];
+    for (var at = starts[group.z]; at < starts[group.z + 1u]; at++) {
+        let k = slots[at];
         let term = scales[k] * rows[k * p.quads + i];
         total += term;
     }
-    sum[i] = total;
+    sums[group.z * p.quads + i] = total;
 }

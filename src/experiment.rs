@@ -4,6 +4,8 @@
 //! does with it: a run folder, progress, tables and pictures.
 
 mod federation;
+mod finished;
+mod folders;
 mod inputs;
 mod run;
 

@@ -76,8 +76,7 @@ impl Centralised {
         let (summary, alive) = self.local.report_words(members.len());
         let summary = stage.device.alloc("summaries without federation", summary)?;
         let alive = stage.device.alloc("nonzero weights without federation", alive)?;
-        let steps = self.local.steps(self.examples);
-        let models = self.local.train(stage, &self.weights, &members, steps, summary.all(), alive.all(), pulse)?;
+        let models = self.local.train(stage, &self.weights, &members, summary.all(), alive.all(), pulse)?;
         stage.device.copy(models.weights.values, self.weights.all())
     }
 }

@@ -248,7 +248,7 @@ pub(super) fn pool(clients: &[Vec<u32>]) -> Vec<u32> {
 
 /// The virtual client of a training without federation.
 pub(super) fn nobody<'a>(replicate: usize, seed: u64, examples: &'a [u32], steps: usize) -> Member<'a> {
-    Member { replicate, seed, client: usize::MAX, examples, steps }
+    Member { replicate, seed, client: usize::MAX, examples, steps, longest: steps }
 }
 
 #[cfg(test)]

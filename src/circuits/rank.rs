@@ -12,7 +12,7 @@ use crate::config::{CircuitSize, Circuits, Method};
 use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::federation::{Orders, Pulse, upload};
-use crate::kernels::accumulate::accumulate;
+use crate::kernels::accumulate::{self, accumulate};
 use crate::kernels::cross_entropy::{self, cross_entropy};
 use crate::kernels::filter_norm::filter_norm;
 use crate::kernels::rank_keys::{Ranking, rank_keys};
@@ -130,7 +130,16 @@ impl Finder {
         let words = (slots * network.layout.gate_words).next_multiple_of(4);
         let (grads, sum) = (device.alloc("gate gradients", words)?, device.alloc("attributions", words)?);
         let stats = device.alloc("losses", 2 * slots)?;
+        // One row is added to one sum, as it is.
         let one = upload(device, "scale", &[1.0f32.to_bits()])?;
+        let (starts, slot) = (upload(device, "bounds of the sum", &[0, 1])?, upload(device, "row to add", &[0])?);
+        let adding = accumulate::Buffers {
+            rows: grads.all(),
+            scales: one.all(),
+            starts: starts.all(),
+            slots: slot.all(),
+            sums: sum.all(),
+        };
         let from = Rows { weights: subject.weights, rows: rows.all(), counts: orders.counts.all() };
         for step in 0..orders.steps.min(ATTRIBUTION_BATCHES) {
             let batch = orders.batch(step, slots);
@@ -145,7 +154,7 @@ impl Finder {
             };
             cross_entropy(device, batch, network.classes, 0, &loss)?;
             network.backward(device, &space, batch, from, Wants::Gates(grads.all()))?;
-            accumulate(device, shape::Rows { slots: 1, words }, grads.all(), one.all(), sum.all())?;
+            accumulate(device, words, &adding)?;
             pulse.beat(slots)?;
         }
         Ok(sum)

@@ -23,10 +23,10 @@ pub struct RunArgs {
     /// Where data sets are looked for: DIR and DIR/mnist [default: data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// The run's folder, which must be empty or absent [default: runs/NAME-SEED]
+    /// The run's folder, which must be empty or absent [default: runs/NAME-SEED, the first seed]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// The root of every random draw, instead of the experiment's
+    /// The root of every random draw, instead of the experiment's seed or seeds
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(i64).range(0..))]
     pub seed: Option<i64>,
     /// How many rounds, instead of the experiment's
@@ -43,7 +43,8 @@ pub struct RunArgs {
 /// Resolves the flags: reads the experiment, applies `--set`, and refuses a folder that is taken, all before any work.
 pub fn prepare(args: RunArgs) -> Result<Request> {
     let mut overrides = args.set.iter().map(|set| Override::parse(set)).collect::<Result<Vec<_>>>()?;
-    overrides.extend(args.seed.map(|seed| Override::new("seed", seed)));
+    // A list of one: it stands for whatever the file says of seed and seeds.
+    overrides.extend(args.seed.map(|seed| Override::new("seeds", vec![seed])));
     overrides.extend(args.rounds.map(|rounds| Override::new("rounds", rounds)));
     let plan = read_plan(&args.experiment, &overrides)?;
     let out = args.out.unwrap_or_else(|| plan.default_folder());
@@ -125,7 +126,7 @@ mod tests {
         assert_eq!(request.plan.variants.len(), 2);
         for variant in &request.plan.variants {
             let experiment = &variant.experiment;
-            assert_eq!((experiment.seed, experiment.rounds, experiment.training.lr), (7, 2, 0.01));
+            assert_eq!((experiment.seeds.all(), experiment.rounds, experiment.training.lr), (&[7][..], 2, 0.01));
         }
         assert_eq!(request.folder_of(Some("iid")), out.join("iid"));
         assert_eq!(request.folder_of(None), out);

@@ -4,7 +4,8 @@ use serde::{Serialize, Serializer};
 use toml::Value;
 
 use super::keys::{Keys, Limits, did_you_mean, refused};
-use super::read::{CLASS_LIST, CLIENTS, RATE, SEED, class_list, is_rate, section};
+use super::read::{CLASS_LIST, CLIENTS, RATE, class_list, is_rate, section};
+use super::seeds::SEED;
 use crate::{Error, Result};
 
 /// `[circuits]`: which circuits are found after each round, and how.

@@ -11,6 +11,7 @@ pub mod presets;
 mod read;
 #[cfg(test)]
 mod refusals;
+mod seeds;
 
 use std::path::PathBuf;
 
@@ -24,16 +25,18 @@ pub(crate) use keys::{did_you_mean, nearest};
 pub use model::{Activation, Architecture, Layer, LayerKind, Model, ModelPreset};
 pub use overrides::Override;
 pub use plan::{Plan, Variant, load};
+pub use seeds::Seeds;
 
 use crate::{Error, Result};
 
-/// One federation, with every default filled in.
+/// One federation, or one for each of several seeds, with every default filled in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Experiment {
     /// Names the run and its folder: letters, digits, `-`, `_` and `.`. Required.
     pub name: String,
-    /// The root of every random draw. Default 0.
-    pub seed: u64,
+    /// The roots of all random draws: `seed` or `seeds`. Default 0.
+    #[serde(flatten)]
+    pub seeds: Seeds,
     /// Rounds of training and averaging. Default 10.
     pub rounds: usize,
     /// What the clients learn from.
@@ -58,6 +61,11 @@ pub struct Experiment {
 }
 
 impl Experiment {
+    /// The experiment of one of its seeds, which gives the same federation alone.
+    pub fn with_seed(&self, seed: u64) -> Self {
+        Self { seeds: Seeds::one(seed), ..self.clone() }
+    }
+
     /// The resolved configuration, every default spelled out: reading it again gives an equal experiment.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|error| {

@@ -37,11 +37,12 @@ impl Override {
         Ok(Self { key: key.into(), value })
     }
 
-    /// Writes the value into `table`, making the sections on the way.
+    /// Writes the value into `table`, making the sections on the way. A seed and a list of seeds exclude each other:
+    /// the later one stays.
     pub(super) fn apply(&self, table: &mut Table) -> Result<()> {
         let mut segments: Vec<&str> = self.key.split('.').collect();
         let last = segments.pop().unwrap_or_default();
-        let mut at = table;
+        let mut at = &mut *table;
         for segment in segments {
             let next = at.entry(segment).or_insert_with(|| Value::Table(Table::new()));
             at = next.as_table_mut().ok_or_else(|| {
@@ -49,6 +50,11 @@ impl Override {
             })?;
         }
         at.insert(last.into(), self.value.clone());
+        match (self.key.as_str(), table.get("seeds")) {
+            ("seed", Some(Value::Array(_))) => drop(table.remove("seeds")),
+            ("seeds", Some(Value::Array(_))) => drop(table.remove("seed")),
+            _ => {}
+        }
         Ok(())
     }
 }

@@ -32,9 +32,9 @@ pub struct Variant {
 }
 
 impl Plan {
-    /// Where the run goes without `--out`: `runs/<name>-<seed>`. Variants are folders inside it.
+    /// Where the run goes without `--out`: `runs/<name>-<seed>`, after the first of several seeds. Variants are folders inside it.
     pub fn default_folder(&self) -> std::path::PathBuf {
-        let seed = self.variants.first().map_or(0, |variant| variant.experiment.seed);
+        let seed = self.variants.first().map_or(0, |variant| variant.experiment.seeds.first());
         format!("runs/{}-{seed}", self.name).into()
     }
 }

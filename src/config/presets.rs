@@ -68,7 +68,7 @@ mod tests {
         for preset in &ALL[1..] {
             let e = only(preset.name);
             let circuits = e.circuits.unwrap();
-            assert_eq!((e.name.as_str(), e.seed, e.rounds), (preset.name, 42, 10));
+            assert_eq!((e.name.as_str(), e.seeds.all(), e.rounds), (preset.name, &[42][..], 10));
             assert_eq!((e.data.source, e.data.fallback), (Source::Mnist, Some(Source::Digits)));
             assert_eq!((e.training.local_epochs, e.training.batch_size, e.training.lr), (5, 256, 0.001));
             assert_eq!((e.sparsity.target, e.sparsity.anneal, e.sparsity.min_alive), (0.995, 0.5, 4));

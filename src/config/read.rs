@@ -10,7 +10,6 @@ pub(super) const CLIENTS: Limits = Limits::new(1, 1_000_000, "each needs at leas
 const EPOCHS: Limits = Limits::new(1, 10_000, "");
 const BATCH: Limits = Limits::new(1, 65_536, "a whole batch is on the device at once");
 const EXAMPLES: Limits = Limits::new(1, 10_000_000, "the data set is held in the device's memory");
-pub(super) const SEED: Limits = Limits::new(0, i64::MAX as u64, "what TOML can write");
 const MIN_ALIVE: Limits = Limits::new(0, 4096, "no filter is larger where it matters");
 pub(super) const RATE: &str = "a number above 0, at most 1000";
 pub(super) const CLASS_LIST: &str = "a list of classes such as [0, 1, 2]";
@@ -20,7 +19,7 @@ const CLIENT_CLASSES: &str = "one list of classes a client, such as [[0, 1, 2], 
 pub(super) fn experiment(table: &Table) -> Result<Experiment> {
     let mut keys = Keys::new(table, "");
     let name = name(&mut keys)?;
-    let seed = keys.whole("seed", &SEED)?.unwrap_or(0);
+    let seeds = Seeds::read(&mut keys)?;
     let rounds = keys.count("rounds", &ROUNDS)?.unwrap_or(10);
     let data = data(
         keys.section("data")?
@@ -30,7 +29,7 @@ pub(super) fn experiment(table: &Table) -> Result<Experiment> {
     let partition = keys.section("partition")?.ok_or_else(|| keys.missing("partition", kinds))?;
     let experiment = Experiment {
         name,
-        seed,
+        seeds,
         rounds,
         partition: self::partition(partition, data.source.classes())?,
         model: model::read(keys.section("model")?)?,

@@ -184,7 +184,7 @@ fn comparisons_that_cannot_be_told_apart_or_do_nothing_are_refused() {
 #[test]
 fn defaults_fill_what_the_file_leaves_out() {
     let e = read(BASE, &[]).unwrap();
-    assert_eq!((e.seed, e.rounds), (0, 10));
+    assert_eq!((e.seeds.all(), e.rounds), (&[0][..], 10));
     assert_eq!((e.data.train_examples, e.data.test_examples), (Some(12_000), Some(2_000)));
     assert_eq!(e.training, Training { local_epochs: 5, batch_size: 256, optimizer: Optimizer::Adam, lr: 0.001 });
     assert_eq!(e.sparsity, Sparsity { target: 0.0, anneal: 0.5, min_alive: 4 });

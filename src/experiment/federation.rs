@@ -1,4 +1,4 @@
-//! One federation with its circuits: rounds in, records out.
+//! One federation with its circuits, or one for each seed side by side: rounds in, records out.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
@@ -10,15 +10,18 @@ use crate::circuits::{
 use crate::config::Experiment;
 use crate::data::{Dataset, partition::class_counts};
 use crate::device::{Buffer, Device, View, f32s};
-use crate::error::Result;
-use crate::federation::{LocalModels, Member, Observer, Pulse, Round, Simulation, Stage};
+use crate::error::{Error, Result};
+use crate::federation::{
+    LocalModels, Member, Observer, Pulse, Replicate, ReplicateRound, Round, Simulation, Stage, replicates,
+};
 use crate::model::{Input, Layout, Network, Weights, chain, initial_weights, load};
 use crate::report::{
     CircuitRecord, ClientRecord, ControlRecord, GlobalRecord, ModelSide, OverlapRecord, RoundRecord, Seconds,
     expected_iou,
 };
 
-/// A federation on a device, ready to run its rounds.
+/// A federation on a device, ready to run its rounds; or one for each of several seeds, which share the device's batches
+/// and nothing else: each has the bits that it has alone.
 ///
 /// ```no_run
 /// # fn main() -> fedcircuit::Result<()> {
@@ -28,8 +31,9 @@ use crate::report::{
 /// let device = Cpu::new(None)?;
 /// let (dataset, _) = load_data(&experiment.data, "data".as_ref())?;
 /// let mut federation = Federation::new(&device, experiment, &dataset)?;
-/// let outcome = federation.round()?;
-/// println!("{}", outcome.record.global.accuracy);
+/// for outcome in federation.round()? {
+///     println!("seed {}: {}", outcome.seed, outcome.record.global.accuracy);
+/// }
 /// # Ok(()) }
 /// ```
 pub struct Federation<'d> {
@@ -40,14 +44,17 @@ pub struct Federation<'d> {
     layout: Layout,
     gated: Vec<(String, usize)>,
     class_names: Vec<String>,
-    class_counts: Vec<Vec<u32>>,
+    /// By replicate.
+    class_counts: Vec<Vec<Vec<u32>>>,
     round: usize,
 }
 
-/// What a round gave, as it goes into the run folder.
+/// What a round gave one federation, as it goes into the run folder.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Losses, accuracies, times.
+    /// The federation's.
+    pub seed: u64,
+    /// Losses, accuracies, and times, which are those of all federations side by side.
     pub record: RoundRecord,
     /// The circuits found, by client and class, local before global.
     pub circuits: Vec<CircuitRecord>,
@@ -71,21 +78,26 @@ impl<'d> Federation<'d> {
         let Dataset { channels, height, width, classes, .. } = *dataset;
         let input = Input { channels, height, width };
         let network = Network::new(chain(&layer_specs(&experiment.model), input, classes)?, input, classes);
-        let clients = partition(experiment, dataset)?;
-        let weights = match experiment.model.init_path() {
-            Some(path) => load(&path, &network.layout)?,
-            None => initial_weights(&network.layout, experiment.seed),
-        };
+        let given = experiment.model.init_path().map(|path| load(&path, &network.layout)).transpose()?;
+        let (mut replicates, mut weights) = (Vec::new(), Vec::new());
+        for seed in experiment.seeds.all().iter().copied() {
+            let clients =
+                partition(&experiment.with_seed(seed), dataset).map_err(|e| with_seed(e, seed, experiment))?;
+            weights.extend(given.clone().unwrap_or_else(|| initial_weights(&network.layout, seed)));
+            replicates.push(Replicate { seed, clients });
+        }
         let laboratory = experiment.circuits.as_ref().map(|circuits| {
-            let origin = Origin { seed: experiment.seed, weights: &weights, clients: &clients };
-            Laboratory::new(device, &network, experiment, circuits, dataset, &[origin])
+            let rows = weights.chunks(network.layout.words).zip(&replicates);
+            let origins = rows.map(|(weights, r)| Origin { seed: r.seed, weights, clients: &r.clients });
+            Laboratory::new(device, &network, experiment, circuits, dataset, &origins.collect::<Vec<_>>())
         });
         let laboratory = laboratory.transpose()?;
         let gates = network.layout.gates.iter();
         let gated = gates.map(|g| (network.layers[g.layer].name.clone(), g.channels)).collect();
         let layout = network.layout.clone();
-        let class_counts = class_counts(&clients, &dataset.train.labels, classes);
-        let simulation = Simulation::new(device, experiment, network, dataset, clients, &weights)?;
+        let counts = |replicate: &Replicate| class_counts(&replicate.clients, &dataset.train.labels, classes);
+        let class_counts = replicates.iter().map(counts).collect();
+        let simulation = Simulation::new(device, experiment, network, dataset, replicates, &weights)?;
         if let Some(laboratory) = &laboratory {
             // Here rather than after the first round's training.
             laboratory.fitting(simulation.stage(), 1)?;
@@ -113,9 +125,12 @@ impl<'d> Federation<'d> {
         &self.layout
     }
 
-    /// `[client][class]`: training examples.
-    pub fn class_counts(&self) -> &[Vec<u32>] {
-        &self.class_counts
+    /// `[client][class]`: training examples in the federation of the i-th seed, counted from 0.
+    ///
+    /// # Panics
+    /// When there are not so many seeds.
+    pub fn class_counts(&self, i: usize) -> &[Vec<u32>] {
+        &self.class_counts[i]
     }
 
     /// Clients computed at once.
@@ -135,11 +150,11 @@ impl<'d> Federation<'d> {
         training + self.laboratory.as_ref().map_or(0, |l| l.cost(self.simulation.stage(), &members, self.round + 1))
     }
 
-    /// Runs the next round.
+    /// Runs the next round and gives an outcome for each seed, in their order.
     ///
     /// # Errors
     /// As [`Federation::round_with`].
-    pub fn round(&mut self) -> Result<Outcome> {
+    pub fn round(&mut self) -> Result<Vec<Outcome>> {
         self.round_with(&AtomicBool::new(false), &mut |_| {})
     }
 
@@ -148,7 +163,7 @@ impl<'d> Federation<'d> {
     ///
     /// # Errors
     /// [`crate::Error::Diverged`], [`crate::Error::Interrupted`], and what the device says.
-    pub fn round_with(&mut self, stop: &AtomicBool, advance: &mut dyn FnMut(u64)) -> Result<Outcome> {
+    pub fn round_with(&mut self, stop: &AtomicBool, advance: &mut dyn FnMut(u64)) -> Result<Vec<Outcome>> {
         let round = self.round + 1;
         let output = &self.experiment.output;
         self.keeper.wanted = output.saves(round, self.experiment.rounds);
@@ -159,15 +174,22 @@ impl<'d> Federation<'d> {
         }
         let outcome = self.simulation.run_round(&mut observers, &mut Pulse { stop, round, advance })?;
         self.round = round;
-        let pairs = self.laboratory.as_ref().map(Laboratory::results).unwrap_or_default();
-        Ok(Outcome {
-            record: record(&outcome),
-            circuits: self.circuits(round, pairs),
-            controls: self.controls(round, pairs),
-            overlaps: self.laboratory.as_ref().map(|l| self.overlaps(round, l)).unwrap_or_default(),
-            weights: self.keeper.global_words.take(),
-            client_weights: std::mem::take(&mut self.keeper.client_words),
-        })
+        let mut kept = std::mem::take(&mut self.keeper.words).into_iter();
+        let each = outcome.replicates.iter().enumerate().map(|(i, replicate)| {
+            let (weights, client_weights) = kept.next().unwrap_or_default();
+            let laboratory = self.laboratory.as_ref();
+            let pairs = laboratory.map(|l| of_replicate(l.results(), i, |p| p.replicate)).unwrap_or_default();
+            Outcome {
+                seed: replicate.seed,
+                record: record(&outcome, replicate),
+                circuits: self.circuits(round, pairs),
+                controls: self.controls(round, pairs),
+                overlaps: laboratory.map(|l| self.overlaps(round, l, i)).unwrap_or_default(),
+                weights,
+                client_weights,
+            }
+        });
+        Ok(each.collect())
     }
 
     fn circuits(&self, round: usize, pairs: &[PairResult]) -> Vec<CircuitRecord> {
@@ -225,7 +247,7 @@ impl<'d> Federation<'d> {
         pairs.iter().flat_map(|pair| pair.controls.iter().map(move |result| one(pair, result))).collect()
     }
 
-    fn overlaps(&self, round: usize, laboratory: &Laboratory) -> Vec<OverlapRecord> {
+    fn overlaps(&self, round: usize, laboratory: &Laboratory, replicate: usize) -> Vec<OverlapRecord> {
         let nodes: Vec<usize> = self.gated.iter().map(|(_, channels)| *channels).collect();
         let names = || self.gated.iter().map(|(name, _)| name.as_str());
         let rows = |overlap: &OverlapResult| {
@@ -236,7 +258,24 @@ impl<'d> Federation<'d> {
             let layers = names().enumerate().map(|(i, name)| row(round, overlap, name, i..i + 1, universe));
             layers.chain([row(round, overlap, "all", 0..nodes.len(), universe)]).collect::<Vec<_>>()
         };
-        laboratory.overlaps().iter().flat_map(rows).collect()
+        of_replicate(laboratory.overlaps(), replicate, |o| o.replicate).iter().flat_map(rows).collect()
+    }
+}
+
+/// Those of one replicate among results sorted by replicate.
+fn of_replicate<T>(results: &[T], replicate: usize, of: impl Fn(&T) -> usize) -> &[T] {
+    let start = results.partition_point(|r| of(r) < replicate);
+    let end = results.partition_point(|r| of(r) <= replicate);
+    &results[start..end]
+}
+
+/// Says which seed an error of the configuration came up with, where there are several.
+fn with_seed(error: Error, seed: u64, experiment: &Experiment) -> Error {
+    match error {
+        Error::Config { key, problem, help } if experiment.seeds.several() => {
+            Error::Config { key, problem: format!("with seed {seed}, {problem}"), help }
+        }
+        other => other,
     }
 }
 
@@ -264,8 +303,8 @@ fn row(round: usize, overlap: &OverlapResult, name: &str, layers: Range<usize>, 
     }
 }
 
-fn record(round: &Round) -> RoundRecord {
-    let Round { seconds, global, .. } = round;
+fn record(round: &Round, replicate: &ReplicateRound) -> RoundRecord {
+    let (seconds, ReplicateRound { global, clients, sparsity, .. }) = (round.seconds, replicate);
     RoundRecord {
         round: round.round,
         seconds: Seconds {
@@ -280,8 +319,7 @@ fn record(round: &Round) -> RoundRecord {
             trained_accuracy: global.trained_accuracy,
             per_class_accuracy: global.per_class_accuracy.iter().map(|a| a.unwrap_or(f64::NAN)).collect(),
         },
-        clients: round
-            .clients
+        clients: clients
             .iter()
             .map(|c| ClientRecord {
                 client: c.client,
@@ -291,23 +329,29 @@ fn record(round: &Round) -> RoundRecord {
                 accuracy: c.summary.accuracy,
             })
             .collect(),
-        sparsity: round.sparsity.clone(),
+        sparsity: sparsity.clone(),
         readbacks: round.readbacks,
         bytes_read_back: round.bytes_read_back,
     }
 }
+
+/// A replicate's global weights, and its clients' by number, as far as they were kept.
+type Kept = (Option<Vec<f32>>, Vec<(usize, Vec<f32>)>);
 
 /// Brings weights back with the round's read-back, in the rounds that are saved.
 #[derive(Default)]
 struct Keeper {
     wanted: bool,
     clients: bool,
-    members: Vec<usize>,
+    /// P.
+    row: usize,
+    /// Replicate and client, in the order of the waves.
+    members: Vec<(usize, usize)>,
     /// One copy a wave, so that none exceeds the device's largest buffer.
     waves: Vec<Buffer>,
     global: Option<Buffer>,
-    global_words: Option<Vec<f32>>,
-    client_words: Vec<(usize, Vec<f32>)>,
+    /// By replicate; none in rounds that are not saved.
+    words: Vec<Kept>,
 }
 
 impl Observer for Keeper {
@@ -315,8 +359,10 @@ impl Observer for Keeper {
         0
     }
 
-    fn before_round(&mut self, _: Stage<'_>, members: &[Member<'_>], _: usize) -> Result<()> {
-        self.members = members.iter().map(|m| m.client).collect();
+    fn before_round(&mut self, stage: Stage<'_>, members: &[Member<'_>], _: usize) -> Result<()> {
+        self.row = stage.network.layout.words;
+        self.members = members.iter().map(|m| (m.replicate, m.client)).collect();
+        self.words = vec![Kept::default(); replicates(members)];
         self.waves.clear();
         self.global = None;
         Ok(())
@@ -348,11 +394,14 @@ impl Observer for Keeper {
 
     fn absorb(&mut self, words: Vec<Vec<u32>>) -> Result<()> {
         let mut words = words.into_iter();
-        self.global_words = words.next().map(|w| f32s(&w).to_vec());
-        let row = self.global_words.as_ref().map_or(1, Vec::len);
-        let rows = words.flat_map(|wave| wave.chunks(row).map(|w| f32s(w).to_vec()).collect::<Vec<_>>());
-        self.client_words = self.members.iter().copied().zip(rows).collect();
-        self.client_words.sort_by_key(|(client, _)| *client);
+        let rows = |words: Vec<u32>| words.chunks(self.row).map(|w| f32s(w).to_vec()).collect::<Vec<_>>();
+        for (kept, row) in self.words.iter_mut().zip(words.next().into_iter().flat_map(rows)) {
+            kept.0 = Some(row);
+        }
+        for ((replicate, client), row) in self.members.iter().zip(words.flat_map(rows)) {
+            self.words[*replicate].1.push((*client, row));
+        }
+        self.words.iter_mut().for_each(|kept| kept.1.sort_by_key(|(client, _)| *client));
         self.waves.clear();
         Ok(())
     }

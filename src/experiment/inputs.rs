@@ -48,13 +48,13 @@ pub fn load_data(data: &config::Data, folder: &Path) -> Result<(Dataset, Option<
     Ok((dataset, None))
 }
 
-/// Deals the training examples to the clients.
+/// Deals the training examples to the clients, as the first seed draws it.
 ///
 /// # Errors
 /// [`Error::Config`] naming the key of `[partition]` that cannot be met.
 pub fn partition(experiment: &Experiment, dataset: &Dataset) -> Result<Vec<Vec<u32>>> {
     let (labels, classes) = (dataset.train.labels.as_slice(), dataset.classes);
-    let mut rng = stream(experiment.seed, NO_ROUND, NO_CLIENT, Purpose::Partition);
+    let mut rng = stream(experiment.seeds.first(), NO_ROUND, NO_CLIENT, Purpose::Partition);
     match &experiment.partition {
         Partition::Iid { num_clients } => deal::iid(labels, *num_clients, &mut rng),
         Partition::Dirichlet { num_clients, alpha, min_partition_size, self_balancing } => {

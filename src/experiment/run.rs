@@ -1,19 +1,16 @@
 //! What `fedcircuit run` does: every experiment of a plan into its run folder, with progress and a closing table.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use super::{Federation, Outcome, load_data};
+use super::finished::{Finished, ROUNDS_PICTURE};
+use super::folders::Folders;
+use super::{Federation, load_data};
 use crate::config::{Experiment, Plan};
 use crate::data::Dataset;
 use crate::device::{Choice, Device, GpuOptions, open};
 use crate::error::Result;
-use crate::model::save;
-use crate::report::{
-    CircuitRecord, Comparison, DeviceRecord, Environment, Fates, Level, OverlapRecord, Progress, RoundRecord,
-    RoundRows, RunFigures, RunFolder, RunView, Summary, closing_table, draw_circuits, draw_rounds,
-};
+use crate::report::{Estimate, Figure, Progress, RoundFigures, closing_table, draw_rounds};
 
 /// What a run needs to know, with nothing left to look up.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,56 +31,6 @@ impl Request {
     /// The folder of a variant: `out` itself where nothing is compared.
     pub fn folder_of(&self, label: Option<&str>) -> PathBuf {
         label.map_or_else(|| self.out.clone(), |label| self.out.join(label))
-    }
-}
-
-/// Where the picture of a run, or of a comparison of runs, lies in its folder.
-const ROUNDS_PICTURE: &str = "plots/rounds.png";
-
-/// The records of a federation, as far as tables and pictures show them.
-struct Finished {
-    /// The variant's label; the experiment's name where nothing is compared.
-    label: String,
-    rounds: Vec<RoundRecord>,
-    /// Of the last round: earlier ones are on disk.
-    circuits: Vec<CircuitRecord>,
-    /// All of the last round, and of earlier ones what the pictures show.
-    overlaps: Vec<OverlapRecord>,
-    fates: Vec<Fates>,
-    /// Those of each layer with circuits; empty where none were looked for.
-    channels: Vec<(String, usize)>,
-}
-
-impl Finished {
-    fn new(label: String, channels: Vec<(String, usize)>) -> Self {
-        Self { label, channels, rounds: Vec::new(), circuits: Vec::new(), overlaps: Vec::new(), fates: Vec::new() }
-    }
-
-    fn add(&mut self, outcome: Outcome) {
-        self.overlaps.retain(|o| o.comparison == Comparison::LocalGlobal && o.level == Level::Node);
-        self.overlaps.extend(outcome.overlaps);
-        self.fates.extend(Fates::new(&outcome.circuits));
-        self.rounds.push(outcome.record);
-        self.circuits = outcome.circuits;
-    }
-
-    fn view(&self) -> RunView<'_> {
-        let Self { label, rounds, overlaps, fates, .. } = self;
-        RunView { label, rounds, overlaps, fates }
-    }
-
-    fn figures(&self) -> RunFigures<'_> {
-        let Self { label, rounds, circuits, overlaps, channels, .. } = self;
-        RunFigures { name: label, rounds, circuits, overlaps, channels }
-    }
-
-    fn draw(&self, folder: &Path) -> Result<()> {
-        draw_rounds(&[self.figures()], &folder.join(ROUNDS_PICTURE))?;
-        if self.channels.is_empty() {
-            Ok(())
-        } else {
-            draw_circuits(&self.figures(), &folder.join("plots/circuits.png"))
-        }
     }
 }
 
@@ -115,7 +62,7 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
         let experiment = &variant.experiment;
         let label = variant.label.as_ref().unwrap_or(&experiment.name).clone();
         let done = one(device.as_ref(), experiment, dataset, &folder, label, &progress, stop)?;
-        done.draw(&folder)?;
+        done.draw(experiment, &folder)?;
         finished.push(done);
     }
     if finished.len() > 1 {
@@ -139,63 +86,40 @@ fn one(
     let mut federation = Federation::new(device, experiment, dataset)?;
     let channels = experiment.circuits.as_ref().map_or_else(Vec::new, |_| federation.gated_layers().to_vec());
     let gated: Vec<String> = channels.iter().map(|(name, _)| name.clone()).collect();
-    let mut folder = RunFolder::create(path, &gated)?;
-    folder.write_experiment(&experiment.to_toml()?)?;
-    folder.write_environment(&environment(device, federation.wave_size()))?;
-    folder.write_partition(federation.class_counts())?;
+    let mut folders = Folders::create(path, device, experiment, &federation, &gated)?;
     let mut done = Finished::new(label, channels);
-    progress.start_run(&experiment.name, experiment.rounds);
-    federation.take_notes().iter().for_each(|note| progress.message(&format!("note: {note}")));
+    progress.start_run(&title(experiment), experiment.rounds);
+    tell(&mut federation, progress);
     for round in 1..=experiment.rounds {
         progress.start_round(round, usize::try_from(federation.cost()).unwrap_or(usize::MAX));
-        let outcome = federation.round_with(stop, &mut |steps| progress.advance(steps as usize))?;
-        write(&mut folder, &federation, &outcome)?;
-        progress.finish_round(&round_line(&outcome, experiment.rounds));
-        federation.take_notes().iter().for_each(|note| progress.message(&format!("note: {note}")));
-        done.add(outcome);
+        let outcomes = federation.round_with(stop, &mut |steps| progress.advance(steps as usize))?;
+        let figures = done.add(&outcomes);
+        folders.write_round(&federation, &outcomes, figures)?;
+        progress.finish_round(&round_line(figures, experiment.rounds));
+        tell(&mut federation, progress);
     }
-    folder.write_summary(&Summary::new(
-        &experiment.name,
-        experiment.seed,
-        &done.rounds,
-        &done.overlaps,
-        &done.fates,
-    ))?;
+    folders.write_summaries(experiment, &done)?;
     Ok(done)
 }
 
-fn write(folder: &mut RunFolder, federation: &Federation<'_>, outcome: &Outcome) -> Result<()> {
-    let (layout, round) = (federation.layout(), outcome.record.round);
-    // Weights first: a round that stands in rounds.jsonl has all its files.
-    if let Some(weights) = &outcome.weights {
-        folder.write_model(round, &save(layout, weights)?)?;
-    }
-    for (client, weights) in &outcome.client_weights {
-        folder.write_client_model(round, *client, &save(layout, weights)?)?;
-    }
-    let Outcome { record, circuits, controls, overlaps, .. } = outcome;
-    folder.write_round(&RoundRows { round: record, circuits, controls, overlaps })
+/// Passes on what the user should know.
+fn tell(federation: &mut Federation<'_>, progress: &Progress) {
+    federation.take_notes().iter().for_each(|note| progress.message(&format!("note: {note}")));
 }
 
-fn round_line(outcome: &Outcome, rounds: usize) -> String {
-    let RoundRecord { round, global, seconds, .. } = &outcome.record;
-    let (accuracy, trained) = (100.0 * global.accuracy, 100.0 * global.trained_accuracy);
-    format!(
-        "round {round}/{rounds}  accuracy {accuracy:5.1}%  trained classes {trained:5.1}%  loss {:.3}  {:.1} s",
-        global.loss, seconds.total
-    )
+/// What the progress bar calls a run.
+fn title(experiment: &Experiment) -> String {
+    match experiment.seeds.all() {
+        [_] => experiment.name.clone(),
+        seeds => format!("{}, {} seeds", experiment.name, seeds.len()),
+    }
 }
 
-fn environment(device: &dyn Device, wave_size: usize) -> Environment {
-    let info = device.info();
-    Environment {
-        version: env!("CARGO_PKG_VERSION").into(),
-        device: DeviceRecord { name: info.name.clone(), backend: info.backend.clone(), driver: info.driver.clone() },
-        limits: BTreeMap::from([
-            ("max_binding_bytes".to_string(), info.max_binding_bytes),
-            ("max_buffer_bytes".to_string(), info.max_buffer_bytes),
-        ]),
-        wave_size,
-        threads: info.threads,
-    }
+fn round_line(figures: &RoundFigures, rounds: usize) -> String {
+    let RoundFigures { round, seconds, .. } = figures;
+    let show = |figure, text: fn(&Estimate) -> String| figures.get(&figure).map(text).unwrap_or_default();
+    let (accuracy, trained) =
+        (show(Figure::Accuracy, Estimate::percent), show(Figure::TrainedAccuracy, Estimate::percent));
+    let loss = show(Figure::Loss, |loss| loss.decimals(3));
+    format!("round {round}/{rounds}  accuracy {accuracy:>6}  trained classes {trained:>6}  loss {loss}  {seconds:.1} s")
 }

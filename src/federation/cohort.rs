@@ -1,5 +1,7 @@
 //! Who takes part in a round, in which order, and in which waves.
 
+use std::cmp::Reverse;
+
 /// A client in a round.
 #[derive(Clone, Copy, Debug)]
 pub struct Member<'a> {
@@ -13,6 +15,8 @@ pub struct Member<'a> {
     pub examples: &'a [u32],
     /// Optimiser steps it takes in a round.
     pub steps: usize,
+    /// Steps of the longest client of its replicate in the round.
+    pub longest: usize,
 }
 
 /// A round's members, longest first, cut into waves.
@@ -20,21 +24,29 @@ pub struct Member<'a> {
 pub struct Waves<'a> {
     /// All members in the order of the waves. It depends on the members alone, and so do the sums over them.
     pub members: Vec<Member<'a>>,
-    /// Most members of a wave.
-    pub size: usize,
+    /// First member of every wave, and the end of the last.
+    bounds: Vec<usize>,
 }
 
 impl<'a> Waves<'a> {
     /// Sorts by steps (most first, so that those still training are always a prefix), then by replicate and client: the
-    /// clients of a replicate are in the order they would have alone.
-    pub fn new(mut members: Vec<Member<'a>>, size: usize) -> Self {
-        members.sort_by_key(|m| (std::cmp::Reverse(m.steps), m.replicate, m.client));
-        Self { members, size: size.max(1) }
+    /// clients of a replicate are in the order they would have alone. Waves have at most `size` members; with `apart`,
+    /// replicates whose longest clients differ in their steps share none.
+    pub fn new(mut members: Vec<Member<'a>>, size: usize, apart: bool) -> Self {
+        let group = |m: &Member<'_>| if apart { m.longest } else { 0 };
+        members.sort_by_key(|m| (Reverse(group(m)), Reverse(m.steps), m.replicate, m.client));
+        let mut bounds = vec![0];
+        for same in members.chunk_by(|a, b| group(a) == group(b)) {
+            let start = bounds[bounds.len() - 1];
+            let ends = (1..=same.len().div_ceil(size.max(1))).map(|wave| start + (wave * size.max(1)).min(same.len()));
+            bounds.extend(ends);
+        }
+        Self { members, bounds }
     }
 
     /// The waves, each with the place of its first member in the round.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &[Member<'a>])> {
-        self.members.chunks(self.size).enumerate().map(|(i, wave)| (i * self.size, wave))
+        self.bounds.windows(2).map(|wave| (wave[0], &self.members[wave[0]..wave[1]]))
     }
 }
 
@@ -54,10 +66,10 @@ mod tests {
 
     #[test]
     fn waves_do_not_depend_on_the_order_of_the_clients() {
-        let member = |client, steps| Member { replicate: 0, seed: 1, client, examples: &[], steps };
+        let member = |client, steps| Member { replicate: 0, seed: 1, client, examples: &[], steps, longest: 9 };
         let members = [member(0, 3), member(1, 9), member(2, 3), member(3, 1), member(4, 9)];
         let order = |list: Vec<Member<'_>>, size| -> Vec<Vec<usize>> {
-            Waves::new(list, size).iter().map(|(_, wave)| wave.iter().map(|m| m.client).collect()).collect()
+            Waves::new(list, size, true).iter().map(|(_, wave)| wave.iter().map(|m| m.client).collect()).collect()
         };
         assert_eq!(order(members.to_vec(), 2), [vec![1, 4], vec![0, 2], vec![3]]);
         let mut reversed = members.to_vec();
@@ -68,10 +80,11 @@ mod tests {
 
     #[test]
     fn replicates_share_waves_and_keep_the_order_of_their_clients() {
-        let member = |(replicate, client, steps)| Member { replicate, seed: 1, client, examples: &[], steps };
+        let member =
+            |(replicate, client, steps)| Member { replicate, seed: 1, client, examples: &[], steps, longest: 9 };
         let members = [(0, 0, 3), (0, 1, 9), (0, 2, 3), (1, 0, 9), (1, 1, 3), (1, 2, 9)].map(member);
         let order = |list: Vec<Member<'_>>| -> Vec<(usize, usize)> {
-            Waves::new(list, 4).members.iter().map(|m| (m.replicate, m.client)).collect()
+            Waves::new(list, 4, true).members.iter().map(|m| (m.replicate, m.client)).collect()
         };
         let all = order(members.to_vec());
         assert_eq!(all, [(0, 1), (1, 0), (1, 2), (0, 0), (0, 2), (1, 1)]);
@@ -80,6 +93,19 @@ mod tests {
             assert_eq!(of, order(alone.to_vec()));
         }
         assert_eq!((replicates(&members), replicates(&[])), (2, 0));
+    }
+
+    #[test]
+    fn replicates_that_train_for_different_times_can_be_kept_apart() {
+        let member =
+            |(replicate, client, steps, longest)| Member { replicate, seed: 1, client, examples: &[], steps, longest };
+        let members = [(0, 0, 3, 5), (0, 1, 5, 5), (1, 0, 7, 7), (1, 1, 2, 7), (2, 0, 5, 5)].map(member);
+        let waves = |apart| -> Vec<Vec<(usize, usize)>> {
+            let waves = Waves::new(members.to_vec(), 2, apart);
+            waves.iter().map(|(_, wave)| wave.iter().map(|m| (m.replicate, m.client)).collect()).collect()
+        };
+        assert_eq!(waves(true), [vec![(1, 0), (1, 1)], vec![(0, 1), (2, 0)], vec![(0, 0)]]);
+        assert_eq!(waves(false), [vec![(1, 0), (0, 1)], vec![(2, 0), (0, 0)], vec![(1, 1)]]);
     }
 
     #[test]

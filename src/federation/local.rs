@@ -122,10 +122,11 @@ impl LocalTraining {
         slots_that_fit(stage.budget, most, total, largest.max(lists[0]).max(lists[1]).max(orders), &what)
     }
 
-    /// Trains `wave` from `global` and leaves its models on the device. The wave's summaries, `[wave][4]`, and numbers
-    /// of nonzero weights, `[wave][tensors]`, go to the given views. `longest` is the most steps that any client takes in
-    /// the round: steps run over the survivors once the weights of all of them are sparse enough, so that a client's bits
-    /// do not depend on its wave.
+    /// Trains each member of `wave` from its replicate's row of `global`, `[R][P]`, and leaves its models on the device.
+    /// The wave's summaries, `[wave][4]`, and numbers of nonzero weights, `[wave][tensors]`, go to the given views.
+    ///
+    /// Steps run over the survivors once the weights of all clients of the wave's replicates are sparse enough, whether
+    /// in the wave or not, so that a client's bits do not depend on its wave.
     ///
     /// # Errors
     /// What the device says, and [`crate::Error::Interrupted`].
@@ -134,7 +135,6 @@ impl LocalTraining {
         stage: Stage<'_>,
         global: &Buffer,
         wave: &'a [Member<'a>],
-        longest: usize,
         summary: View<'_>,
         alive: View<'_>,
         pulse: &mut Pulse<'_>,
@@ -148,7 +148,10 @@ impl LocalTraining {
         let keeps = upload(device, "survivors to keep", &this.keeps(wave, orders.steps))?;
         let stats = device.alloc("losses of the steps", 2 * orders.steps * slots)?;
         let weights = buffers.weights.view(0, slots * stage.network.layout.words);
-        broadcast(device, slots, global.all(), weights)?;
+        let which: Vec<u32> = wave.iter().map(|m| m.replicate as u32).collect();
+        let which = upload(device, "replicates of the wave", &which)?;
+        broadcast(device, stage.network.layout.words, global.all(), which.all(), weights)?;
+        let longest = wave.iter().map(|m| m.longest).max().unwrap_or(0);
         device.clear(buffers.first.all())?;
         device.clear(buffers.second.all())?;
         for step in 0..orders.steps {
@@ -158,7 +161,7 @@ impl LocalTraining {
                 Some(survivors) => survivors.list(device, stage.network, active, buffers.weights.all())?,
                 None => buffers.weights.all().into(),
             };
-            this.step(stage, buffers, weights, &orders, stats.all(), step, active)?;
+            this.step(stage, buffers, weights, &orders, stats.all(), (step, active))?;
             this.prune(stage, buffers, &keeps, step * slots, active)?;
             pulse.beat(active)?;
         }
@@ -193,8 +196,7 @@ impl LocalTraining {
         weights: Weights<'_>,
         orders: &Orders,
         stats: View<'_>,
-        step: usize,
-        active: usize,
+        (step, active): (usize, usize),
     ) -> Result<()> {
         let (device, network, space) = (stage.device, stage.network, &buffers.space);
         let batch = orders.batch(step, active);

@@ -12,6 +12,8 @@ pub struct Budget {
     pub binding: u64,
     /// Most clients at once.
     pub max_wave: usize,
+    /// Bytes of `bytes` that the global models of several federations side by side take.
+    pub models: u64,
 }
 
 impl Budget {
@@ -25,7 +27,33 @@ impl Budget {
             binding: info.max_binding_bytes.min(info.max_buffer_bytes),
             // A grid has a client in each z, and a GPU at most 65,535 of them.
             max_wave: max_wave.unwrap_or(usize::MAX).min(crate::device::grid::LIMIT as usize),
+            models: 0,
         }
+    }
+
+    /// Sets aside what the global models of `replicates` federations take, rows of `words` parameters and as many
+    /// running sums. Those of the first are not counted: one federation's model is always there.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when they do not fit the device or leave nothing for a wave.
+    pub fn beside_models(self, replicates: usize, words: usize) -> Result<Self> {
+        let row = 4 * words as u64;
+        let (all, models) = (row * replicates as u64, 2 * row * replicates.saturating_sub(1) as u64);
+        let refused = |needed: String, limit: String, help: &str| Error::TooLarge {
+            what: format!("the global models of {replicates} seeds side by side"),
+            needed,
+            limit,
+            help: format!("give fewer seeds in one run{help}"),
+        };
+        if replicates > 1 && all > self.binding {
+            let limit = format!("the device allows {}", mib(self.binding));
+            return Err(refused(format!("{} in one buffer", mib(all)), limit, ", or run with --device cpu"));
+        }
+        if models >= self.bytes {
+            let limit = format!("device.memory allows {}", mib(self.bytes));
+            return Err(refused(mib(models), limit, ", or raise device.memory"));
+        }
+        Ok(Self { models, ..self })
     }
 }
 
@@ -35,7 +63,6 @@ impl Budget {
 /// [`Error::TooLarge`] when not even one does; `what` names it.
 pub fn slots_that_fit(budget: Budget, wanted: usize, total: usize, largest: usize, what: &str) -> Result<usize> {
     let (total, largest) = (4 * total.max(1) as u64, 4 * largest.max(1) as u64);
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let smaller = "take a smaller training.batch_size or a smaller model";
     if largest > budget.binding {
         return Err(Error::TooLarge {
@@ -45,16 +72,25 @@ pub fn slots_that_fit(budget: Budget, wanted: usize, total: usize, largest: usiz
             help: format!("{smaller}, or run with --device cpu"),
         });
     }
-    if total > budget.bytes {
+    let left = budget.bytes.saturating_sub(budget.models);
+    if total > left {
+        let besides = match budget.models {
+            0 => String::new(),
+            models => format!(", of which the global models of the seeds take {}", mib(models)),
+        };
         return Err(Error::TooLarge {
             what: what.to_string(),
             needed: mib(total),
-            limit: format!("device.memory allows {}", mib(budget.bytes)),
+            limit: format!("device.memory allows {}{besides}", mib(budget.bytes)),
             help: format!("{smaller}, or raise device.memory"),
         });
     }
-    let fit = (budget.bytes / total).min(budget.binding / largest);
+    let fit = (left / total).min(budget.binding / largest);
     Ok(wanted.min(budget.max_wave).min(usize::try_from(fit).unwrap_or(usize::MAX)))
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 #[cfg(test)]
@@ -63,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_tightest_limit_decides() {
-        let budget = Budget { bytes: 4000, binding: 1200, max_wave: 100 };
+        let budget = Budget { bytes: 4000, binding: 1200, max_wave: 100, models: 0 };
         let fit = |wanted, total, largest| slots_that_fit(budget, wanted, total, largest, "a client");
         assert_eq!(fit(50, 100, 10).unwrap(), 10);
         assert_eq!(fit(50, 100, 100).unwrap(), 3);
@@ -73,11 +109,29 @@ mod tests {
 
     #[test]
     fn one_client_that_does_not_fit_is_refused_with_what_it_needs() {
-        let budget = Budget { bytes: 1 << 20, binding: 1 << 19, max_wave: 100 };
+        let budget = Budget { bytes: 1 << 20, binding: 1 << 19, max_wave: 100, models: 0 };
         let error = slots_that_fit(budget, 1, 1 << 20, 1, "a client").unwrap_err();
         assert!(error.to_string().contains("4.0 MiB") && error.to_string().contains("device.memory"), "{error}");
         assert_eq!(error.exit_code(), 2);
         let error = slots_that_fit(budget, 1, 1 << 18, 1 << 18, "a client").unwrap_err();
         assert!(error.to_string().contains("1.0 MiB in one buffer"), "{error}");
+    }
+
+    #[test]
+    fn the_models_of_several_seeds_leave_less_for_a_wave() {
+        let budget = Budget { bytes: 4 << 20, binding: 2 << 20, max_wave: 100, models: 0 };
+        // A model of 0.5 MiB: three more than one, and their sums, leave 1 MiB.
+        let words = 1 << 17;
+        assert_eq!(budget.beside_models(1, words).unwrap(), budget);
+        let four = budget.beside_models(4, words).unwrap();
+        assert_eq!(four.models, 3 << 20);
+        assert_eq!(slots_that_fit(four, 99, 1 << 16, 1, "a client").unwrap(), 4);
+        let error = slots_that_fit(four, 1, 1 << 19, 1, "a client").unwrap_err().to_string();
+        assert!(error.contains("4.0 MiB, of which the global models of the seeds take 3.0 MiB"), "{error}");
+        let error = budget.beside_models(5, words).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("models of 5 seeds side by side needs 2.5 MiB in one buffer"), "{error}");
+        let error = Budget { bytes: 3 << 20, ..budget }.beside_models(4, words).unwrap_err().to_string();
+        assert!(error.contains("needs 3.0 MiB, but device.memory allows 3.0 MiB") && error.contains("fewer seeds"));
     }
 }

@@ -7,6 +7,7 @@ mod examples;
 mod local;
 mod memory;
 mod observer;
+mod results;
 mod simulation;
 mod strategy;
 
@@ -16,4 +17,5 @@ pub use examples::{Examples, Orders};
 pub use local::{LocalSummary, LocalTraining};
 pub use memory::{Budget, slots_that_fit};
 pub use observer::{LocalModels, Observer, Pulse, Stage};
-pub use simulation::{Client, Global, Round, Seconds, Simulation};
+pub use results::{Client, Global, ReplicateRound, Round, Seconds};
+pub use simulation::{Replicate, Simulation};

@@ -1,190 +1,161 @@
-//! The round: waves of local training, the running aggregate, the new global model, its evaluation, one read-back.
+//! The round: waves of local training, the running aggregates, the new global models, their evaluation, one read-back.
+//! Several federations may run side by side, as replicates that share the waves and nothing else.
 
 use std::time::Instant;
 
-use super::examples::Orders;
+use super::examples::{Orders, upload};
 use super::local::SUMMARY_WORDS;
+use super::results::{Judge, Round, Seconds, held};
 use super::strategy::FedAvg;
-use super::{Budget, Examples, LocalSummary, LocalTraining, Member, Observer, Pulse, Stage, Waves};
+use super::{Budget, Examples, LocalTraining, Member, Observer, Pulse, Stage, Waves, slots_that_fit};
 use crate::config::{Experiment, Strategy};
 use crate::data::Dataset;
 use crate::device::{Buffer, Device, View};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::confusion::{self, confusion};
-use crate::model::{Depth, Network, Rows, Survivors, Weights, Workspace};
+use crate::model::{Density, Depth, Network, Rows, Survivors, Weights};
 
 /// Images of an evaluation batch.
 const EVALUATION_BATCH: usize = 256;
 
-/// A federation on a device.
+/// Federations side by side on a device: one for each seed.
 pub struct Simulation<'d> {
     device: &'d dyn Device,
     network: Network,
-    clients: Vec<Vec<u32>>,
-    held: Vec<bool>,
+    replicates: Vec<Replicate>,
+    judge: Judge,
     train: Examples,
     test: Examples,
     budget: Budget,
-    seed: u64,
-    lr: f64,
     local: LocalTraining,
     strategy: FedAvg,
     global: Buffer,
     evaluation: Evaluation,
-    tensors: Vec<(String, usize)>,
     wave_size: usize,
 }
 
-/// What a round gave.
+/// One federation, as it begins.
 #[derive(Clone, Debug)]
-pub struct Round {
-    /// One-based.
-    pub round: usize,
-    /// Where the time went.
-    pub seconds: Seconds,
-    /// The new global model on the test set.
-    pub global: Global,
-    /// Every client, by number.
-    pub clients: Vec<Client>,
-    /// Share of zero weights in each prunable layer of the clients' trained models, averaged over clients.
-    pub sparsity: Vec<(String, f64)>,
-    /// Read-backs of the round, and their bytes.
-    pub readbacks: u64,
-    /// Bytes read back.
-    pub bytes_read_back: u64,
+pub struct Replicate {
+    /// The root of every draw in it.
+    pub seed: u64,
+    /// Each client's training examples.
+    pub clients: Vec<Vec<u32>>,
 }
 
-/// Wall-clock seconds of a round's phases.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Seconds {
-    /// Local training and averaging.
-    pub train: f64,
-    /// Observers: circuits.
-    pub circuits: f64,
-    /// Evaluation of the global model.
-    pub evaluate: f64,
-    /// All, the read-back included.
-    pub total: f64,
-}
-
-/// The global model on the test set; accuracies are fractions.
-#[derive(Clone, Debug)]
-pub struct Global {
-    /// Mean cross-entropy.
-    pub loss: f64,
-    /// Over all test images.
-    pub accuracy: f64,
-    /// Over the test images of classes that some client holds.
-    pub trained_accuracy: f64,
-    /// By class; a class without test images has none.
-    pub per_class_accuracy: Vec<Option<f64>>,
-}
-
-/// A client's part in a round.
-#[derive(Clone, Copy, Debug)]
-pub struct Client {
-    /// Its number.
-    pub client: usize,
-    /// Its training examples.
-    pub examples: usize,
-    /// Its optimiser steps.
-    pub steps: usize,
-    /// How its training ended.
-    pub summary: LocalSummary,
-}
-
+/// The test set through the global models of all replicates.
 #[derive(Debug)]
 struct Evaluation {
-    space: Workspace,
+    /// Models evaluated at once, at most.
+    most: usize,
     orders: Orders,
-    row: Buffer,
+    parts: Vec<EvaluationPart>,
+}
+
+/// As many replicates as are evaluated at once.
+#[derive(Debug)]
+struct EvaluationPart {
+    rows: Buffer,
     counters: Buffer,
     losses: Buffer,
 }
 
 impl Evaluation {
-    fn new(device: &dyn Device, network: &Network, images: usize) -> Result<Self> {
+    fn new(device: &dyn Device, network: &Network, images: usize, replicates: usize, budget: Budget) -> Result<Self> {
         let all: Vec<u32> = (0..images as u32).collect();
-        let batches = vec![all.chunks(EVALUATION_BATCH).map(<[u32]>::to_vec).collect()];
+        let batches: Vec<_> = all.chunks(EVALUATION_BATCH).map(<[u32]>::to_vec).collect();
         let stride = EVALUATION_BATCH.min(images).next_multiple_of(4);
+        let (space, largest) = network.workspace_words(stride, Depth::Forward);
+        let order = images + EVALUATION_BATCH;
+        // One at a time is what a federation alone takes, whatever the budget.
+        let fit = slots_that_fit(budget, replicates, space + order, largest.max(order), "one evaluation").unwrap_or(1);
+        let rows: Vec<u32> = (0..replicates as u32).collect();
+        let part = |rows: &[u32]| -> Result<EvaluationPart> {
+            Ok(EvaluationPart {
+                rows: upload(device, "rows", rows)?,
+                counters: device.alloc("confusion", rows.len() * network.classes * network.classes)?,
+                losses: device.alloc("test losses", rows.len())?,
+            })
+        };
         Ok(Self {
-            space: network.workspace(device, 1, stride, Depth::Forward)?,
-            orders: Orders::upload(device, &batches, stride)?,
-            row: device.alloc("row", 1)?,
-            counters: device.alloc("confusion", network.classes * network.classes)?,
-            losses: device.alloc("test loss", 1)?,
+            most: fit,
+            orders: Orders::upload(device, &vec![batches; fit], stride)?,
+            parts: rows.chunks(fit).map(part).collect::<Result<_>>()?,
         })
     }
 
     fn run(&self, stage: Stage<'_>, weights: Weights<'_>) -> Result<()> {
-        let (device, network, space) = (stage.device, stage.network, &self.space);
-        device.clear(self.counters.all())?;
-        device.clear(self.losses.all())?;
-        for step in 0..self.orders.steps {
-            let batch = self.orders.batch(step, 1);
-            let from = Rows { weights, rows: self.row.all(), counts: self.orders.counts.all() };
-            stage.test.gather(device, &self.orders, step, batch, space)?;
-            network.forward(device, space, batch, from, None)?;
-            let tally = confusion::Buffers {
-                logits: space.logits(),
-                targets: space.targets.all(),
-                counts: from.counts,
-                counters: self.counters.all(),
-                losses: self.losses.all(),
-            };
-            confusion(device, batch, network.classes, &tally)?;
+        let (device, network) = (stage.device, stage.network);
+        // Made for each round: for many replicates it is as large as a wave, which is there too.
+        let space = &network.workspace(device, self.most, self.orders.stride, Depth::Forward)?;
+        for part in &self.parts {
+            device.clear(part.counters.all())?;
+            device.clear(part.losses.all())?;
+            for step in 0..self.orders.steps {
+                let batch = self.orders.batch(step, part.rows.words());
+                let from = Rows { weights, rows: part.rows.all(), counts: self.orders.counts.all() };
+                stage.test.gather(device, &self.orders, step, batch, space)?;
+                network.forward(device, space, batch, from, None)?;
+                let tally = confusion::Buffers {
+                    logits: space.logits(),
+                    targets: space.targets.all(),
+                    counts: from.counts,
+                    counters: part.counters.all(),
+                    losses: part.losses.all(),
+                };
+                confusion(device, batch, network.classes, &tally)?;
+            }
         }
         Ok(())
+    }
+
+    /// The confusion counts of each part, then its losses.
+    fn results(&self) -> impl Iterator<Item = View<'_>> {
+        self.parts.iter().flat_map(|part| [part.counters.all(), part.losses.all()])
     }
 }
 
 impl<'d> Simulation<'d> {
-    /// A federation of `clients` (lists of training examples) that starts from `weights`, `[P]`.
+    /// Federations that start from `weights`, `[R][P]`: a row for each of `replicates`.
     ///
     /// # Errors
-    /// What the device says, and [`Error::TooLarge`] when one client does not fit it.
+    /// What the device says, and [`crate::Error::TooLarge`] when one client, or all global models, do not fit it.
     pub fn new(
         device: &'d dyn Device,
         experiment: &Experiment,
         network: Network,
         dataset: &Dataset,
-        clients: Vec<Vec<u32>>,
+        replicates: Vec<Replicate>,
         weights: &[f32],
     ) -> Result<Self> {
-        let largest = clients.iter().map(Vec::len).max().unwrap_or(0);
+        let sizes = || replicates.iter().flat_map(|r| &r.clients).map(Vec::len);
+        let (largest, clients, count) = (sizes().max().unwrap_or(0), sizes().count(), replicates.len());
         let memory = experiment.device.memory.map(|m| m.0);
         let budget = Budget::new(device.info(), memory, experiment.device.max_wave);
+        let budget = budget.beside_models(count, network.layout.words)?;
         let (training, sparsity) = (&experiment.training, &experiment.sparsity);
         let local = LocalTraining::new(device, &network, training, sparsity, largest)?;
         let Strategy::FedAvg { weighting } = experiment.strategy;
         let train = Examples::upload(device, dataset, &dataset.train)?;
         let test = Examples::upload(device, dataset, &dataset.test)?;
-        let global = device.alloc("global weights", network.layout.words)?;
+        let global = device.alloc("global weights", count * network.layout.words)?;
         device.write(global.all(), bytemuck::cast_slice(weights))?;
-        let mut held = vec![false; dataset.classes];
-        for example in clients.iter().flatten() {
-            held[usize::from(dataset.train.labels[*example as usize])] = true;
-        }
         let tensors = network.layout.prunable().map(|t| (network.layers[t.layer].name.clone(), t.words())).collect();
         let mut simulation = Self {
             device,
-            strategy: FedAvg::new(device, weighting, network.layout.words)?,
-            evaluation: Evaluation::new(device, &network, dataset.test.len())?,
+            strategy: FedAvg::new(device, weighting, count, network.layout.words)?,
+            evaluation: Evaluation::new(device, &network, dataset.test.len(), count, budget)?,
             network,
-            clients,
-            held,
+            judge: Judge { held: held(&replicates, dataset), tensors, lr: training.lr },
+            replicates,
             train,
             test,
             budget,
-            seed: experiment.seed,
-            lr: training.lr,
             local,
             global,
-            tensors,
             wave_size: 0,
         };
         let longest = simulation.local.steps(largest);
-        let clients = simulation.clients.len();
         simulation.wave_size = simulation.local.wave_size(simulation.stage(), clients, longest)?;
         Ok(simulation)
     }
@@ -200,42 +171,43 @@ impl<'d> Simulation<'d> {
         self.wave_size
     }
 
-    /// The global weights, `[P]`, on the device.
+    /// The global weights, `[R][P]`, on the device.
     pub fn global(&self) -> &Buffer {
         &self.global
     }
 
-    /// All clients, in the order of the waves.
+    /// All clients of all replicates, in the order of the waves.
     pub fn members(&self) -> Vec<Member<'_>> {
-        waves(self.seed, &self.clients, &self.local, self.wave_size).members
+        waves(&self.replicates, &self.local, self.wave_size, apart(self.device)).members
     }
 
     /// Runs one round.
     ///
     /// # Errors
-    /// What the device says, [`Error::Diverged`] and [`Error::Interrupted`]. The global model is then not to be used.
+    /// What the device says, [`crate::Error::Diverged`] and [`crate::Error::Interrupted`]. The global models are then not to be used.
     pub fn run_round(&mut self, observers: &mut [&mut dyn Observer], pulse: &mut Pulse<'_>) -> Result<Round> {
         let start = Instant::now();
         let before = self.device.traffic();
         let mut seconds = Seconds::default();
-        let Self { device, network, clients, train, test, budget, local, strategy, global, evaluation, .. } = self;
+        let Self {
+            device, network, replicates, train, test, budget, local, strategy, global, evaluation, judge, ..
+        } = self;
         let device = *device;
         let stage = Stage { device, network, train, test, budget: *budget };
-        let waves = waves(self.seed, clients, local, self.wave_size);
+        let waves = waves(replicates, local, self.wave_size, apart(device));
         let count = waves.members.len();
         let summaries = device.alloc("summaries of the round", count * SUMMARY_WORDS)?;
-        let alive = device.alloc("nonzero weights of the round", count * self.tensors.len())?;
+        let alive = device.alloc("nonzero weights of the round", count * judge.tensors.len())?;
         for observer in observers.iter_mut() {
             observer.before_round(stage, &waves.members, pulse.round)?;
         }
-        strategy.begin(device)?;
+        strategy.begin(device, &waves.members)?;
         for (offset, wave) in waves.iter() {
             let clock = Instant::now();
             let summary = summaries.view(offset * SUMMARY_WORDS, wave.len() * SUMMARY_WORDS);
-            let alive = alive.view(offset * self.tensors.len(), wave.len() * self.tensors.len());
-            let longest = waves.members.first().map_or(0, |m| m.steps);
-            let models = local.train(stage, global, wave, longest, summary, alive, pulse)?;
-            strategy.add(device, models.weights.values, wave, &waves.members)?;
+            let alive = alive.view(offset * judge.tensors.len(), wave.len() * judge.tensors.len());
+            let models = local.train(stage, global, wave, summary, alive, pulse)?;
+            strategy.add(device, models.weights.values, wave)?;
             device.wait()?;
             seconds.train += clock.elapsed().as_secs_f64();
             let clock = Instant::now();
@@ -246,9 +218,11 @@ impl<'d> Simulation<'d> {
             seconds.circuits += clock.elapsed().as_secs_f64();
         }
         strategy.finish(device, global)?;
-        let survivors = Survivors::new(device, network, &strategy.density(&local.density(network), count), 1, true)?;
+        let models = replicates.len();
+        let density = mean_density(replicates, &local.density(network));
+        let survivors = Survivors::new(device, network, &density, models, true)?;
         let weights = match &survivors {
-            Some(survivors) => survivors.list(device, network, 1, global.all())?,
+            Some(survivors) => survivors.list(device, network, models, global.all())?,
             None => global.all().into(),
         };
         let clock = Instant::now();
@@ -262,8 +236,8 @@ impl<'d> Simulation<'d> {
         device.wait()?;
         seconds.evaluate = clock.elapsed().as_secs_f64();
 
-        let mut views: Vec<View<'_>> =
-            vec![summaries.all(), alive.all(), evaluation.counters.all(), evaluation.losses.all()];
+        let mut views: Vec<View<'_>> = vec![summaries.all(), alive.all()];
+        views.extend(evaluation.results());
         let mut parts = vec![views.len()];
         for observer in observers.iter() {
             let wanted = observer.results();
@@ -277,80 +251,43 @@ impl<'d> Simulation<'d> {
         for (observer, words) in observers.iter_mut().zip(observed) {
             observer.absorb(words)?;
         }
-        let clients = summarise(&waves.members, &own[0], pulse.round, self.lr)?;
-        let global = self.judge(pulse.round, &own[2], f32::from_bits(own[3][0]))?;
+        let replicates = judge.round(replicates, &waves.members, &own, pulse.round)?;
         let traffic = device.traffic();
         seconds.total = start.elapsed().as_secs_f64();
         Ok(Round {
             round: pulse.round,
             seconds,
-            global,
-            clients,
-            sparsity: self.realised(&own[1], count),
+            replicates,
             readbacks: traffic.readbacks - before.readbacks,
             bytes_read_back: traffic.bytes_read_back - before.bytes_read_back,
         })
     }
-
-    /// Accuracies from the confusion counts, `[true class][predicted class]`.
-    fn judge(&self, round: usize, counters: &[u32], loss_sum: f32) -> Result<Global> {
-        if !loss_sum.is_finite() {
-            return Err(Error::Diverged { round, place: "in the averaged model".into(), lr: self.lr });
-        }
-        let classes = self.network.classes;
-        let rows: Vec<(u64, u64)> = (0..classes)
-            .map(|c| {
-                let row = &counters[c * classes..(c + 1) * classes];
-                (u64::from(row[c]), row.iter().map(|n| u64::from(*n)).sum())
-            })
-            .collect();
-        let share = |rows: &mut dyn Iterator<Item = &(u64, u64)>| {
-            let (right, all) = rows.fold((0, 0), |(r, a), (right, all)| (r + right, a + all));
-            right as f64 / all.max(1) as f64
-        };
-        let images: u64 = rows.iter().map(|(_, all)| all).sum();
-        Ok(Global {
-            loss: f64::from(loss_sum) / images.max(1) as f64,
-            accuracy: share(&mut rows.iter()),
-            trained_accuracy: share(&mut rows.iter().zip(&self.held).filter(|(_, held)| **held).map(|(row, _)| row)),
-            per_class_accuracy: rows.iter().map(|(r, all)| (*all > 0).then(|| *r as f64 / *all as f64)).collect(),
-        })
-    }
-
-    fn realised(&self, alive: &[u32], clients: usize) -> Vec<(String, f64)> {
-        let count = self.tensors.len();
-        let share = |(i, (name, words)): (usize, &(String, usize))| {
-            let nonzero: u64 = alive.iter().skip(i).step_by(count).map(|n| u64::from(*n)).sum();
-            (name.clone(), 1.0 - nonzero as f64 / (words * clients).max(1) as f64)
-        };
-        self.tensors.iter().enumerate().map(share).collect()
-    }
 }
 
-/// Every client takes part.
-fn waves<'a>(seed: u64, clients: &'a [Vec<u32>], local: &LocalTraining, size: usize) -> Waves<'a> {
-    let members = clients.iter().enumerate();
-    let members =
-        members.map(|(client, e)| Member { replicate: 0, seed, client, examples: e, steps: local.steps(e.len()) });
-    Waves::new(members.collect(), size)
+/// Whether replicates whose clients train for different times stay in waves of their own: where a pass over survivors and a
+/// dense one differ in rounding, a wave has to change from one to the other in a single step.
+fn apart(device: &dyn Device) -> bool {
+    device.info().kind == "cpu"
 }
 
-/// The clients' summaries, by client number.
-fn summarise(members: &[Member<'_>], words: &[u32], round: usize, lr: f64) -> Result<Vec<Client>> {
-    let mut clients: Vec<Client> = members
-        .iter()
-        .zip(words.chunks_exact(SUMMARY_WORDS))
-        .map(|(m, words)| Client {
-            client: m.client,
-            examples: m.examples.len(),
-            steps: m.steps,
-            summary: LocalSummary::from_words(words),
+/// Of the new global models, when local ones have density `local`: a mean is zero where all of them are.
+fn mean_density(replicates: &[Replicate], local: &Density) -> Density {
+    local.of_mean(replicates.iter().map(|r| r.clients.len()).max().unwrap_or(0))
+}
+
+/// Every client of every replicate takes part.
+fn waves<'a>(replicates: &'a [Replicate], local: &LocalTraining, size: usize, apart: bool) -> Waves<'a> {
+    let members = replicates.iter().enumerate().flat_map(|(replicate, Replicate { seed, clients })| {
+        let clients = clients.iter().enumerate();
+        let longest = clients.clone().map(|(_, e)| local.steps(e.len())).max().unwrap_or(0);
+        clients.map(move |(client, e)| Member {
+            replicate,
+            seed: *seed,
+            client,
+            examples: e,
+            steps: local.steps(e.len()),
+            longest,
         })
-        .collect();
-    clients.sort_by_key(|c| c.client);
-    let first = clients.iter().filter_map(|c| c.summary.diverged.map(|step| (step, c.client))).min();
-    match first {
-        None => Ok(clients),
-        Some((step, client)) => Err(Error::Diverged { round, place: format!("at client {client}, step {step}"), lr }),
-    }
+    });
+    Waves::new(members.collect(), size, apart)
 }

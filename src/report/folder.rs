@@ -56,7 +56,7 @@ impl RunFolder {
 
     /// `environment.json`.
     pub fn write_environment(&self, environment: &Environment) -> Result<()> {
-        self.write_json("environment.json", environment)
+        write_json(&self.path.join("environment.json"), environment)
     }
 
     /// `partition.csv`, from how many examples of each class each client holds.
@@ -67,7 +67,7 @@ impl RunFolder {
 
     /// `summary.json`.
     pub fn write_summary(&self, summary: &Summary) -> Result<()> {
-        self.write_json("summary.json", summary)
+        write_json(&self.path.join("summary.json"), summary)
     }
 
     /// One round's line and rows in every file. If one of them cannot be written, none has the round.
@@ -92,13 +92,13 @@ impl RunFolder {
         write_whole(&path, safetensors)?;
         Ok(path)
     }
+}
 
-    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        let path = self.path.join(name);
-        let mut text = serde_json::to_string_pretty(value).map_err(unwritable(&path))?;
-        text.push('\n');
-        write_whole(&path, text.as_bytes())
-    }
+/// Writes a value as a JSON file for people to read too, whole or not at all, and never over another.
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(unwritable(path))?;
+    text.push('\n');
+    write_whole(path, text.as_bytes())
 }
 
 /// Writes a file that is there as a whole or not at all, and never over another.

@@ -3,16 +3,21 @@
 pub mod append;
 pub mod chance;
 pub mod circuits_json;
+pub mod estimate;
+pub mod figures;
 pub mod folder;
 pub mod growing;
 pub mod plots;
 pub mod progress;
 pub mod records;
 pub mod rows;
+pub mod seeds;
 pub mod summary;
 pub mod table;
 
 pub use chance::expected_iou;
+pub use estimate::Estimate;
+pub use figures::{Figure, RoundFigures, figures};
 pub use folder::RunFolder;
 pub use growing::RoundRows;
 pub use plots::{RunFigures, draw_circuits, draw_rounds};
@@ -21,5 +26,6 @@ pub use records::{
     CircuitRecord, ClientRecord, Comparison, Control, ControlRecord, CurvePoint, Edges, GlobalRecord, Level, ModelSide,
     OverlapRecord, Removals, RoundRecord, Seconds,
 };
+pub use seeds::{SeedsFolder, SeedsSummary, seed_folder};
 pub use summary::{DeviceRecord, Environment, Fates, MeanOverlap, Summary, mean_overlaps};
 pub use table::{RunView, closing_table};

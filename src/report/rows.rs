@@ -1,5 +1,7 @@
 //! Records as rows of CSV.
 
+use super::estimate::Estimate;
+use super::figures::{Figure, RoundFigures};
 use super::records::{Against, CircuitRecord, ControlRecord, OverlapRecord, Removals, RoundRecord, area, size};
 
 /// The columns of `metrics.csv`.
@@ -14,6 +16,46 @@ pub fn metrics(record: &RoundRecord) -> csv::Result<Vec<u8>> {
     let global = &record.global;
     let figures = [global.loss, global.accuracy, global.trained_accuracy, record.seconds.total];
     rows([[vec![record.round.to_string()], figures.map(number).to_vec()].concat()])
+}
+
+/// The columns of `figures.csv` of several seeds.
+pub const FIGURES: &str = "round,figure,mean,std,low,high,n,undefined\n";
+
+/// What `metrics.csv` of several seeds shows of each round; all other figures are in `figures.csv`.
+const SEEDS_METRICS: [Figure; 3] = [Figure::Loss, Figure::Accuracy, Figure::TrainedAccuracy];
+
+/// The columns of `metrics.csv` of several seeds.
+pub fn seeds_metrics_header() -> String {
+    let columns = |name: String| format!("{name}_mean,{name}_std,{name}_low,{name}_high,{name}_n,");
+    let columns: String = SEEDS_METRICS.iter().map(|figure| columns(figure.name())).collect();
+    format!("round,{columns}seconds\n")
+}
+
+/// One row of `metrics.csv` of several seeds.
+pub fn seeds_metrics(round: &RoundFigures) -> csv::Result<Vec<u8>> {
+    let mut row = vec![round.round.to_string()];
+    for figure in &SEEDS_METRICS {
+        let none = Estimate::new(&[]);
+        let estimate = round.get(figure).unwrap_or(&none);
+        row.extend(interval(estimate));
+        row.push(estimate.n.to_string());
+    }
+    row.push(number(round.seconds));
+    rows([row])
+}
+
+/// One row of `figures.csv` a figure.
+pub fn figures(round: &RoundFigures) -> csv::Result<Vec<u8>> {
+    rows(round.figures.iter().map(|(figure, estimate)| {
+        let mut row = vec![round.round.to_string(), figure.name()];
+        row.extend(interval(estimate));
+        row.extend([estimate.n.to_string(), estimate.undefined.to_string()]);
+        row
+    }))
+}
+
+fn interval(estimate: &Estimate) -> [String; 4] {
+    [estimate.mean, estimate.std, estimate.low, estimate.high].map(number)
 }
 
 /// The columns of `circuits.csv` for a network with these gated layers.

@@ -108,18 +108,12 @@ pub struct MeanOverlap {
 impl Summary {
     /// Sums up the rounds done; `overlaps` may hold any rounds, of which the last is averaged.
     pub fn new(name: &str, seed: u64, rounds: &[RoundRecord], overlaps: &[OverlapRecord], diagnoses: &[Fates]) -> Self {
-        let total = |part: fn(&Seconds) -> f64| rounds.iter().map(|record| part(&record.seconds)).sum();
         Self {
             name: name.into(),
             seed,
             rounds: rounds.len(),
             global: rounds.last().map(|record| record.global.clone()).unwrap_or_default(),
-            seconds: Seconds {
-                train: total(|s| s.train),
-                circuits: total(|s| s.circuits),
-                evaluate: total(|s| s.evaluate),
-                total: total(|s| s.total),
-            },
+            seconds: total_seconds(rounds),
             readbacks: rounds.iter().map(|record| record.readbacks).sum(),
             bytes_read_back: rounds.iter().map(|record| record.bytes_read_back).sum(),
             overlap: mean_overlaps(overlaps),
@@ -128,18 +122,38 @@ impl Summary {
     }
 }
 
+/// Where the time of all these rounds went.
+pub(super) fn total_seconds(rounds: &[RoundRecord]) -> Seconds {
+    let total = |part: fn(&Seconds) -> f64| rounds.iter().map(|record| part(&record.seconds)).sum();
+    Seconds {
+        train: total(|s| s.train),
+        circuits: total(|s| s.circuits),
+        evaluate: total(|s| s.evaluate),
+        total: total(|s| s.total),
+    }
+}
+
 /// The last round's overlaps, averaged by comparison, level and layer: comparisons in the order of
-/// [`Comparison::ALL`], layers as they first appear.
+/// [`Comparison::ALL`], layers as they first appear. Without those that are undefined for all their pairs.
 pub fn mean_overlaps(overlaps: &[OverlapRecord]) -> Vec<MeanOverlap> {
     let last = overlaps.iter().map(|record| record.round).max().unwrap_or(0);
+    let last = overlaps.iter().filter(|record| record.round == last);
+    grouped_overlaps(last).into_iter().filter(|mean| mean.pairs > 0).collect()
+}
+
+/// Overlaps of one round, averaged by comparison, level and layer; those that are undefined for all their pairs are not
+/// numbers.
+pub(super) fn grouped_overlaps<'a>(overlaps: impl IntoIterator<Item = &'a OverlapRecord>) -> Vec<MeanOverlap> {
     let mut means: Vec<MeanOverlap> = Vec::new();
-    for record in overlaps.iter().filter(|record| record.round == last) {
-        let (Some(iou), Some(chance)) = (record.iou, record.chance) else { continue };
+    for record in overlaps {
+        // Only pairs with both, so that an overlap and its chance are about the same pairs.
+        let pair = record.iou.zip(record.chance).filter(|(iou, chance)| iou.is_finite() && chance.is_finite());
+        let (pairs, (iou, chance)) = (usize::from(pair.is_some()), pair.unwrap_or((0.0, 0.0)));
         let key = (record.comparison, record.level, record.layer.as_str());
         let found = means.iter_mut().find(|mean| (mean.comparison, mean.level, mean.layer.as_str()) == key);
         match found {
             Some(mean) => {
-                mean.pairs += 1;
+                mean.pairs += pairs;
                 mean.iou += iou;
                 mean.chance += chance;
             }
@@ -147,7 +161,7 @@ pub fn mean_overlaps(overlaps: &[OverlapRecord]) -> Vec<MeanOverlap> {
                 comparison: record.comparison,
                 level: record.level,
                 layer: record.layer.clone(),
-                pairs: 1,
+                pairs,
                 iou,
                 chance,
             }),

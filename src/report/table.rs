@@ -1,19 +1,48 @@
-//! The closing table: accuracy by round, and overlaps of the last round, of one run or of several side by side.
+//! The closing table: accuracy by round, and overlaps of the last round, of one run or of several side by side. A run
+//! over several seeds shows means, each with the half-width of its interval.
 
-use super::records::{Level, OverlapRecord, RoundRecord};
-use super::summary::{Fates, MeanOverlap, mean_overlaps};
+use super::estimate::Estimate;
+use super::figures::{Figure, RoundFigures};
+use super::records::{Comparison, Diagnosis, Level};
 
 /// One run, for the table.
 #[derive(Clone, Copy, Debug)]
 pub struct RunView<'a> {
     /// What its columns are called where there are several.
     pub label: &'a str,
-    /// Its rounds.
-    pub rounds: &'a [RoundRecord],
-    /// Its overlaps; only the last round's channels are shown.
-    pub overlaps: &'a [OverlapRecord],
-    /// How the clients' classes fared, by round.
-    pub fates: &'a [Fates],
+    /// Its seeds.
+    pub seeds: usize,
+    /// Its rounds; of the overlaps, only the last one's between channels are shown.
+    pub rounds: &'a [RoundFigures],
+}
+
+impl RunView<'_> {
+    /// Mean overlaps of the last round's channels, with what chance gives the same pairs, where they are defined.
+    fn overlaps(&self) -> Vec<Overlap> {
+        let Some(round) = self.rounds.last() else { return Vec::new() };
+        let overlap = |(figure, found): &(Figure, Estimate)| match figure {
+            Figure::Overlap(comparison, Level::Node, layer) if found.n > 0 => {
+                let chance = round.get(&Figure::Chance(*comparison, Level::Node, layer.clone()));
+                Some((*comparison, layer.clone(), *found, chance.map_or(f64::NAN, |chance| chance.mean)))
+            }
+            _ => None,
+        };
+        let found = round.figures.iter().filter_map(overlap);
+        found.map(|(comparison, layer, iou, chance)| Overlap { comparison, layer, iou, chance }).collect()
+    }
+
+    fn has_diagnoses(&self) -> bool {
+        let any = |round: &RoundFigures| round.figures.iter().any(|(f, _)| matches!(f, Figure::Diagnoses(_)));
+        self.rounds.iter().any(any)
+    }
+}
+
+/// A mean overlap of the last round.
+struct Overlap {
+    comparison: Comparison,
+    layer: String,
+    iou: Estimate,
+    chance: f64,
 }
 
 /// More rounds than this are thinned out: the table is to fit a screen.
@@ -21,34 +50,35 @@ const MAX_ROWS: usize = 12;
 
 /// Aligned plain text that ends with a line break.
 pub fn closing_table(runs: &[RunView]) -> String {
-    let mut text = align(&accuracy_rows(runs), 0);
-    let means: Vec<Vec<MeanOverlap>> = runs.iter().map(|run| node_means(run.overlaps)).collect();
-    if means.iter().any(|means| !means.is_empty()) {
-        text += "\nOverlap of circuits (IoU) in the last round; in brackets, that of random circuits as large\n";
-        text += &align(&overlap_rows(runs, &means), runs.len().min(2));
+    let mut text = String::new();
+    let seeds = runs.iter().map(|run| run.seeds).max().unwrap_or(0);
+    if seeds > 1 {
+        text += &format!("Means over {seeds} seeds ± half the width of their 95% intervals\n");
     }
-    if runs.iter().any(|run| !run.fates.is_empty()) {
+    text += &align(&accuracy_rows(runs), 0);
+    let overlaps: Vec<Vec<Overlap>> = runs.iter().map(RunView::overlaps).collect();
+    if overlaps.iter().any(|overlaps| !overlaps.is_empty()) {
+        text += "\nOverlap of circuits (IoU) in the last round; in brackets, that of random circuits as large\n";
+        text += &align(&overlap_rows(runs, &overlaps), runs.len().min(2));
+    }
+    if runs.iter().any(RunView::has_diagnoses) {
         text += "\nClasses of clients after averaging: kept, kept through other channels, lost, never learned\n";
         text += &align(&fate_rows(runs), 0);
     }
     text
 }
 
+const FATES: [Diagnosis; 4] =
+    [Diagnosis::Preserved, Diagnosis::StructuralDrift, Diagnosis::DestructiveInterference, Diagnosis::NotLearned];
+
 fn fate_rows(runs: &[RunView]) -> Vec<Vec<String>> {
-    let columns = ["preserved", "drift", "interference", "not learned"];
-    let mut rows = heading(runs, columns);
-    let count = runs.iter().map(|run| run.fates.len()).max().unwrap_or(0);
-    for i in shown(count) {
-        let number = runs.iter().find_map(|run| run.fates.get(i)).map_or(i + 1, |fates| fates.round);
-        let cells = runs.iter().flat_map(|run| match run.fates.get(i) {
-            Some(f) => {
-                [f.preserved, f.structural_drift, f.destructive_interference, f.not_learned].map(|n| n.to_string())
-            }
-            None => columns.map(|_| "-".to_string()),
-        });
-        rows.push(std::iter::once(number.to_string()).chain(cells).collect());
-    }
-    rows
+    by_round(runs, ["preserved", "drift", "interference", "not learned"], |round| {
+        FATES.map(|fate| {
+            let count = round.get(&Figure::Diagnoses(fate));
+            // A count of one run is a whole number, a mean over seeds need not be.
+            count.map_or("-".into(), |count| count.decimals(usize::from(count.n > 1)))
+        })
+    })
 }
 
 /// The rows over a table by round with the same columns for each run.
@@ -64,21 +94,25 @@ fn heading(runs: &[RunView], columns: [&str; 4]) -> Vec<Vec<String>> {
 }
 
 fn accuracy_rows(runs: &[RunView]) -> Vec<Vec<String>> {
-    let columns = ["accuracy", "trained", "loss", "seconds"];
+    by_round(runs, ["accuracy", "trained", "loss", "seconds"], |round| {
+        let cell = |figure, text: fn(&Estimate) -> String| round.get(&figure).map_or("-".into(), text);
+        [
+            cell(Figure::Accuracy, Estimate::percent),
+            cell(Figure::TrainedAccuracy, Estimate::percent),
+            cell(Figure::Loss, |loss| loss.decimals(3)),
+            format!("{:.1}", round.seconds),
+        ]
+    })
+}
+
+/// A row a round, with the same four columns for each run.
+fn by_round(runs: &[RunView], columns: [&str; 4], cells: impl Fn(&RoundFigures) -> [String; 4]) -> Vec<Vec<String>> {
     let mut rows = heading(runs, columns);
     let count = runs.iter().map(|run| run.rounds.len()).max().unwrap_or(0);
     for i in shown(count) {
-        let number = runs.iter().find_map(|run| run.rounds.get(i)).map_or(i + 1, |record| record.round);
-        let cells = runs.iter().flat_map(|run| match run.rounds.get(i) {
-            Some(record) => [
-                percent(record.global.accuracy),
-                percent(record.global.trained_accuracy),
-                format!("{:.3}", record.global.loss),
-                format!("{:.1}", record.seconds.total),
-            ],
-            None => columns.map(|_| "-".to_string()),
-        });
-        rows.push(std::iter::once(number.to_string()).chain(cells).collect());
+        let number = runs.iter().find_map(|run| run.rounds.get(i)).map_or(i + 1, |round| round.round);
+        let of_run = |run: &RunView| run.rounds.get(i).map_or(columns.map(|_| "-".to_string()), &cells);
+        rows.push(std::iter::once(number.to_string()).chain(runs.iter().flat_map(of_run)).collect());
     }
     rows
 }
@@ -92,19 +126,15 @@ fn shown(count: usize) -> Vec<usize> {
     }
 }
 
-fn node_means(overlaps: &[OverlapRecord]) -> Vec<MeanOverlap> {
-    mean_overlaps(overlaps).into_iter().filter(|mean| mean.level == Level::Node).collect()
-}
-
-fn overlap_rows(runs: &[RunView], means: &[Vec<MeanOverlap>]) -> Vec<Vec<String>> {
+fn overlap_rows(runs: &[RunView], overlaps: &[Vec<Overlap>]) -> Vec<Vec<String>> {
     let mut layers: Vec<&str> = Vec::new();
     let mut comparisons = Vec::new();
-    for mean in means.iter().flatten() {
-        if !layers.contains(&mean.layer.as_str()) {
-            layers.push(&mean.layer);
+    for Overlap { layer, comparison, .. } in overlaps.iter().flatten() {
+        if !layers.contains(&layer.as_str()) {
+            layers.push(layer);
         }
-        if !comparisons.contains(&mean.comparison) {
-            comparisons.push(mean.comparison);
+        if !comparisons.contains(comparison) {
+            comparisons.push(*comparison);
         }
     }
     // Runs below each other: side by side, two runs of a few layers are too wide for a terminal.
@@ -114,19 +144,15 @@ fn overlap_rows(runs: &[RunView], means: &[Vec<MeanOverlap>]) -> Vec<Vec<String>
     };
     let mut rows = vec![row("", "", layers.iter().map(|layer| layer.to_string()).collect())];
     for comparison in comparisons {
-        for (run, means) in runs.iter().zip(means) {
+        for (run, overlaps) in runs.iter().zip(overlaps) {
             let cell = |layer: &&str| {
-                let mean = means.iter().find(|mean| mean.comparison == comparison && mean.layer == *layer);
-                mean.map_or("-".to_string(), |mean| format!("{:.2} ({:.2})", mean.iou, mean.chance))
+                let found = overlaps.iter().find(|o| o.comparison == comparison && o.layer == *layer);
+                found.map_or("-".to_string(), |o| format!("{} ({:.2})", o.iou.decimals(2), o.chance))
             };
             rows.push(row(&comparison.name().replace('_', " "), run.label, layers.iter().map(cell).collect()));
         }
     }
     rows
-}
-
-fn percent(fraction: f64) -> String {
-    if fraction.is_finite() { format!("{:.1}%", 100.0 * fraction) } else { "-".into() }
 }
 
 /// Columns two spaces apart, the first `left` of them flush left, the others flush right.
@@ -146,42 +172,31 @@ fn align(rows: &[Vec<String>], left: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::records::{Comparison, GlobalRecord, Seconds};
     use super::*;
 
-    fn round(round: usize, accuracy: f64) -> RoundRecord {
-        RoundRecord {
-            round,
-            seconds: Seconds { total: 2.25, ..Seconds::default() },
-            global: GlobalRecord { loss: 0.5, accuracy, trained_accuracy: f64::NAN, per_class_accuracy: vec![] },
-            clients: vec![],
-            sparsity: vec![],
-            readbacks: 1,
-            bytes_read_back: 0,
-        }
+    fn round(round: usize, seeds: &[Vec<(Figure, f64)>]) -> RoundFigures {
+        RoundFigures::new(round, 2.25, seeds)
     }
 
-    fn overlap(comparison: Comparison, layer: &str, iou: f64) -> OverlapRecord {
-        OverlapRecord {
-            round: 2,
-            comparison,
-            level: Level::Node,
-            layer: layer.into(),
-            client_a: 0,
-            class_a: 0,
-            client_b: 0,
-            class_b: 0,
-            size_a: 1,
-            size_b: 1,
-            iou: Some(iou),
-            chance: Some(0.125),
-        }
+    fn seed(accuracy: f64) -> Vec<(Figure, f64)> {
+        vec![(Figure::Loss, 0.5), (Figure::Accuracy, accuracy), (Figure::TrainedAccuracy, f64::NAN)]
+    }
+
+    fn overlap(comparison: Comparison, layer: &str, iou: f64) -> [(Figure, f64); 2] {
+        let key = || (comparison, Level::Node, layer.to_string());
+        let (a, b) = (key(), key());
+        [(Figure::Overlap(a.0, a.1, a.2), iou), (Figure::Chance(b.0, b.1, b.2), 0.125)]
+    }
+
+    fn fates(counts: [f64; 4]) -> Vec<(Figure, f64)> {
+        FATES.map(Figure::Diagnoses).into_iter().zip(counts).collect()
     }
 
     #[test]
     fn one_run() {
-        let rounds = [round(1, 0.1), round(2, 0.975)];
-        let overlaps = [overlap(Comparison::LocalGlobal, "conv1", 1.0), overlap(Comparison::LocalGlobal, "all", 0.5)];
+        let here = |layer, iou| overlap(Comparison::LocalGlobal, layer, iou);
+        let last = [&seed(0.975)[..], &here("conv1", 1.0), &here("conv2", f64::NAN), &here("all", 0.5)].concat();
+        let rounds = [round(1, &[seed(0.1)]), round(2, &[last])];
         let expected = "\
 round  accuracy  trained   loss  seconds
     1     10.0%        -  0.500      2.2
@@ -191,23 +206,23 @@ Overlap of circuits (IoU) in the last round; in brackets, that of random circuit
                     conv1          all
 local global  1.00 (0.12)  0.50 (0.12)
 ";
-        assert_eq!(
-            closing_table(&[RunView { label: "a", rounds: &rounds, overlaps: &overlaps, fates: &[] }]),
-            expected
-        );
-        let silent = closing_table(&[RunView { label: "a", rounds: &rounds, overlaps: &[], fates: &[] }]);
-        assert!(expected.starts_with(&silent));
+        assert_eq!(closing_table(&[RunView { label: "a", seeds: 1, rounds: &rounds }]), expected);
+        let plain = [round(1, &[seed(0.1)]), round(2, &[seed(0.975)])];
+        assert!(expected.starts_with(&closing_table(&[RunView { label: "a", seeds: 1, rounds: &plain }])));
     }
 
     #[test]
     fn two_runs_side_by_side() {
-        let long = [round(1, 0.1), round(2, 0.975)];
-        let (here, there) =
-            ([overlap(Comparison::LocalGlobal, "conv1", 1.0)], [overlap(Comparison::Mismatched, "conv1", 0.0)]);
-        let fates = [1, 2].map(|round| Fates { round, preserved: 7 - round, not_learned: 11, ..Fates::default() });
+        let with = |accuracy, preserved, overlap: &[(Figure, f64)]| {
+            vec![[&seed(accuracy)[..], overlap, &fates([preserved, 0.0, 0.0, 11.0])].concat()]
+        };
+        let here = overlap(Comparison::LocalGlobal, "conv1", 1.0);
+        let there = overlap(Comparison::Mismatched, "conv1", 0.0);
+        let long = [round(1, &with(0.1, 6.0, &here)), round(2, &with(0.975, 5.0, &here))];
+        let short = [round(1, &with(0.1, 6.0, &there))];
         let found = closing_table(&[
-            RunView { label: "iid", rounds: &long, overlaps: &here, fates: &fates },
-            RunView { label: "one-class", rounds: &long[..1], overlaps: &there, fates: &fates[..1] },
+            RunView { label: "iid", seeds: 1, rounds: &long },
+            RunView { label: "one-class", seeds: 1, rounds: &short },
         ]);
         let expected = "\
 \x20           iid                           one-class
@@ -229,6 +244,30 @@ round  preserved  drift  interference  not learned  preserved  drift  interferen
     2          5      0             0           11          -      -             -            -
 ";
         assert_eq!(found, expected);
+    }
+
+    /// Two seeds that differ by 2 d: the half-width is 12.706 d.
+    #[test]
+    fn several_seeds_show_means_and_intervals() {
+        let of = |accuracy, iou, preserved| {
+            let parts = [seed(accuracy), overlap(Comparison::LocalGlobal, "all", iou).to_vec()];
+            [&parts.concat()[..], &fates([preserved, 0.0, 0.0, 1.0])].concat()
+        };
+        let rounds = [round(1, &[of(0.49, 0.5, 2.0), of(0.51, 0.52, 3.0)])];
+        let expected = "\
+Means over 2 seeds ± half the width of their 95% intervals
+round      accuracy  trained           loss  seconds
+    1  50.0% ± 12.7        -  0.500 ± 0.000      2.2
+
+Overlap of circuits (IoU) in the last round; in brackets, that of random circuits as large
+                             all
+local global  0.51 ± 0.13 (0.12)
+
+Classes of clients after averaging: kept, kept through other channels, lost, never learned
+round  preserved      drift  interference  not learned
+    1  2.5 ± 6.4  0.0 ± 0.0     0.0 ± 0.0    1.0 ± 0.0
+";
+        assert_eq!(closing_table(&[RunView { label: "a", seeds: 2, rounds: &rounds }]), expected);
     }
 
     #[test]

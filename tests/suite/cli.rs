@@ -3,6 +3,7 @@
 mod bad_input;
 mod early_ends;
 mod run_folder;
+mod seeds;
 
 use std::fs;
 use std::path::{Path, PathBuf};

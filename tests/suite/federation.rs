@@ -69,10 +69,10 @@ fn against_float64(device: &dyn Device, experiment: &Experiment, what: &str) {
     let layout = federation.layout().clone();
     let Optimizer::Sgd { momentum, weight_decay: decay } = experiment.training.optimizer else { panic!("SGD") };
     let rule = Sgd { lr: experiment.training.lr, momentum, decay };
-    let first = initial_weights(&layout, experiment.seed);
+    let first = initial_weights(&layout, experiment.seeds.first());
     let mut global: Vec<f64> = first.iter().map(|w| f64::from(*w)).collect();
     for round in 1..=experiment.rounds {
-        let outcome = federation.round().unwrap();
+        let outcome = federation.round().unwrap().remove(0);
         let what = format!("{}, {what}, round {round}", device.info().kind);
         let train = |(k, own): (usize, &Vec<u32>)| {
             train_linear(&layout, &global, &dataset, &epochs(experiment, round, k, own), rule)
@@ -100,14 +100,14 @@ fn against_float64(device: &dyn Device, experiment: &Experiment, what: &str) {
             (usize::from(test.labels[i]), judge(&logits, usize::from(test.labels[i])))
         });
         let judged: Vec<_> = judged.map(|(label, v)| (label, v.loss, v.right)).collect();
-        let held = |class: usize| federation.class_counts().iter().any(|counts| counts[class] > 0);
+        let held = |class: usize| federation.class_counts(0).iter().any(|counts| counts[class] > 0);
         assert_evaluated(&outcome.record.global, &judged, held, &what);
     }
 }
 
 /// The client's batches in each epoch: its examples in a new order, in batches of 32 of which the last is what is left.
 fn epochs(experiment: &Experiment, round: usize, client: usize, own: &[u32]) -> Vec<Vec<Vec<u32>>> {
-    let mut rng = stream(experiment.seed, round as u64, client as u64, Purpose::Shuffle);
+    let mut rng = stream(experiment.seeds.first(), round as u64, client as u64, Purpose::Shuffle);
     let mut order = own.to_vec();
     let mut epoch = || {
         order.shuffle(&mut rng);

@@ -9,5 +9,6 @@ mod golden;
 mod kernels;
 mod mnist;
 mod reference;
+mod seeds;
 mod small;
 mod sparse;

@@ -44,7 +44,7 @@ fn on_both(experiment: &Experiment) -> Option<([Outcome; 2], Layout)> {
     assert_eq!(dataset.name, "mnist");
     let round = |device: &dyn Device| {
         let mut federation = Federation::new(device, experiment, &dataset).unwrap();
-        (federation.round().unwrap(), federation.layout().clone())
+        (federation.round().unwrap().remove(0), federation.layout().clone())
     };
     let (on_cpu, layout) = round(&Cpu::new(Some(2)).unwrap());
     let (on_gpu, _) = round(gpu);
@@ -84,7 +84,7 @@ fn the_same_circuits_of_the_same_weights_measure_the_same_to_the_last_image() {
     let (dataset, _) = load_data(&given.data, &folder).unwrap();
     let cpu = Cpu::new(Some(2)).unwrap();
     let mut federation = Federation::new(&cpu, &given, &dataset).unwrap();
-    let trained = federation.round().unwrap().weights.unwrap();
+    let trained = federation.round().unwrap().remove(0).weights.unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), save(federation.layout(), &trained).unwrap()).unwrap();
 

@@ -53,10 +53,23 @@ pub fn data(experiment: &Experiment) -> Dataset {
     load_data(&experiment.data, Path::new("nowhere")).unwrap().0
 }
 
-/// All rounds of `experiment`.
+/// All rounds of `experiment`, which has one seed.
 pub fn run(device: &dyn Device, experiment: &Experiment) -> Result<Vec<Outcome>> {
+    let mut seeds = run_seeds(device, experiment)?;
+    assert_eq!(seeds.len(), 1);
+    Ok(seeds.remove(0))
+}
+
+/// All rounds of `experiment`, seed by seed.
+pub fn run_seeds(device: &dyn Device, experiment: &Experiment) -> Result<Vec<Vec<Outcome>>> {
     let mut federation = Federation::new(device, experiment, &data(experiment))?;
-    (0..experiment.rounds).map(|_| federation.round()).collect()
+    let mut seeds = vec![Vec::new(); experiment.seeds.all().len()];
+    for _ in 0..experiment.rounds {
+        let outcomes = federation.round()?;
+        assert_eq!(outcomes.len(), seeds.len());
+        seeds.iter_mut().zip(outcomes).for_each(|(rounds, outcome)| rounds.push(outcome));
+    }
+    Ok(seeds)
 }
 
 /// The two runs have the same records, times aside, and the same bits in every weight.

@@ -5,67 +5,75 @@ use crate::device::{Buffer, Device, View};
 use crate::error::Result;
 use crate::federation::Member;
 use crate::federation::examples::upload;
-use crate::kernels::accumulate::accumulate;
-use crate::kernels::shape::Rows;
-use crate::model::Density;
+use crate::kernels::accumulate::{self, accumulate, grouped};
 
-/// A running weighted sum of models.
+/// Running weighted sums of models, one for each of the federations side by side.
 #[derive(Debug)]
 pub struct FedAvg {
     weighting: Weighting,
-    sum: Buffer,
+    words: usize,
+    /// `[R][P]`.
+    sums: Buffer,
+    /// What the weights of each replicate's clients in this round sum to before they are divided by it.
+    totals: Vec<f64>,
 }
 
 impl FedAvg {
-    /// For rows of `words` parameters.
+    /// For `replicates` federations whose models are rows of `words` parameters.
     ///
     /// # Errors
     /// What the device says.
-    pub fn new(device: &dyn Device, weighting: Weighting, words: usize) -> Result<Self> {
-        Ok(Self { weighting, sum: device.alloc("sum of models", words)? })
+    pub fn new(device: &dyn Device, weighting: Weighting, replicates: usize, words: usize) -> Result<Self> {
+        let sums = device.alloc("sums of models", replicates * words)?;
+        Ok(Self { weighting, words, sums, totals: vec![0.0; replicates] })
     }
 
-    /// Starts a round.
+    /// Starts a round of these members.
     ///
     /// # Errors
     /// What the device says.
-    pub fn begin(&self, device: &dyn Device) -> Result<()> {
-        device.clear(self.sum.all())
+    pub fn begin(&mut self, device: &dyn Device, round: &[Member<'_>]) -> Result<()> {
+        self.totals.fill(0.0);
+        round.iter().for_each(|m| self.totals[m.replicate] += size(self.weighting, m));
+        device.clear(self.sums.all())
     }
 
-    /// Adds a wave's models, `[wave][P]`, in the wave's order. `round` are all members of the round.
+    /// Adds a wave's models, `[wave][P]`, in the wave's order.
     ///
     /// # Errors
     /// What the device says.
-    pub fn add(&self, device: &dyn Device, models: View<'_>, wave: &[Member<'_>], round: &[Member<'_>]) -> Result<()> {
-        let weights = self.weights(wave, round);
-        let words: Vec<u32> = weights.iter().map(|w| w.to_bits()).collect();
-        let scales = upload(device, "client weights", &words)?;
-        let rows = Rows { slots: wave.len(), words: self.sum.words() };
-        accumulate(device, rows, models, scales.all(), self.sum.all())
+    pub fn add(&self, device: &dyn Device, models: View<'_>, wave: &[Member<'_>]) -> Result<()> {
+        // A member's share of its replicate's mean; over a round they sum to 1.
+        let share = |m: &Member<'_>| (size(self.weighting, m) / self.totals[m.replicate]) as f32;
+        let scales: Vec<u32> = wave.iter().map(|m| share(m).to_bits()).collect();
+        let of: Vec<usize> = wave.iter().map(|m| m.replicate).collect();
+        let (starts, slots) = grouped(&of, self.totals.len());
+        let scales = upload(device, "client weights", &scales)?;
+        let (starts, slots) = (upload(device, "replicates", &starts)?, upload(device, "slots", &slots)?);
+        let buffers = accumulate::Buffers {
+            rows: models,
+            scales: scales.all(),
+            starts: starts.all(),
+            slots: slots.all(),
+            sums: self.sums.all(),
+        };
+        accumulate(device, self.words, &buffers)
     }
 
-    /// The new global model replaces `global`.
+    /// The new global models, `[R][P]`, replace `global`.
     ///
     /// # Errors
     /// What the device says.
     pub fn finish(&self, device: &dyn Device, global: &Buffer) -> Result<()> {
-        device.copy(self.sum.all(), global.all())
+        device.copy(self.sums.all(), global.all())
     }
+}
 
-    /// Of the new global model of `clients` local models of density `local`: a mean is zero where all of them are.
-    pub fn density(&self, local: &Density, clients: usize) -> Density {
-        local.of_mean(clients)
-    }
-
-    /// Each member's share of the mean; over a round they sum to 1.
-    fn weights(&self, wave: &[Member<'_>], round: &[Member<'_>]) -> Vec<f32> {
-        let size = |m: &Member<'_>| match self.weighting {
-            Weighting::Uniform => 1.0,
-            Weighting::Examples => m.examples.len() as f64,
-        };
-        let total: f64 = round.iter().map(size).sum();
-        wave.iter().map(|m| (size(m) / total) as f32).collect()
+/// What a member's model counts for.
+fn size(weighting: Weighting, member: &Member<'_>) -> f64 {
+    match weighting {
+        Weighting::Uniform => 1.0,
+        Weighting::Examples => member.examples.len() as f64,
     }
 }
 
@@ -74,22 +82,26 @@ mod tests {
     use super::*;
     use crate::device::{Cpu, f32s};
 
+    /// The mean of two clients, beside a replicate that has the second client alone.
     fn average(weighting: Weighting) -> Vec<f32> {
         let cpu = Cpu::new(Some(1)).unwrap();
         let (a, b) = (vec![0; 1], vec![0; 3]);
-        let member = |client, examples| Member { replicate: 0, seed: 1, client, examples, steps: 1 };
-        let members = [member(0, a.as_slice()), member(1, b.as_slice())];
-        let models = [[1.0f32, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 0.0]];
-        let fedavg = FedAvg::new(&cpu, weighting, 4).unwrap();
-        let global = cpu.alloc("global", 4).unwrap();
-        fedavg.begin(&cpu).unwrap();
-        // One wave a client: the sum streams.
-        for (i, member) in members.iter().enumerate() {
-            let row = upload(&cpu, "row", bytemuck::cast_slice(&models[i])).unwrap();
-            fedavg.add(&cpu, row.all(), &[*member], &members).unwrap();
+        let member =
+            |replicate, client, examples| Member { replicate, seed: 1, client, examples, steps: 1, longest: 1 };
+        let members = [member(0, 0, a.as_slice()), member(1, 0, &b), member(0, 1, &b)];
+        let models = [[1.0f32, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 0.0], [5.0, 6.0, 7.0, 0.0]];
+        let mut fedavg = FedAvg::new(&cpu, weighting, 2, 4).unwrap();
+        let global = cpu.alloc("global", 8).unwrap();
+        fedavg.begin(&cpu, &members).unwrap();
+        // Two waves: the sums stream.
+        for (wave, models) in members.chunks(2).zip(models.chunks(2)) {
+            let rows = upload(&cpu, "rows", bytemuck::cast_slice(models.as_flattened())).unwrap();
+            fedavg.add(&cpu, rows.all(), wave).unwrap();
         }
         fedavg.finish(&cpu, &global).unwrap();
-        f32s(&pollster::block_on(cpu.read(&[global.all()])).unwrap()[0]).to_vec()
+        let words = pollster::block_on(cpu.read(&[global.all()])).unwrap().remove(0);
+        assert_eq!(f32s(&words[4..]), models[1], "a client alone is the mean");
+        f32s(&words[..4]).to_vec()
     }
 
     #[test]

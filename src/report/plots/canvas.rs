@@ -9,7 +9,7 @@ use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::{
-    BitMapBackend, Circle, Color, DrawingArea, IntoDrawingArea, PathElement, Rectangle, ShapeStyle,
+    BitMapBackend, Circle, Color, DrawingArea, IntoDrawingArea, PathElement, Polygon, Rectangle, ShapeStyle,
 };
 pub use plotters::style::RGBColor;
 
@@ -65,14 +65,20 @@ impl Canvas {
         let points: Vec<(i32, i32)> = points.iter().map(|&(x, y)| (device(x), device(y))).collect();
         let style = ShapeStyle::from(stroke.color).stroke_width(device(stroke.width).max(1) as u32);
         match stroke.dash {
-            None => drawn(self.area()?.draw(&PathElement::new(points, style))),
-            Some((dash, gap)) => drawn(self.area()?.draw(&DashedPathElement::new(
+            None => drawn(self.sheet()?.draw(&PathElement::new(points, style))),
+            Some((dash, gap)) => drawn(self.sheet()?.draw(&DashedPathElement::new(
                 points,
                 device(dash).max(1),
                 device(gap).max(1),
                 style,
             ))),
         }
+    }
+
+    /// A filled shape with these corners, so pale that lines and other shapes show through.
+    pub fn area(&mut self, corners: &[(f64, f64)], color: RGBColor) -> io::Result<()> {
+        let corners: Vec<(i32, i32)> = corners.iter().map(|&(x, y)| (device(x), device(y))).collect();
+        drawn(self.sheet()?.draw(&Polygon::new(corners, color.mix(0.18).filled())))
     }
 
     /// A filled rectangle.
@@ -82,12 +88,12 @@ impl Canvas {
             return Ok(());
         }
         // Both corners belong to plotters' rectangles.
-        drawn(self.area()?.draw(&Rectangle::new([from, (to.0 - 1, to.1 - 1)], color.filled())))
+        drawn(self.sheet()?.draw(&Rectangle::new([from, (to.0 - 1, to.1 - 1)], color.filled())))
     }
 
     /// A filled circle.
     pub fn dot(&mut self, (x, y): (f64, f64), radius: f64, color: RGBColor) -> io::Result<()> {
-        drawn(self.area()?.draw(&Circle::new((device(x), device(y)), device(radius), color.filled())))
+        drawn(self.sheet()?.draw(&Circle::new((device(x), device(y)), device(radius), color.filled())))
     }
 
     /// A line of text; `y` is the middle of its capitals.
@@ -117,7 +123,7 @@ impl Canvas {
             Anchor::Middle => -width / 2.0,
             Anchor::End => -width,
         };
-        let area = self.area()?;
+        let area = self.sheet()?;
         let (columns, rows) = area.dim_in_pixel();
         for glyph in glyphs {
             let bounds = glyph.px_bounds();
@@ -149,7 +155,7 @@ impl Canvas {
         Ok(bytes)
     }
 
-    fn area(&mut self) -> io::Result<Area<'_>> {
+    fn sheet(&mut self) -> io::Result<Area<'_>> {
         let backend = BitMapBackend::with_buffer_and_format(&mut self.pixels, self.size);
         Ok(backend.map_err(io::Error::other)?.into_drawing_area())
     }

@@ -113,7 +113,7 @@ mod tests {
             circuit(ModelSide::Local, 0, 0, conv1(&[])),
         ];
         let channels = [("conv1".to_string(), 4)];
-        let run = RunFigures { name: "", rounds: &[], circuits: &circuits, overlaps: &[], channels: &channels };
+        let run = RunFigures { name: "", rounds: &[], circuits: &circuits, channels: &channels };
         let map = ChannelMap::new(&run);
         let kept = vec![vec![(1, Kept::Local), (2, Kept::Global), (3, Kept::Both)]];
         assert_eq!(map.rows, [Row { client: 0, class: "one".into(), kept }]);

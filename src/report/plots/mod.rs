@@ -14,8 +14,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::figures::RoundFigures;
 use super::folder::replace_whole;
-use super::records::{CircuitRecord, OverlapRecord, RoundRecord};
+use super::records::CircuitRecord;
 use crate::{Error, Result};
 
 /// What the pictures show of one run.
@@ -23,19 +24,18 @@ use crate::{Error, Result};
 pub struct RunFigures<'a> {
     /// The title.
     pub name: &'a str,
-    /// Its rounds, in order.
-    pub rounds: &'a [RoundRecord],
+    /// Its rounds, over one seed or several.
+    pub rounds: &'a [RoundFigures],
     /// Its circuits; only the last round's are drawn.
     pub circuits: &'a [CircuitRecord],
-    /// Its overlaps, in any order.
-    pub overlaps: &'a [OverlapRecord],
     /// Channels of each gated layer, in the network's order. Circuits do not tell: a layer missing here is drawn up to
     /// the highest channel in any circuit.
     pub channels: &'a [(String, usize)],
 }
 
 /// Draws the global model's accuracy by round, and below it how much local circuits overlap with global ones, layer by
-/// layer; several runs stand side by side. Writes a PNG file, over an earlier one if there is one, and makes its folder.
+/// layer; several runs stand side by side, and several seeds of a run are a line for their mean in a band for its
+/// interval. Writes a PNG file, over an earlier one if there is one, and makes its folder.
 ///
 /// Fails if the file cannot be written. Runs without rounds or circuits get panels that say so.
 pub fn draw_rounds(runs: &[RunFigures<'_>], path: &Path) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::canvas::{Anchor, Canvas, Stroke, fit};
-use super::series::{Series, stretches};
+use super::series::{Curve, stretches};
 use super::style::{BODY, FADED, INK, PALE, hairline};
 
 /// Room for names to the right of a panel.
@@ -34,8 +34,8 @@ pub struct Panel {
 
 /// A line in a panel.
 pub struct Line<'a> {
-    /// Its values.
-    pub series: &'a Series,
+    /// Its values, and the band around them; a line without a label has none.
+    pub curve: &'a Curve,
     /// How it is drawn.
     pub stroke: Stroke,
     /// What stands at its end.
@@ -71,11 +71,14 @@ impl Panel {
         Ok(())
     }
 
-    /// Draws lines, later ones over earlier ones, and the names of those that have one. A name with a dash has no values.
+    /// Draws bands, over them lines, later ones over earlier ones, and the names of those that have one. A name with a dash has no values.
     pub fn lines(&self, canvas: &mut Canvas, lines: &[Line]) -> io::Result<()> {
+        for line in lines.iter().filter(|line| line.label.is_some()) {
+            self.band(canvas, line)?;
+        }
         let mut labels = Vec::new();
         for line in lines {
-            let parts = stretches(line.series);
+            let parts = stretches(&line.curve.mean);
             for part in &parts {
                 self.stretch(canvas, part, line)?;
             }
@@ -89,6 +92,22 @@ impl Panel {
         self.labels(canvas, labels)
     }
 
+    /// The intervals of a line: a band where they follow each other, and an upright line where one stands alone.
+    fn band(&self, canvas: &mut Canvas, line: &Line) -> io::Result<()> {
+        let pale = hairline(line.stroke.color);
+        for (low, high) in stretches(&line.curve.low).iter().zip(stretches(&line.curve.high)) {
+            let edge = |part: &[(usize, f64)]| -> Vec<(f64, f64)> {
+                part.iter().map(|&(round, value)| self.at(round as f64, value)).collect()
+            };
+            let (below, above) = (edge(low), edge(&high));
+            match (&below[..], &above[..]) {
+                ([from], [to]) => canvas.line(&[*from, *to], pale)?,
+                _ => canvas.area(&[below, above.into_iter().rev().collect()].concat(), line.stroke.color)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Unbroken values. A single one has no line: it is a dot, or a dash where the line has no dots.
     fn stretch(&self, canvas: &mut Canvas, part: &[(usize, f64)], line: &Line) -> io::Result<()> {
         let points: Vec<(f64, f64)> = part.iter().map(|&(round, value)| self.at(round as f64, value)).collect();
@@ -98,7 +117,7 @@ impl Panel {
             [_] => {}
             _ => canvas.line(&points, line.stroke)?,
         }
-        if dots && (points.len() == 1 || line.series.len() <= MAX_DOTS) {
+        if dots && (points.len() == 1 || line.curve.mean.len() <= MAX_DOTS) {
             for point in points {
                 canvas.dot(point, 2.3, line.stroke.color)?;
             }

@@ -2,10 +2,11 @@
 
 use std::io;
 
+use super::super::figures::Figure;
 use super::RunFigures;
 use super::canvas::{Anchor, Canvas, fit};
 use super::panel::{LABELS, Line, Panel};
-use super::series::{LayerSeries, Series, accuracy, overlap};
+use super::series::{Curve, LayerSeries, curve, overlap};
 use super::style::{BODY, FADED, GREY, INK, LAYERS, TITLE, dashed, dotted, solid};
 
 /// More runs than this make a picture that no page holds.
@@ -24,8 +25,8 @@ const NOTES: f64 = 44.0;
 /// One column's numbers.
 struct Column<'a> {
     name: &'a str,
-    all: Series,
-    trained: Series,
+    all: Curve,
+    trained: Curve,
     layers: Vec<LayerSeries>,
 }
 
@@ -57,15 +58,15 @@ impl<'a> Column<'a> {
     fn new(run: &RunFigures<'a>) -> Self {
         Self {
             name: run.name,
-            all: accuracy(run.rounds, |record| record.global.accuracy),
-            trained: accuracy(run.rounds, |record| record.global.trained_accuracy),
-            layers: overlap(run.overlaps),
+            all: curve(run.rounds, &Figure::Accuracy),
+            trained: curve(run.rounds, &Figure::TrainedAccuracy),
+            layers: overlap(run.rounds),
         }
     }
 
     fn rounds(&self) -> impl Iterator<Item = usize> {
-        let overlaps = self.layers.iter().flat_map(|layer| &layer.iou);
-        self.all.iter().chain(overlaps).map(|(round, _)| *round)
+        let overlaps = self.layers.iter().flat_map(|layer| &layer.iou.mean);
+        self.all.mean.iter().chain(overlaps).map(|(round, _)| *round)
     }
 
     /// As many layers as there are colours, evenly spaced from the first to the last.
@@ -128,11 +129,11 @@ fn draw_column(canvas: &mut Canvas, layout: &Layout, i: usize, column: &Column) 
 }
 
 fn draw_accuracy(canvas: &mut Canvas, panel: &Panel, column: &Column) -> io::Result<()> {
-    if column.all.is_empty() {
+    if column.all.mean.is_empty() {
         return panel.remark(canvas, "no rounds yet");
     }
-    let all = Line { series: &column.all, stroke: solid(INK), label: Some("all classes") };
-    let trained = Line { series: &column.trained, stroke: dashed(GREY), label: Some("trained") };
+    let all = Line { curve: &column.all, stroke: solid(INK), label: Some("all classes") };
+    let trained = Line { curve: &column.trained, stroke: dashed(GREY), label: Some("trained") };
     panel.lines(canvas, &[all, trained])
 }
 
@@ -141,9 +142,9 @@ fn draw_overlaps(canvas: &mut Canvas, panel: &Panel, column: &Column) -> io::Res
         return panel.remark(canvas, "no circuits to compare");
     }
     let layers = || column.shown_layers().into_iter().zip(LAYERS);
-    let chance = layers().map(|(layer, color)| Line { series: &layer.chance, stroke: dotted(color), label: None });
+    let chance = layers().map(|(layer, color)| Line { curve: &layer.chance, stroke: dotted(color), label: None });
     let found =
-        layers().map(|(layer, color)| Line { series: &layer.iou, stroke: solid(color), label: Some(&layer.layer) });
+        layers().map(|(layer, color)| Line { curve: &layer.iou, stroke: solid(color), label: Some(&layer.layer) });
     panel.lines(canvas, &chance.chain(found).collect::<Vec<_>>())
 }
 
@@ -161,6 +162,9 @@ fn notes(canvas: &mut Canvas, layout: &Layout, columns: &[Column], runs: usize) 
     let mut notes = Vec::new();
     if layout.overlaps {
         notes.push("dotted: overlap of random circuits as large".to_string());
+    }
+    if columns.iter().any(|column| column.all.low.iter().any(|(_, low)| low.is_some())) {
+        notes.push("bands: 95% intervals of means over seeds".to_string());
     }
     if let Some(column) = columns.iter().find(|column| column.layers.len() > LAYERS.len()) {
         notes.push(format!("{} of {} layers", LAYERS.len(), column.layers.len()));

@@ -2,10 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use super::super::records::{Comparison, Level, OverlapRecord, RoundRecord};
+use super::super::figures::{Figure, RoundFigures};
+use super::super::records::{Comparison, Level};
 
 /// Values by round, ascending; `None` where a value is undefined.
 pub type Series = Vec<(usize, Option<f64>)>;
+
+/// A figure by round, with the interval of its mean where there are several seeds.
+#[derive(Debug, Default, PartialEq)]
+pub struct Curve {
+    /// The figure, or its mean over seeds.
+    pub mean: Series,
+    /// Lower ends of the intervals.
+    pub low: Series,
+    /// Upper ends.
+    pub high: Series,
+}
 
 /// One layer's mean overlap of local circuits with global ones.
 #[derive(Debug, PartialEq)]
@@ -13,45 +25,42 @@ pub struct LayerSeries {
     /// The layer's name.
     pub layer: String,
     /// Mean over clients and classes.
-    pub iou: Series,
+    pub iou: Curve,
     /// The mean that random circuits of the same sizes would have.
-    pub chance: Series,
+    pub chance: Curve,
 }
 
-/// A figure of the global model by round.
-pub fn accuracy(rounds: &[RoundRecord], figure: impl Fn(&RoundRecord) -> f64) -> Series {
-    let by_round: BTreeMap<usize, f64> = rounds.iter().map(|record| (record.round, figure(record))).collect();
-    by_round.into_iter().map(|(round, value)| (round, Some(value).filter(|value| value.is_finite()))).collect()
+/// A figure by round. Rounds that do not have it are left out, so that circuits found every few rounds make an unbroken
+/// line; rounds in which it is undefined interrupt the line.
+pub fn curve(rounds: &[RoundFigures], figure: &Figure) -> Curve {
+    let by_round: BTreeMap<usize, _> =
+        rounds.iter().filter_map(|round| Some((round.round, *round.get(figure)?))).collect();
+    let finite = |value: f64| Some(value).filter(|value| value.is_finite());
+    let mut curve = Curve::default();
+    for (round, estimate) in by_round {
+        curve.mean.push((round, finite(estimate.mean)));
+        curve.low.push((round, finite(estimate.low)));
+        curve.high.push((round, finite(estimate.high)));
+    }
+    curve
 }
 
 /// Channel overlaps of local circuits with global ones: layers in the order they first appear, without `all` of them
-/// pooled. Rounds without any comparison are left out, so that circuits found every few rounds make an unbroken line.
-pub fn overlap(overlaps: &[OverlapRecord]) -> Vec<LayerSeries> {
-    let shown = |record: &&OverlapRecord| {
-        record.comparison == Comparison::LocalGlobal && record.level == Level::Node && record.layer != "all"
-    };
-    let mut layers: Vec<(&str, BTreeMap<usize, [Mean; 2]>)> = Vec::new();
-    for record in overlaps.iter().filter(shown) {
-        let i = layers.iter().position(|(name, _)| *name == record.layer).unwrap_or_else(|| {
-            layers.push((&record.layer, BTreeMap::new()));
-            layers.len() - 1
-        });
-        let [iou, chance] = layers[i].1.entry(record.round).or_default();
-        // Only pairs with both, so that a line and its chance are about the same pairs.
-        if let (Some(found), Some(expected)) = (finite(record.iou), finite(record.chance)) {
-            iou.add(found);
-            chance.add(expected);
+/// pooled.
+pub fn overlap(rounds: &[RoundFigures]) -> Vec<LayerSeries> {
+    let (comparison, level) = (Comparison::LocalGlobal, Level::Node);
+    let mut layers: Vec<LayerSeries> = Vec::new();
+    for (figure, _) in rounds.iter().flat_map(|round| &round.figures) {
+        let Figure::Overlap(c, l, layer) = figure else { continue };
+        let known = layers.iter().any(|series| series.layer == *layer);
+        if (*c, *l) != (comparison, level) || layer == "all" || known {
+            continue;
         }
+        let iou = curve(rounds, figure);
+        let chance = curve(rounds, &Figure::Chance(comparison, level, layer.clone()));
+        layers.push(LayerSeries { layer: layer.clone(), iou, chance });
     }
-    let series = |rounds: &BTreeMap<usize, [Mean; 2]>, i: usize| {
-        rounds.iter().map(|(round, means)| (*round, means[i].value())).collect::<Series>()
-    };
-    let layer = |(name, rounds): &(&str, BTreeMap<usize, [Mean; 2]>)| LayerSeries {
-        layer: name.to_string(),
-        iou: series(rounds, 0),
-        chance: series(rounds, 1),
-    };
-    layers.iter().map(layer).collect()
+    layers
 }
 
 /// Stretches of consecutive defined values.
@@ -61,31 +70,11 @@ pub fn stretches(series: &Series) -> Vec<Vec<(usize, f64)>> {
     series.split(|(_, value)| value.is_none()).map(defined).filter(|part: &Vec<_>| !part.is_empty()).collect()
 }
 
-#[derive(Clone, Copy, Default)]
-struct Mean {
-    sum: f64,
-    count: usize,
-}
-
-impl Mean {
-    fn add(&mut self, value: f64) {
-        self.sum += value;
-        self.count += 1;
-    }
-
-    fn value(self) -> Option<f64> {
-        (self.count > 0).then(|| self.sum / self.count as f64)
-    }
-}
-
-fn finite(value: Option<f64>) -> Option<f64> {
-    value.filter(|value| value.is_finite())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{overlap as record, round};
+    use super::super::tests::{measured, overlap as record, round};
     use super::*;
+    use crate::report::OverlapRecord;
 
     #[test]
     fn means_are_over_defined_pairs_and_other_comparisons_stay_out() {
@@ -101,18 +90,30 @@ mod tests {
             records.push(OverlapRecord { comparison, ..record(2, "conv1", Some(0.0), Some(0.0)) });
         }
         records.push(OverlapRecord { level: Level::Edge, ..record(2, "conv1", Some(0.0), Some(0.0)) });
-        let [conv1, fc] = &overlap(&records)[..] else { panic!("two layers") };
-        assert_eq!((conv1.layer.as_str(), &conv1.iou), ("conv1", &vec![(2, Some(0.75)), (4, None)]));
-        assert_eq!(conv1.chance, [(2, Some(0.375)), (4, None)]);
-        assert_eq!((fc.layer.as_str(), &fc.iou), ("fc", &vec![(2, None)]));
+        let rounds = measured(&[2, 3, 4].map(|n| round(n, 0.5, 0.5)), &records);
+        let [conv1, fc] = &overlap(&rounds)[..] else { panic!("two layers") };
+        // Round 3 has no comparison at all.
+        assert_eq!((conv1.layer.as_str(), &conv1.iou.mean), ("conv1", &vec![(2, Some(0.75)), (4, None)]));
+        assert_eq!(conv1.chance.mean, [(2, Some(0.375)), (4, None)]);
+        assert_eq!((fc.layer.as_str(), &fc.iou.mean), ("fc", &vec![(2, None)]));
     }
 
     #[test]
     fn an_undefined_value_interrupts_a_line() {
         let rounds = [round(3, 0.5, 0.5), round(1, 0.25, 0.5), round(2, f64::NAN, 0.5)];
-        let series = accuracy(&rounds, |record| record.global.accuracy);
-        assert_eq!(series, [(1, Some(0.25)), (2, None), (3, Some(0.5))]);
-        assert_eq!(stretches(&series), [vec![(1, 0.25)], vec![(3, 0.5)]]);
+        let curve = curve(&measured(&rounds, &[]), &Figure::Accuracy);
+        assert_eq!(curve.mean, [(1, Some(0.25)), (2, None), (3, Some(0.5))]);
+        assert_eq!(curve.low, [(1, None), (2, None), (3, None)]);
+        assert_eq!(stretches(&curve.mean), [vec![(1, 0.25)], vec![(3, 0.5)]]);
         assert!(stretches(&vec![(1, None)]).is_empty());
+    }
+
+    #[test]
+    fn several_seeds_have_an_interval_around_their_mean() {
+        let seed = |accuracy| vec![(Figure::Accuracy, accuracy)];
+        let rounds = [RoundFigures::new(1, 0.0, &[seed(0.4), seed(0.6)]), RoundFigures::new(2, 0.0, &[seed(0.5)])];
+        let curve = curve(&rounds, &Figure::Accuracy);
+        let [(1, Some(low)), (2, None)] = curve.low[..] else { panic!("{curve:?}") };
+        assert!((low - (0.5 - 1.270_62)).abs() < 1e-5 && curve.high[0].1 > Some(1.77), "{curve:?}");
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use image::RgbImage;
 
+use super::super::figures::figures;
 use super::super::records::{
     CircuitRecord, Comparison, GlobalRecord, Level, ModelSide, OverlapRecord, RoundRecord, Seconds, sample_circuit,
 };
@@ -21,15 +22,21 @@ struct Run {
 }
 
 impl Run {
-    fn figures(&self) -> RunFigures<'_> {
-        RunFigures {
-            name: &self.name,
-            rounds: &self.rounds,
-            circuits: &self.circuits,
-            overlaps: &self.overlaps,
-            channels: &self.channels,
-        }
+    /// What the pictures get; `rounds` are the run's own, [`measured`].
+    fn figures<'a>(&'a self, rounds: &'a [RoundFigures]) -> RunFigures<'a> {
+        RunFigures { name: &self.name, rounds, circuits: &self.circuits, channels: &self.channels }
     }
+
+    fn measured(&self) -> Vec<RoundFigures> {
+        measured(&self.rounds, &self.overlaps)
+    }
+}
+
+/// The figures of one seed by round.
+pub fn measured(rounds: &[RoundRecord], overlaps: &[OverlapRecord]) -> Vec<RoundFigures> {
+    let of = |number: usize| overlaps.iter().filter(|o| o.round == number).cloned().collect::<Vec<_>>();
+    let one = |record: &RoundRecord| RoundFigures::new(record.round, 0.0, &[figures(record, &[], &of(record.round))]);
+    rounds.iter().map(one).collect()
 }
 
 pub fn round(round: usize, accuracy: f64, trained_accuracy: f64) -> RoundRecord {
@@ -110,11 +117,12 @@ fn sample(name: &str, rounds: usize, clients: usize, classes: u32, shift: usize)
 /// Draws both pictures and returns them.
 fn draw(runs: &[Run]) -> [RgbImage; 2] {
     let folder = tempfile::tempdir().unwrap();
-    let figures: Vec<RunFigures> = runs.iter().map(Run::figures).collect();
+    let rounds: Vec<Vec<RoundFigures>> = runs.iter().map(Run::measured).collect();
+    let figures: Vec<RunFigures> = runs.iter().zip(&rounds).map(|(run, rounds)| run.figures(rounds)).collect();
     let paths: [PathBuf; 2] = ["rounds.png", "circuits.png"].map(|name| folder.path().join("plots").join(name));
     draw_rounds(&figures, &paths[0]).unwrap();
     let nobody = Run::default();
-    draw_circuits(figures.first().unwrap_or(&nobody.figures()), &paths[1]).unwrap();
+    draw_circuits(figures.first().unwrap_or(&nobody.figures(&[])), &paths[1]).unwrap();
     paths.map(|path| image::open(path).unwrap().into_rgb8())
 }
 
@@ -139,6 +147,34 @@ fn two_runs_have_a_line_for_each_layer_and_a_cell_for_each_fate_of_a_channel() {
     }
     assert_eq!(circuits.width(), 900 * canvas::DENSITY);
     assert!((1700..=1900).contains(&rounds.width()), "{}", rounds.width());
+}
+
+/// Over three seeds, a line for the mean and a pale band around it.
+#[test]
+fn several_seeds_are_a_line_in_a_band() {
+    let folder = tempfile::tempdir().unwrap();
+    let seeds = [0, 1, 2].map(|shift| sample("iid", 5, 1, 1, shift));
+    let seed = |run: &Run, n: usize| {
+        let overlaps: Vec<_> = run.overlaps.iter().filter(|o| o.round == n).cloned().collect();
+        figures(&run.rounds[n - 1], &[], &overlaps)
+    };
+    let together = |n: usize| RoundFigures::new(n, 0.0, &seeds.each_ref().map(|run| seed(run, n)));
+    let picture = |name: &str, rounds: &[RoundFigures]| {
+        let path = folder.path().join(name);
+        draw_rounds(&[seeds[0].figures(rounds)], &path).unwrap();
+        image::open(path).unwrap().into_rgb8()
+    };
+    let all = picture("five.png", &(1..=5).map(together).collect::<Vec<_>>());
+    let alone = picture("alone.png", &seeds[0].measured());
+    // Blue mixed into white, as only the band of the first layer is.
+    let pale = |picture: &RgbImage| {
+        let is_pale = |p: &[u8; 3]| p[2] > p[0].saturating_add(30) && p[0] > 150;
+        picture.pixels().filter(|pixel| is_pale(&pixel.0)).count()
+    };
+    assert!(pale(&all) > 10 * pale(&alone), "{} {}", pale(&all), pale(&alone));
+    assert!(colors(&all).contains(&rgb(style::LAYERS[0])));
+    // A single round has no band to draw; its interval is an upright line.
+    assert!(picture("one.png", &[together(1)]) != picture("one alone.png", &seeds[0].measured()[..1]));
 }
 
 #[test]
@@ -187,9 +223,9 @@ fn a_picture_replaces_an_earlier_one_and_an_unwritable_one_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let (path, run) = (folder.path().join("circuits.png"), sample("iid", 1, 1, 1, 1));
     fs::write(&path, "earlier").unwrap();
-    draw_circuits(&run.figures(), &path).unwrap();
+    draw_circuits(&run.figures(&run.measured()), &path).unwrap();
     assert!(image::open(&path).is_ok());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    let message = draw_rounds(&[run.figures()], &path.join("rounds.png")).unwrap_err().to_string();
+    let message = draw_rounds(&[run.figures(&run.measured())], &path.join("rounds.png")).unwrap_err().to_string();
     assert!(message.starts_with("cannot create "), "{message}");
 }

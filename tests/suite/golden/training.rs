@@ -48,12 +48,12 @@ fn train(device: &dyn Device, network: &Network, steps: usize, rule: (Optimizer,
     let sparsity = Sparsity { target, anneal: 0.5, min_alive: 4 };
     let examples = unshuffled(BATCH * steps);
     let mut local = LocalTraining::new(&spy, network, &training, &sparsity, examples.len()).unwrap();
-    let wave =
-        [Member { replicate: 0, seed: SEED, client: 0, examples: &examples, steps: local.steps(examples.len()) }];
+    let steps = local.steps(examples.len());
+    let wave = [Member { replicate: 0, seed: SEED, client: 0, examples: &examples, steps, longest: steps }];
     let global = upload(device, bits(&inputs::weights(&network.layout)));
     let tensors = network.layout.prunable().count();
     let (summary, alive) = (device.alloc("summary", 4).unwrap(), device.alloc("alive", tensors).unwrap());
-    let models = in_round_one(|pulse| local.train(stage, &global, &wave, steps, summary.all(), alive.all(), pulse));
+    let models = in_round_one(|pulse| local.train(stage, &global, &wave, summary.all(), alive.all(), pulse));
     let read = pollster::block_on(device.read(&[models.weights.values, summary.all(), alive.all()])).unwrap();
     let stats = spy.seen("cross_entropy").pop().unwrap();
     Trained {

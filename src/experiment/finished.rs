@@ -1,0 +1,110 @@
+//! What is remembered of a run's rounds: as much as its summary, tables and pictures show, as all else is on disk.
+
+use std::path::Path;
+
+use super::Outcome;
+use super::folders::folder_of;
+use crate::config::Experiment;
+use crate::error::Result;
+use crate::report::{
+    CircuitRecord, Fates, OverlapRecord, RoundFigures, RoundRecord, RunFigures, RunView, draw_circuits, draw_rounds,
+    figures,
+};
+
+/// Where the picture of a run, or of a comparison of runs, lies in its folder.
+pub(super) const ROUNDS_PICTURE: &str = "plots/rounds.png";
+
+/// A run over one seed or several.
+pub(super) struct Finished {
+    /// The variant's label; the experiment's name where nothing is compared.
+    label: String,
+    /// All seeds together, the last round with every figure.
+    pub rounds: Vec<RoundFigures>,
+    /// In the order of the experiment's.
+    pub seeds: Vec<SeedRecords>,
+    /// Those of each layer with circuits; empty where none were looked for.
+    channels: Vec<(String, usize)>,
+}
+
+/// One seed of a run.
+#[derive(Default)]
+pub(super) struct SeedRecords {
+    /// All rounds, without their clients.
+    pub records: Vec<RoundRecord>,
+    /// Of the last round.
+    circuits: Vec<CircuitRecord>,
+    /// Of the last round.
+    pub overlaps: Vec<OverlapRecord>,
+    pub fates: Vec<Fates>,
+    rounds: Vec<RoundFigures>,
+}
+
+impl Finished {
+    pub fn new(label: String, channels: Vec<(String, usize)>) -> Self {
+        Self { label, channels, rounds: Vec::new(), seeds: Vec::new() }
+    }
+
+    /// Takes a round in; its figures over all seeds are the last of `rounds`.
+    pub fn add(&mut self, outcomes: &[Outcome]) -> &RoundFigures {
+        self.seeds.resize_with(outcomes.len(), SeedRecords::default);
+        let each = outcomes.iter().map(|o| figures(&o.record, &o.circuits, &o.overlaps));
+        let each: Vec<_> = each.collect();
+        let (round, seconds) = outcomes.first().map_or((0, 0.0), |o| (o.record.round, o.record.seconds.total));
+        for ((seed, outcome), figures) in self.seeds.iter_mut().zip(outcomes).zip(&each) {
+            seed.add(outcome);
+            extend(&mut seed.rounds, RoundFigures::new(round, seconds, std::slice::from_ref(figures)));
+        }
+        extend(&mut self.rounds, RoundFigures::new(round, seconds, &each))
+    }
+
+    /// For the closing table.
+    pub fn view(&self) -> RunView<'_> {
+        RunView { label: &self.label, seeds: self.seeds.len(), rounds: &self.rounds }
+    }
+
+    /// For the picture of its rounds, beside others.
+    pub fn figures(&self) -> RunFigures<'_> {
+        RunFigures { name: &self.label, rounds: &self.rounds, circuits: &[], channels: &self.channels }
+    }
+
+    /// Draws its pictures: those of each seed in its folder, and where there are several their rounds together in
+    /// `folder`.
+    pub fn draw(&self, experiment: &Experiment, folder: &Path) -> Result<()> {
+        for (i, seed) in self.seeds.iter().enumerate() {
+            let folder = folder_of(experiment, i, folder);
+            let SeedRecords { rounds, circuits, .. } = seed;
+            let name = match experiment.seeds.all() {
+                [_] => self.label.clone(),
+                seeds => format!("{}, seed {}", self.label, seeds[i]),
+            };
+            let figures = RunFigures { name: &name, rounds, circuits, channels: &self.channels };
+            draw_rounds(&[figures], &folder.join(ROUNDS_PICTURE))?;
+            if !self.channels.is_empty() {
+                draw_circuits(&figures, &folder.join("plots/circuits.png"))?;
+            }
+        }
+        if experiment.seeds.several() {
+            draw_rounds(&[self.figures()], &folder.join(ROUNDS_PICTURE))?;
+        }
+        Ok(())
+    }
+}
+
+impl SeedRecords {
+    fn add(&mut self, outcome: &Outcome) {
+        let record = &outcome.record;
+        self.records.push(RoundRecord { clients: Vec::new(), ..record.clone() });
+        self.fates.extend(Fates::new(&outcome.circuits));
+        self.circuits = outcome.circuits.clone();
+        self.overlaps = outcome.overlaps.clone();
+    }
+}
+
+/// Adds a round, after which the one before it is needed only as far as it is shown.
+fn extend(rounds: &mut Vec<RoundFigures>, round: RoundFigures) -> &RoundFigures {
+    if let Some(before) = rounds.last_mut() {
+        before.thin();
+    }
+    rounds.push(round);
+    &rounds[rounds.len() - 1]
+}

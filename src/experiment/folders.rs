@@ -1,0 +1,105 @@
+//! What a run writes: one run folder, or for several seeds one in each seed's folder and what they say together above.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::finished::Finished;
+use super::{Federation, Outcome};
+use crate::config::Experiment;
+use crate::device::Device;
+use crate::error::Result;
+use crate::model::save;
+use crate::report::{
+    DeviceRecord, Environment, RoundFigures, RoundRows, RunFolder, SeedsFolder, SeedsSummary, Summary, seed_folder,
+};
+
+/// The folder of each seed, in their order, and that of all where there are several.
+pub(super) struct Folders {
+    seeds: Vec<RunFolder>,
+    all: Option<SeedsFolder>,
+}
+
+/// The folder of the `i`-th seed in that of the whole run.
+pub(super) fn folder_of(experiment: &Experiment, i: usize, path: &Path) -> PathBuf {
+    let seeds = &experiment.seeds;
+    if seeds.several() { seed_folder(path, seeds.all()[i]) } else { path.into() }
+}
+
+impl Folders {
+    /// Makes the folders, with all files that are known before the first round.
+    pub fn create(
+        path: &Path,
+        device: &dyn Device,
+        experiment: &Experiment,
+        federation: &Federation<'_>,
+        gated_layers: &[String],
+    ) -> Result<Self> {
+        let environment = environment(device, federation.wave_size());
+        let mut all = None;
+        if experiment.seeds.several() {
+            let folder = SeedsFolder::create(path)?;
+            folder.write_experiment(&experiment.to_toml()?)?;
+            folder.write_environment(&environment)?;
+            all = Some(folder);
+        }
+        let mut seeds = Vec::new();
+        for (i, seed) in experiment.seeds.all().iter().enumerate() {
+            let folder = RunFolder::create(&folder_of(experiment, i, path), gated_layers)?;
+            folder.write_experiment(&experiment.with_seed(*seed).to_toml()?)?;
+            folder.write_environment(&environment)?;
+            folder.write_partition(federation.class_counts(i))?;
+            seeds.push(folder);
+        }
+        Ok(Self { seeds, all })
+    }
+
+    /// A round of every seed, and last what they say together: a round that stands there is in every seed's folder.
+    pub fn write_round(
+        &mut self,
+        federation: &Federation<'_>,
+        outcomes: &[Outcome],
+        figures: &RoundFigures,
+    ) -> Result<()> {
+        for (folder, outcome) in self.seeds.iter_mut().zip(outcomes) {
+            write(folder, federation, outcome)?;
+        }
+        self.all.as_mut().map_or(Ok(()), |all| all.write_round(figures))
+    }
+
+    /// `summary.json` of each seed and of all.
+    pub fn write_summaries(&self, experiment: &Experiment, done: &Finished) -> Result<()> {
+        for ((folder, seed), of) in self.seeds.iter().zip(experiment.seeds.all()).zip(&done.seeds) {
+            folder.write_summary(&Summary::new(&experiment.name, *seed, &of.records, &of.overlaps, &of.fates))?;
+        }
+        let Some(all) = &self.all else { return Ok(()) };
+        let records = done.seeds.first().map(|seed| &seed.records[..]).unwrap_or_default();
+        all.write_summary(&SeedsSummary::new(&experiment.name, experiment.seeds.all(), records, &done.rounds))
+    }
+}
+
+fn write(folder: &mut RunFolder, federation: &Federation<'_>, outcome: &Outcome) -> Result<()> {
+    let (layout, round) = (federation.layout(), outcome.record.round);
+    // Weights first: a round that stands in rounds.jsonl has all its files.
+    if let Some(weights) = &outcome.weights {
+        folder.write_model(round, &save(layout, weights)?)?;
+    }
+    for (client, weights) in &outcome.client_weights {
+        folder.write_client_model(round, *client, &save(layout, weights)?)?;
+    }
+    let Outcome { record, circuits, controls, overlaps, .. } = outcome;
+    folder.write_round(&RoundRows { round: record, circuits, controls, overlaps })
+}
+
+fn environment(device: &dyn Device, wave_size: usize) -> Environment {
+    let info = device.info();
+    Environment {
+        version: env!("CARGO_PKG_VERSION").into(),
+        device: DeviceRecord { name: info.name.clone(), backend: info.backend.clone(), driver: info.driver.clone() },
+        limits: BTreeMap::from([
+            ("max_binding_bytes".to_string(), info.max_binding_bytes),
+            ("max_buffer_bytes".to_string(), info.max_buffer_bytes),
+        ]),
+        wave_size,
+        threads: info.threads,
+    }
+}

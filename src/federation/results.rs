@@ -1,0 +1,208 @@
+//! What a round gave, from the words that were read back.
+
+use super::local::SUMMARY_WORDS;
+use super::{LocalSummary, Member, Replicate};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+
+/// What a round gave.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// One-based.
+    pub round: usize,
+    /// Where the time went, of all replicates together.
+    pub seconds: Seconds,
+    /// The federations side by side, in the order of their seeds.
+    pub replicates: Vec<ReplicateRound>,
+    /// Read-backs of the round, and their bytes.
+    pub readbacks: u64,
+    /// Bytes read back.
+    pub bytes_read_back: u64,
+}
+
+/// One federation's part of a round.
+#[derive(Clone, Debug)]
+pub struct ReplicateRound {
+    /// Its seed.
+    pub seed: u64,
+    /// Its new global model on the test set.
+    pub global: Global,
+    /// Every client, by number.
+    pub clients: Vec<Client>,
+    /// Share of zero weights in each prunable layer of the clients' trained models, averaged over clients.
+    pub sparsity: Vec<(String, f64)>,
+}
+
+/// Wall-clock seconds of a round's phases.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seconds {
+    /// Local training and averaging.
+    pub train: f64,
+    /// Observers: circuits.
+    pub circuits: f64,
+    /// Evaluation of the global model.
+    pub evaluate: f64,
+    /// All, the read-back included.
+    pub total: f64,
+}
+
+/// The global model on the test set; accuracies are fractions.
+#[derive(Clone, Debug)]
+pub struct Global {
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Over all test images.
+    pub accuracy: f64,
+    /// Over the test images of classes that some client holds.
+    pub trained_accuracy: f64,
+    /// By class; a class without test images has none.
+    pub per_class_accuracy: Vec<Option<f64>>,
+}
+
+/// A client's part in a round.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its number.
+    pub client: usize,
+    /// Its training examples.
+    pub examples: usize,
+    /// Its optimiser steps.
+    pub steps: usize,
+    /// How its training ended.
+    pub summary: LocalSummary,
+}
+
+/// What an error of a round has to name.
+#[derive(Clone, Copy)]
+struct Place {
+    round: usize,
+    lr: f64,
+    /// The replicate's, where there are several.
+    seed: Option<u64>,
+}
+
+impl Place {
+    fn diverged(self, place: String) -> Error {
+        let seed = self.seed.map(|seed| format!("with seed {seed}, ")).unwrap_or_default();
+        Error::Diverged { round: self.round, place: format!("{seed}{place}"), lr: self.lr }
+    }
+}
+
+/// Turns the words of a round into results.
+#[derive(Debug)]
+pub(super) struct Judge {
+    /// Which classes some client of each replicate holds.
+    pub held: Vec<Vec<bool>>,
+    /// Names and sizes of the tensors that are pruned.
+    pub tensors: Vec<(String, usize)>,
+    pub lr: f64,
+}
+
+impl Judge {
+    /// Each replicate's results. `words` are the summaries of all members, their numbers of nonzero weights, and for as
+    /// many replicates as were evaluated at once the confusion counts and the sums of losses.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`].
+    pub fn round(
+        &self,
+        replicates: &[Replicate],
+        members: &[Member<'_>],
+        words: &[Vec<u32>],
+        round: usize,
+    ) -> Result<Vec<ReplicateRound>> {
+        let places = places(members, replicates.len());
+        let evaluated = |part: &[Vec<u32>]| -> Vec<(Vec<u32>, f32)> {
+            let cells = part[0].len() / part[1].len();
+            let losses = part[1].iter().map(|loss| f32::from_bits(*loss));
+            part[0].chunks_exact(cells).map(<[u32]>::to_vec).zip(losses).collect()
+        };
+        let evaluated = words[2..].chunks_exact(2).flat_map(evaluated);
+        let one = |(i, (counters, loss)): (usize, (Vec<u32>, f32))| {
+            let seed = replicates[i].seed;
+            let at = Place { round, lr: self.lr, seed: (replicates.len() > 1).then_some(seed) };
+            Ok(ReplicateRound {
+                seed,
+                clients: summarise(members, &places[i], &words[0], at)?,
+                global: Global::new(&counters, loss, &self.held[i], at)?,
+                sparsity: realised(&self.tensors, &places[i], &words[1]),
+            })
+        };
+        evaluated.enumerate().map(one).collect()
+    }
+}
+
+/// Which classes some client of each replicate holds.
+pub(super) fn held(replicates: &[Replicate], dataset: &Dataset) -> Vec<Vec<bool>> {
+    let of = |replicate: &Replicate| {
+        let mut held = vec![false; dataset.classes];
+        for example in replicate.clients.iter().flatten() {
+            held[usize::from(dataset.train.labels[*example as usize])] = true;
+        }
+        held
+    };
+    replicates.iter().map(of).collect()
+}
+
+impl Global {
+    /// From the confusion counts, `[true class][predicted class]`, and the sum of the losses; `held` are the classes
+    /// that some client holds.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] when the loss is not finite.
+    fn new(counters: &[u32], loss_sum: f32, held: &[bool], at: Place) -> Result<Self> {
+        if !loss_sum.is_finite() {
+            return Err(at.diverged("in the averaged model".into()));
+        }
+        let row = |(class, row): (usize, &[u32])| (u64::from(row[class]), row.iter().map(|n| u64::from(*n)).sum());
+        let rows: Vec<(u64, u64)> = counters.chunks_exact(held.len()).enumerate().map(row).collect();
+        let share = |rows: &mut dyn Iterator<Item = &(u64, u64)>| {
+            let (right, all) = rows.fold((0, 0), |(r, a), (right, all)| (r + right, a + all));
+            right as f64 / all.max(1) as f64
+        };
+        let images: u64 = rows.iter().map(|(_, all)| all).sum();
+        Ok(Self {
+            loss: f64::from(loss_sum) / images.max(1) as f64,
+            accuracy: share(&mut rows.iter()),
+            trained_accuracy: share(&mut rows.iter().zip(held).filter(|(_, held)| **held).map(|(row, _)| row)),
+            per_class_accuracy: rows.iter().map(|(r, all)| (*all > 0).then(|| *r as f64 / *all as f64)).collect(),
+        })
+    }
+}
+
+/// The places in the round of each replicate's members.
+fn places(members: &[Member<'_>], replicates: usize) -> Vec<Vec<usize>> {
+    let mut places = vec![Vec::new(); replicates];
+    members.iter().enumerate().for_each(|(place, member)| places[member.replicate].push(place));
+    places
+}
+
+/// The summaries of the members at `places` of the round, by client number; `words` are those of all members.
+///
+/// # Errors
+/// [`Error::Diverged`] naming the first step with a loss that is not finite, and its client.
+fn summarise(members: &[Member<'_>], places: &[usize], words: &[u32], at: Place) -> Result<Vec<Client>> {
+    let client = |place: &usize| Client {
+        client: members[*place].client,
+        examples: members[*place].examples.len(),
+        steps: members[*place].steps,
+        summary: LocalSummary::from_words(&words[place * SUMMARY_WORDS..][..SUMMARY_WORDS]),
+    };
+    let mut clients: Vec<Client> = places.iter().map(client).collect();
+    clients.sort_by_key(|c| c.client);
+    let first = clients.iter().filter_map(|c| c.summary.diverged.map(|step| (step, c.client))).min();
+    match first {
+        None => Ok(clients),
+        Some((step, client)) => Err(at.diverged(format!("at client {client}, step {step}"))),
+    }
+}
+
+/// The share of zero weights in each of `tensors`, over the members at `places`; `alive` has every member's numbers of
+/// nonzero weights.
+fn realised(tensors: &[(String, usize)], places: &[usize], alive: &[u32]) -> Vec<(String, f64)> {
+    let share = |(i, (name, words)): (usize, &(String, usize))| {
+        let nonzero: u64 = places.iter().map(|place| u64::from(alive[place * tensors.len() + i])).sum();
+        (name.clone(), 1.0 - nonzero as f64 / (words * places.len()).max(1) as f64)
+    };
+    tensors.iter().enumerate().map(share).collect()
+}
