@@ -37,6 +37,7 @@ pub mod loss_summary;
 pub mod magnitude_threshold;
 pub mod nonzeros;
 pub mod overlap;
+pub mod overlap_all;
 pub mod pack_bits;
 mod packed;
 pub mod prune;
@@ -86,4 +87,5 @@ pub static ALL: &[&Kernel] = &[
     &circuit_edges::KERNEL,
     &random_gates::KERNEL,
     &overlap::KERNEL,
+    &overlap_all::KERNEL,
 ];
