@@ -5,6 +5,7 @@
 
 mod federation;
 mod inputs;
+mod overlap_means;
 mod run;
 
 pub use federation::{Federation, Outcome};

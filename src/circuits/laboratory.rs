@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::ablate::{self, Ablation};
+use super::all_pairs::OverlapTotal;
 use super::answers::{Answers, probes};
 use super::compare::{OverlapResult, iou};
 use super::controls::{Against, RandomCircuits};
@@ -80,6 +81,7 @@ pub struct Laboratory {
     before: Option<Sets>,
     results: Vec<PairResult>,
     overlaps: Vec<OverlapResult>,
+    totals: Vec<OverlapTotal>,
 }
 
 impl Laboratory {
@@ -106,7 +108,7 @@ impl Laboratory {
             round: 0,
             classes: network.classes,
             gate_words: network.layout.gate_words,
-            edges: EdgeLayout::new(device, network, &masks)?,
+            edges: EdgeLayout::new(device, network, &masks, circuits.edges)?,
             masks,
             probes: probes(&images, circuits.other_images),
             random: random.transpose()?,
@@ -114,6 +116,7 @@ impl Laboratory {
             before: None,
             results: Vec::new(),
             overlaps: Vec::new(),
+            totals: Vec::new(),
         })
     }
 
@@ -125,6 +128,11 @@ impl Laboratory {
     /// The last round's overlaps, by comparison, level, and circuits.
     pub fn overlaps(&self) -> &[OverlapResult] {
         &self.overlaps
+    }
+
+    /// The last round's comparisons of which `overlaps` has only a sample, over all pairs.
+    pub fn totals(&self) -> &[OverlapTotal] {
+        &self.totals
     }
 
     /// Possible edges of each gated layer.
@@ -373,6 +381,7 @@ impl Observer for Laboratory {
     fn absorb(&mut self, words: Vec<Vec<u32>>) -> Result<()> {
         self.results.clear();
         self.overlaps.clear();
+        self.totals.clear();
         let Some(buffers) = self.buffers.take().filter(|b| !b.sets.pairs.is_empty()) else { return Ok(()) };
         let before = self.before.as_ref().map_or(&[][..], |sets| &sets.pairs);
         let decoded = buffers.decode(&words, before, &self.layouts());
@@ -380,6 +389,7 @@ impl Observer for Laboratory {
         self.results = (0..pairs.len()).map(|i| self.result(i, pairs, &decoded)).collect();
         self.results.sort_by_key(|r| (r.client, r.class));
         self.overlaps = decoded.overlaps;
+        self.totals = decoded.totals;
         self.before = Some(buffers.sets);
         Ok(())
     }

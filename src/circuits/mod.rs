@@ -2,6 +2,7 @@
 //! tested by ablation, and compared. Everything stays on the device until the round's one read-back.
 
 mod ablate;
+mod all_pairs;
 mod answers;
 mod compare;
 mod controls;
@@ -14,6 +15,7 @@ mod pair;
 mod round;
 
 pub use ablate::Ablation;
+pub use all_pairs::{LayerTotal, OverlapTotal, SizeCount};
 pub use compare::{Comparison, Level, OverlapCounts, OverlapResult};
 pub use controls::Against;
 pub use diagnose::Diagnosis;

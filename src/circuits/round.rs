@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::all_pairs::OverlapTotal;
 use super::compare::{Comparison, Level, OverlapCounts, OverlapResult, Plan};
 use super::edges::{EdgeLayout, Feeds};
 use super::masks::MaskLayout;
@@ -72,6 +73,8 @@ pub(super) struct RoundBuffers {
     plan: Plan,
     /// For within and across the rounds, nodes and edges: `[pairs][L][3]`.
     overlaps: Vec<Buffer>,
+    /// Nodes and edges, summed over all pairs: `[tasks][L + 1][3]`.
+    totals: [Buffer; 2],
 }
 
 impl RoundBuffers {
@@ -102,6 +105,10 @@ impl RoundBuffers {
             random: [random()?, random()?],
             controls,
             overlaps: overlaps.map(|n| device.alloc("overlaps", n * layers * 3)).collect::<Result<_>>()?,
+            totals: [
+                device.alloc("overlaps of all pairs", plan.all.out_words(layers))?,
+                device.alloc("edge overlaps of all pairs", plan.all.out_words(layers))?,
+            ],
             sets: Sets {
                 masks: device.alloc("masks of circuits", 2 * q * sizes.masks.words)?,
                 edges: device.alloc("edges of circuits", 2 * q * sizes.edges.words)?,
@@ -163,6 +170,9 @@ impl RoundBuffers {
         };
         circuit_edges(device, sizes.masks.words, &buffers)?;
         count(device, &self.plan.within, sets, sets, sizes, &self.overlaps[..2])?;
+        let (all, [nodes, edges]) = (&self.plan.all, &self.totals);
+        all.count(device, &sets.masks, sizes.masks.words, &sizes.masks.ranges, nodes)?;
+        all.count(device, &sets.edges, sizes.edges.words, &sizes.edges.ranges, edges)?;
         match before {
             Some(before) => count(device, &self.plan.across, before, sets, sizes, &self.overlaps[2..]),
             None => Ok(()),
@@ -175,6 +185,7 @@ impl RoundBuffers {
         views.extend(self.overlaps.iter().chain(&self.tallies).map(Buffer::all));
         views.push(self.again.all());
         views.extend(self.random.iter().flat_map(|(own, random)| [own.all(), random.all()]));
+        views.extend(self.totals.iter().map(Buffer::all));
         views
     }
 
@@ -194,9 +205,14 @@ impl RoundBuffers {
             overlaps.extend(results(list, words, level, firsts, &self.sets.pairs, sizes.masks.layers.len()));
         }
         overlaps.sort_by_key(|o| (o.comparison, o.level, o.a, o.b));
+        let [node_totals, edge_totals] = [&words[words.len() - 2], &words[words.len() - 1]];
+        let all = &self.plan.all;
+        let mut totals = all.decode(Level::Node, node_totals, masks, sizes.masks.words, &sizes.masks.ranges);
+        totals.extend(all.decode(Level::Edge, edge_totals, edges, sizes.edges.words, &sizes.edges.ranges));
         Decoded {
             circuits: (0..2 * self.sets.pairs.len()).map(circuit).collect(),
             overlaps,
+            totals,
             tallies: words[6..6 + Tally::COUNT].to_vec(),
             again: self.again(&words[6 + Tally::COUNT], sizes),
             random: words[7 + Tally::COUNT..].to_vec(),
@@ -226,6 +242,7 @@ pub(super) struct Decoded {
     /// By row.
     pub circuits: Vec<Circuit>,
     pub overlaps: Vec<OverlapResult>,
+    pub totals: Vec<OverlapTotal>,
     pub tallies: Vec<Vec<u32>>,
     /// Channels of the circuits found again, by pair; none where none was looked for.
     pub again: Vec<Vec<Vec<u32>>>,

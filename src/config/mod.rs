@@ -259,6 +259,8 @@ pub struct Circuits {
     /// Test images of each other class on which a circuit is tested: for the false-positive rate and the damage to
     /// other classes. Default 20.
     pub other_images: usize,
+    /// What an edge of a circuit is. Default channel.
+    pub edges: EdgeUnit,
     /// What a circuit has to beat.
     pub controls: Controls,
     /// Where the lines between the diagnoses run.
@@ -320,6 +322,16 @@ pub enum Method {
 pub enum Ablation {
     /// Zero.
     Zero,
+}
+
+/// What an edge of a circuit is, wherever edges are counted; which channels feed which is listed by channel in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EdgeUnit {
+    /// Two channels of the circuit with a surviving weight between them.
+    Channel,
+    /// A surviving weight between two channels of the circuit: one for each position of the filter.
+    Position,
 }
 
 /// `[device]`.

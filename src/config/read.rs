@@ -234,10 +234,12 @@ fn circuits(mut keys: Keys<'_>, classes: usize) -> Result<Circuits> {
     let ablation = keys.choice("ablation", &[("zero", Ablation::Zero)])?.unwrap_or(Ablation::Zero);
     let images = Limits::new(0, 100_000, "20 a class give a rate to about 4 points");
     let other_images = keys.count("other_images", &images)?.unwrap_or(20);
+    let units = [("channel", EdgeUnit::Channel), ("position", EdgeUnit::Position)];
+    let edges = keys.choice("edges", &units)?.unwrap_or(EdgeUnit::Channel);
     let controls = section(&mut keys, "controls", controls)?;
     let diagnosis = section(&mut keys, "diagnosis", thresholds)?;
     keys.finish("[circuits]")?;
-    Ok(Circuits { classes, method, steps, lr, l0, ablation, other_images, controls, diagnosis })
+    Ok(Circuits { classes, method, steps, lr, l0, ablation, other_images, edges, controls, diagnosis })
 }
 
 fn controls(mut keys: Keys<'_>) -> Result<Controls> {

@@ -77,6 +77,7 @@ fn refusals_name_the_key_the_value_and_what_is_accepted() {
         ("circuits.method=gate", "circuits.method: the text \"gate\"", "\"gates\""),
         ("circuits.steps=0", "circuits.steps: the number 0", "from 1"),
         ("circuits.l0=-1", "circuits.l0: the number -1", "from 0"),
+        ("circuits.edges=positions", "circuits.edges: the text \"positions\"", "did you mean position?"),
         ("circuits.ablation=mean", "circuits.ablation: the text \"mean\"", "\"zero\""),
         ("device.memory=2", "device.memory: the number 2", "\"2GiB\""),
         ("device.memory=lots", "device.memory: the text \"lots\"", "\"2GiB\""),

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use super::inputs::{layer_specs, partition};
+use super::overlap_means::{Universe, overlap_means};
 use crate::circuits::{CircuitResult, Laboratory, Level, OverlapCounts, OverlapResult, PairResult};
 use crate::config::Experiment;
 use crate::data::{Dataset, partition::class_counts};
@@ -12,7 +13,8 @@ use crate::error::Result;
 use crate::federation::{LocalModels, Member, Observer, Pulse, Round, Simulation, Stage};
 use crate::model::{Input, Layout, Network, chain, initial_weights, load};
 use crate::report::{
-    CircuitRecord, ClientRecord, GlobalRecord, ModelSide, OverlapRecord, RoundRecord, Seconds, expected_iou,
+    CircuitRecord, ClientRecord, GlobalRecord, ModelSide, OverlapMean, OverlapRecord, RoundRecord, Seconds,
+    expected_iou,
 };
 
 /// A federation on a device, ready to run its rounds.
@@ -50,6 +52,8 @@ pub struct Outcome {
     pub circuits: Vec<CircuitRecord>,
     /// How they overlap.
     pub overlaps: Vec<OverlapRecord>,
+    /// The means of each comparison, over all its pairs.
+    pub overlap_means: Vec<OverlapMean>,
     /// The global weights, `[P]`, in rounds that are saved.
     pub weights: Option<Vec<f32>>,
     /// The clients' local weights, by client, in rounds that are saved and where they were asked for.
@@ -150,10 +154,12 @@ impl<'d> Federation<'d> {
         let outcome = self.simulation.run_round(&mut observers, &mut Pulse { stop, round, advance })?;
         self.round = round;
         let pairs = self.laboratory.as_ref().map(Laboratory::results).unwrap_or_default();
+        let overlaps = self.laboratory.as_ref().map(|l| self.overlaps(round, l)).unwrap_or_default();
         Ok(Outcome {
             record: record(&outcome),
             circuits: self.circuits(round, pairs),
-            overlaps: self.laboratory.as_ref().map(|l| self.overlaps(round, l)).unwrap_or_default(),
+            overlap_means: self.laboratory.as_ref().map(|l| self.means(round, l, &overlaps)).unwrap_or_default(),
+            overlaps,
             weights: self.keeper.global_words.take(),
             client_weights: std::mem::take(&mut self.keeper.client_words),
         })
@@ -202,6 +208,13 @@ impl<'d> Federation<'d> {
             layers.chain([row(round, overlap, "all", 0..nodes.len(), universe)]).collect::<Vec<_>>()
         };
         laboratory.overlaps().iter().flat_map(rows).collect()
+    }
+
+    fn means(&self, round: usize, laboratory: &Laboratory, overlaps: &[OverlapRecord]) -> Vec<OverlapMean> {
+        let layers: Vec<&str> = self.gated.iter().map(|(name, _)| name.as_str()).collect();
+        let nodes: Vec<usize> = self.gated.iter().map(|(_, channels)| *channels).collect();
+        let universe = Universe { layers: &layers, nodes: &nodes, edges: laboratory.possible_edges() };
+        overlap_means(round, overlaps, laboratory.totals(), universe)
     }
 }
 

@@ -172,7 +172,7 @@ fn write(folder: &mut RunFolder, federation: &Federation<'_>, outcome: &Outcome)
     for (client, weights) in &outcome.client_weights {
         folder.write_client_model(round, *client, &save(layout, weights)?)?;
     }
-    folder.write_round(&outcome.record, &outcome.circuits, &outcome.overlaps)
+    folder.write_round(&outcome.record, &outcome.circuits, &outcome.overlaps, &outcome.overlap_means)
 }
 
 fn round_line(outcome: &Outcome, rounds: usize) -> String {

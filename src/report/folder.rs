@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::append::{Appender, Store};
-use super::records::{CircuitRecord, OverlapRecord, RoundRecord};
+use super::records::{CircuitRecord, OverlapMean, OverlapRecord, RoundRecord};
 use super::summary::{Environment, Summary};
 use super::{circuits_json, rows};
 use crate::{Error, Result};
@@ -77,8 +77,9 @@ impl RunFolder {
         round: &RoundRecord,
         circuits: &[CircuitRecord],
         overlaps: &[OverlapRecord],
+        means: &[OverlapMean],
     ) -> Result<()> {
-        self.growing.write_round(round, circuits, overlaps)
+        self.growing.write_round(round, circuits, overlaps, means)
     }
 
     /// Saves the global model after `round`: `model/round_0010.safetensors`.
@@ -159,6 +160,7 @@ struct CircuitFiles {
     json: Appender,
     csv: Appender,
     overlap: Appender,
+    means: Appender,
     /// Whether the JSON object has a member yet, after which the next needs a comma.
     any: bool,
 }
@@ -177,6 +179,7 @@ impl Growing {
                 json: start("circuits.json", "{", "\n}\n")?,
                 csv: start("circuits.csv", &rows::circuits_header(gated_layers), "")?,
                 overlap: start("overlap.csv", rows::OVERLAP, "")?,
+                means: start("overlap_means.csv", rows::MEANS, "")?,
                 any: false,
             })
         };
@@ -188,9 +191,10 @@ impl Growing {
         round: &RoundRecord,
         circuits: &[CircuitRecord],
         overlaps: &[OverlapRecord],
+        means: &[OverlapMean],
     ) -> Result<()> {
         let marks: Vec<u64> = self.appenders().map(|appender| appender.mark()).collect();
-        let written = self.try_write_round(round, circuits, overlaps);
+        let written = self.try_write_round(round, circuits, overlaps, means);
         if written.is_err() {
             for (appender, mark) in self.appenders().zip(marks) {
                 appender.rewind(mark);
@@ -208,6 +212,7 @@ impl Growing {
         round: &RoundRecord,
         circuits: &[CircuitRecord],
         overlaps: &[OverlapRecord],
+        means: &[OverlapMean],
     ) -> Result<()> {
         if let Some(files) = &mut self.circuits {
             let path = Path::new("circuits.json");
@@ -218,6 +223,8 @@ impl Growing {
             files.csv.append(&rows)?;
             let rows = rows::overlaps(overlaps).map_err(unwritable(Path::new("overlap.csv")))?;
             files.overlap.append(&rows)?;
+            let rows = rows::overlap_means(means).map_err(unwritable(Path::new("overlap_means.csv")))?;
+            files.means.append(&rows)?;
         }
         self.metrics.append(&rows::metrics(round).map_err(unwritable(Path::new("metrics.csv")))?)?;
         let line = serde_json::to_string(round).map_err(unwritable(Path::new("rounds.jsonl")))?;
@@ -225,7 +232,10 @@ impl Growing {
     }
 
     fn appenders(&mut self) -> impl Iterator<Item = &mut Appender> {
-        let circuits = self.circuits.iter_mut().flat_map(|files| [&mut files.json, &mut files.csv, &mut files.overlap]);
+        let circuits = self
+            .circuits
+            .iter_mut()
+            .flat_map(|files| [&mut files.json, &mut files.csv, &mut files.overlap, &mut files.means]);
         circuits.chain([&mut self.metrics, &mut self.rounds])
     }
 }
@@ -289,7 +299,7 @@ mod tests {
         let mut folder = RunFolder::create(&parent.path().join("runs/a-1"), &gated()).unwrap();
         assert_eq!(read(&folder, "circuits.json"), "{\n}\n");
         for n in 1..=2 {
-            folder.write_round(&round(n), &[circuit(n)], &[]).unwrap();
+            folder.write_round(&round(n), &[circuit(n)], &[], &[]).unwrap();
             let json: serde_json::Value = serde_json::from_str(&read(&folder, "circuits.json")).unwrap();
             assert_eq!(json.as_object().unwrap().len(), n);
             let nodes = &json[format!("round_{n}")]["clients_local_model"]["client_0"]["0 - zero"]["active_nodes"];
@@ -350,13 +360,14 @@ mod tests {
                 Ok(Box::new(files[files.len() - 1].clone()))
             })
             .unwrap();
-            let written = (1..=3).take_while(|n| growing.write_round(&round(*n), &[circuit(*n)], &[]).is_ok()).count();
+            let written =
+                (1..=3).take_while(|n| growing.write_round(&round(*n), &[circuit(*n)], &[], &[]).is_ok()).count();
             rounds_seen[written] = true;
-            let [json, csv, overlap, metrics, rounds] = &files[..] else { panic!("five files") };
+            let [json, csv, overlap, means, metrics, rounds] = &files[..] else { panic!("six files") };
             let members: serde_json::Value = serde_json::from_str(&json.text()).unwrap();
             assert_eq!(members.as_object().unwrap().len(), written, "{bytes} bytes");
             assert_eq!(csv.text().lines().count(), 1 + written);
-            assert_eq!(overlap.text(), rows::OVERLAP);
+            assert_eq!((overlap.text(), means.text()), (rows::OVERLAP.into(), rows::MEANS.into()));
             assert_eq!(metrics.text().lines().count(), 1 + written);
             assert!(rounds.text().lines().map(serde_json::from_str::<serde_json::Value>).all(|line| line.is_ok()));
             assert_eq!(rounds.text().lines().count(), written);

@@ -16,7 +16,8 @@ pub use folder::RunFolder;
 pub use plots::{RunFigures, draw_circuits, draw_rounds};
 pub use progress::Progress;
 pub use records::{
-    CircuitRecord, ClientRecord, Comparison, Edges, GlobalRecord, Level, ModelSide, OverlapRecord, RoundRecord, Seconds,
+    CircuitRecord, ClientRecord, Comparison, Edges, GlobalRecord, Level, ModelSide, OverlapMean, OverlapRecord,
+    RoundRecord, Seconds,
 };
 pub use summary::{DeviceRecord, Environment, Fates, MeanOverlap, Summary, mean_overlaps};
 pub use table::{RunView, closing_table};

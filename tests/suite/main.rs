@@ -7,6 +7,7 @@ mod failures;
 mod federation;
 mod golden;
 mod kernels;
+mod many_clients;
 mod mnist;
 mod reference;
 mod small;

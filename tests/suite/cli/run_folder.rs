@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Desk, entries, rounds};
 
 /// The paths that `fedcircuit run` leaves for one federation of one round.
-const FILES: [&str; 17] = [
+const FILES: [&str; 18] = [
     "circuits.csv",
     "circuits.json",
     "environment.json",
@@ -21,6 +21,7 @@ const FILES: [&str; 17] = [
     "model/round_0001_client_0001.safetensors",
     "model/round_0001_client_0002.safetensors",
     "overlap.csv",
+    "overlap_means.csv",
     "partition.csv",
     "plots",
     "plots/circuits.png",
@@ -64,6 +65,7 @@ fn tables(run: &Path, circuits: usize) {
     let overlap = lines("overlap.csv");
     let columns = "round,comparison,level,layer,client_a,class_a,client_b,class_b,size_a,size_b,iou,chance";
     assert_eq!(overlap[0], columns);
+    assert_eq!(lines("overlap_means.csv")[0], "round,comparison,level,layer,class,pairs,undefined,iou,chance");
     for layer in ["conv1", "conv2", "conv3", "all"] {
         let rows = overlap.iter().filter(|row| row.starts_with(&format!("1,local_global,node,{layer},")));
         assert_eq!(rows.count(), circuits, "{layer}");
@@ -151,7 +153,9 @@ fn the_resolved_experiment_gives_the_same_run_again() {
             rounds
         };
         assert_eq!(timeless("first"), timeless(out));
-        for file in ["circuits.json", "overlap.csv", "partition.csv", "model/round_0002.safetensors"] {
+        for file in
+            ["circuits.json", "overlap.csv", "overlap_means.csv", "partition.csv", "model/round_0002.safetensors"]
+        {
             let read = |run: &str| fs::read(desk.path(run).join(file)).unwrap();
             assert!(read("first") == read(out), "{file} of {out}");
         }

@@ -1,7 +1,7 @@
 //! The search for a circuit, and what remains of the network with and without it.
 
 use fedcircuit::circuits::{Ablation, learn_gates};
-use fedcircuit::config::{self, CircuitClasses, Circuits, Method, ModelPreset};
+use fedcircuit::config::{self, CircuitClasses, Circuits, EdgeUnit, Method, ModelPreset};
 use fedcircuit::device::{Device, f32s};
 use fedcircuit::federation::Examples;
 use fedcircuit::model::Layout;
@@ -60,6 +60,7 @@ fn search(device: &dyn Device) -> Found {
         l0: L0,
         ablation: config::Ablation::Zero,
         other_images: 0,
+        edges: EdgeUnit::Channel,
         controls: config::Controls::default(),
         diagnosis: config::Thresholds { accuracy: 0.5, iou: 0.5 },
     };
