@@ -236,10 +236,11 @@ fn circuits(mut keys: Keys<'_>, classes: usize) -> Result<Circuits> {
     let other_images = keys.count("other_images", &images)?.unwrap_or(20);
     let units = [("channel", EdgeUnit::Channel), ("position", EdgeUnit::Position)];
     let edges = keys.choice("edges", &units)?.unwrap_or(EdgeUnit::Channel);
+    let analyses = keys.choices("analyses", &Analysis::ALL)?.unwrap_or_default();
     let controls = section(&mut keys, "controls", controls)?;
     let diagnosis = section(&mut keys, "diagnosis", thresholds)?;
     keys.finish("[circuits]")?;
-    Ok(Circuits { classes, method, steps, lr, l0, ablation, other_images, edges, controls, diagnosis })
+    Ok(Circuits { classes, method, steps, lr, l0, ablation, other_images, edges, analyses, controls, diagnosis })
 }
 
 fn controls(mut keys: Keys<'_>) -> Result<Controls> {

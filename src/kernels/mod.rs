@@ -40,6 +40,7 @@ pub mod overlap;
 pub mod overlap_all;
 pub mod pack_bits;
 mod packed;
+pub mod patch_channels;
 pub mod prune;
 pub mod random_gates;
 #[cfg(test)]
@@ -88,4 +89,5 @@ pub static ALL: &[&Kernel] = &[
     &random_gates::KERNEL,
     &overlap::KERNEL,
     &overlap_all::KERNEL,
+    &patch_channels::KERNEL,
 ];

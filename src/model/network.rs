@@ -157,26 +157,38 @@ impl Network {
         from: Rows<'_>,
         gates: Option<View<'_>>,
     ) -> Result<()> {
+        (0..self.layers.len()).try_for_each(|layer| self.forward_layer(device, space, batch, from, gates, layer))
+    }
+
+    /// One layer of [`Network::forward`], for callers that change what passes between two of them.
+    ///
+    /// # Errors
+    /// Those of the kernels.
+    pub fn forward_layer(
+        &self,
+        device: &dyn Device,
+        space: &Workspace,
+        batch: Batch,
+        from: Rows<'_>,
+        gates: Option<View<'_>>,
+        layer: usize,
+    ) -> Result<()> {
         let Rows { weights, rows, counts } = from;
-        for (i, layer) in self.layers.iter().enumerate() {
-            let place = self.layout.place(i);
-            let range = self.layout.gates.iter().find(|g| g.layer == i);
-            let gates =
-                gates.zip(range).map(|(values, g)| Gates { values, row_words: self.layout.gate_words, at: g.at });
-            let (input, output) = (space.layer_input(i), space.layers[i].output.all());
-            match layer.op {
-                Op::Conv(conv) => {
-                    let codes = space.codes(i);
-                    let io = conv_forward::ConvForward { input, weights, rows, counts, output, codes };
-                    conv_forward::conv_forward(device, &conv, batch, place, gates, io)?;
-                }
-                Op::Linear(linear) => {
-                    let io = linear_forward::LinearForward { input, weights, rows, counts, output };
-                    linear_forward::linear_forward(device, &linear, batch, place, gates, io)?;
-                }
+        let place = self.layout.place(layer);
+        let range = self.layout.gates.iter().find(|g| g.layer == layer);
+        let gates = gates.zip(range).map(|(values, g)| Gates { values, row_words: self.layout.gate_words, at: g.at });
+        let (input, output) = (space.layer_input(layer), space.output(layer));
+        match self.layers[layer].op {
+            Op::Conv(conv) => {
+                let codes = space.codes(layer);
+                let io = conv_forward::ConvForward { input, weights, rows, counts, output, codes };
+                conv_forward::conv_forward(device, &conv, batch, place, gates, io)
+            }
+            Op::Linear(linear) => {
+                let io = linear_forward::LinearForward { input, weights, rows, counts, output };
+                linear_forward::linear_forward(device, &linear, batch, place, gates, io)
             }
         }
-        Ok(())
     }
 
     /// From the gradient of the logits ([`Workspace::logits_grad`]) to what is wanted. Follows a forward pass over
@@ -270,6 +282,11 @@ impl Workspace {
     /// `[slots][classes][B]`, after a forward pass.
     pub fn logits(&self) -> View<'_> {
         self.layers[self.layers.len() - 1].output.all()
+    }
+
+    /// `[slots][C][H][W][B]`: what a layer gave, after its ReLU and pooling.
+    pub fn output(&self, layer: usize) -> View<'_> {
+        self.layers[layer].output.all()
     }
 
     /// `[slots][classes][B]`, to be filled before a backward pass.

@@ -61,6 +61,7 @@ fn search(device: &dyn Device) -> Found {
         ablation: config::Ablation::Zero,
         other_images: 0,
         edges: EdgeUnit::Channel,
+        analyses: Vec::new(),
         controls: config::Controls::default(),
         diagnosis: config::Thresholds { accuracy: 0.5, iou: 0.5 },
     };
