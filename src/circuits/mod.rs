@@ -3,6 +3,7 @@
 
 mod ablate;
 mod all_pairs;
+pub mod analyses;
 mod answers;
 mod compare;
 mod controls;

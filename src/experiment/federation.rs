@@ -5,8 +5,9 @@ use std::sync::atomic::AtomicBool;
 
 use super::inputs::{layer_specs, partition};
 use super::overlap_means::{Universe, overlap_means};
+use crate::circuits::analyses::{Analysed, LocalModel, Subject, analyse};
 use crate::circuits::{CircuitResult, Laboratory, Level, OverlapCounts, OverlapResult, PairResult};
-use crate::config::Experiment;
+use crate::config::{Analysis, Experiment};
 use crate::data::{Dataset, partition::class_counts};
 use crate::device::{Buffer, Device, View, f32s};
 use crate::error::Result;
@@ -147,6 +148,7 @@ impl<'d> Federation<'d> {
         let output = &self.experiment.output;
         self.keeper.wanted = output.saves(round, self.experiment.rounds);
         self.keeper.clients = output.save_clients;
+        self.keeper.stays = round == self.experiment.rounds && !self.analyses().is_empty();
         let mut observers: Vec<&mut dyn Observer> = vec![&mut self.keeper];
         if let Some(laboratory) = &mut self.laboratory {
             observers.push(laboratory);
@@ -163,6 +165,28 @@ impl<'d> Federation<'d> {
             weights: self.keeper.global_words.take(),
             client_weights: std::mem::take(&mut self.keeper.client_words),
         })
+    }
+
+    /// The analyses that follow the last round.
+    fn analyses(&self) -> &[Analysis] {
+        self.experiment.circuits.as_ref().map_or(&[], |circuits| &circuits.analyses)
+    }
+
+    /// Does the analyses that the experiment asks for, on the last round's models and circuits; before the last round is
+    /// done there are none. They read back of their own, outside of any round.
+    ///
+    /// # Errors
+    /// What the device says, and [`crate::Error::Interrupted`].
+    pub fn analyse(&self, stop: &AtomicBool) -> Result<Vec<Analysed>> {
+        let Some(laboratory) = self.laboratory.as_ref().filter(|_| self.keeper.stays) else { return Ok(Vec::new()) };
+        let subject = Subject {
+            stage: self.simulation.stage(),
+            global: self.simulation.global(),
+            locals: &self.keeper.locals(self.layout.words),
+            pairs: laboratory.results(),
+            class_counts: &self.class_counts,
+        };
+        analyse(subject, self.analyses(), &mut Pulse { stop, round: self.round + 1, advance: &mut |_| {} })
     }
 
     fn circuits(&self, round: usize, pairs: &[PairResult]) -> Vec<CircuitRecord> {
@@ -275,17 +299,31 @@ fn record(round: &Round) -> RoundRecord {
     }
 }
 
-/// Brings weights back with the round's read-back, in the rounds that are saved.
+/// Brings weights back with the round's read-back, in the rounds that are saved, and leaves the local models of the last
+/// round on the device where there is something to do with them.
 #[derive(Default)]
 struct Keeper {
     wanted: bool,
     clients: bool,
+    stays: bool,
     members: Vec<usize>,
     /// One copy a wave, so that none exceeds the device's largest buffer.
     waves: Vec<Buffer>,
     global: Option<Buffer>,
     global_words: Option<Vec<f32>>,
     client_words: Vec<(usize, Vec<f32>)>,
+}
+
+impl Keeper {
+    /// The local models on the device, of `words` words each, by client.
+    fn locals(&self, words: usize) -> Vec<LocalModel<'_>> {
+        let rows = self.waves.iter().flat_map(|wave| (0..wave.words() / words).map(move |row| (wave.all(), row)));
+        let models = self.members.iter().zip(rows);
+        let mut locals: Vec<LocalModel<'_>> =
+            models.map(|(client, (weights, row))| LocalModel { client: *client, weights, row }).collect();
+        locals.sort_by_key(|local| local.client);
+        locals
+    }
 }
 
 impl Observer for Keeper {
@@ -301,7 +339,7 @@ impl Observer for Keeper {
     }
 
     fn after_local(&mut self, stage: Stage<'_>, models: LocalModels<'_>, _: usize, _: &mut Pulse<'_>) -> Result<()> {
-        if self.wanted && self.clients {
+        if self.stays || (self.wanted && self.clients) {
             let copy = stage.device.alloc("kept local weights", models.weights.words)?;
             stage.device.copy(models.weights, copy.all())?;
             self.waves.push(copy);
@@ -315,7 +353,8 @@ impl Observer for Keeper {
     }
 
     fn results(&self) -> Vec<View<'_>> {
-        self.global.iter().chain(&self.waves).map(Buffer::all).collect()
+        let waves = if self.wanted && self.clients { &self.waves[..] } else { &[] };
+        self.global.iter().chain(waves).map(Buffer::all).collect()
     }
 
     fn absorb(&mut self, words: Vec<Vec<u32>>) -> Result<()> {
@@ -325,7 +364,9 @@ impl Observer for Keeper {
         let rows = words.flat_map(|wave| wave.chunks(row).map(|w| f32s(w).to_vec()).collect::<Vec<_>>());
         self.client_words = self.members.iter().copied().zip(rows).collect();
         self.client_words.sort_by_key(|(client, _)| *client);
-        self.waves.clear();
+        if !self.stays {
+            self.waves.clear();
+        }
         Ok(())
     }
 }

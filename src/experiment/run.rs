@@ -153,6 +153,13 @@ fn one(
         progress.finish_round(&round_line(&outcome, experiment.rounds));
         done.add(outcome);
     }
+    let analysed = federation.analyse(stop)?;
+    if !analysed.is_empty() {
+        for (name, why) in analysed.iter().filter_map(|a| Some((a.analysis.name(), a.findings.as_ref().err()?))) {
+            progress.message(&format!("{name} skipped: {why}"));
+        }
+        folder.write_analyses(experiment.rounds, &analysed)?;
+    }
     folder.write_summary(&Summary::new(
         &experiment.name,
         experiment.seed,

@@ -1,5 +1,6 @@
 //! What a run leaves behind and shows: the run folder, the progress bar, the closing table, the pictures.
 
+pub mod analyses;
 pub mod append;
 pub mod chance;
 pub mod circuits_json;

@@ -1,5 +1,6 @@
 //! The test suite: one binary, a module a subject.
 
+mod analyses;
 mod circuits;
 mod cli;
 mod common;
