@@ -143,7 +143,10 @@ mod tests {
         }
     }
 
-    fn brief(means: &[OverlapMean]) -> Vec<(&str, &str, Option<u32>, u64, u64, Option<f64>, Option<f64>)> {
+    /// Comparison, layer, class, pairs, undefined, overlap, chance.
+    type Brief<'m> = (&'m str, &'m str, Option<u32>, u64, u64, Option<f64>, Option<f64>);
+
+    fn brief(means: &[OverlapMean]) -> Vec<Brief<'_>> {
         means
             .iter()
             .map(|m| (m.comparison.name(), m.layer.as_str(), m.class, m.pairs, m.undefined, m.iou, m.chance))

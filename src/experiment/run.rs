@@ -153,13 +153,7 @@ fn one(
         progress.finish_round(&round_line(&outcome, experiment.rounds));
         done.add(outcome);
     }
-    let analysed = federation.analyse(stop)?;
-    if !analysed.is_empty() {
-        for (name, why) in analysed.iter().filter_map(|a| Some((a.analysis.name(), a.findings.as_ref().err()?))) {
-            progress.message(&format!("{name} skipped: {why}"));
-        }
-        folder.write_analyses(experiment.rounds, &analysed)?;
-    }
+    analyse(&federation, experiment, &folder, progress, stop)?;
     folder.write_summary(&Summary::new(
         &experiment.name,
         experiment.seed,
@@ -168,6 +162,27 @@ fn one(
         &done.fates,
     ))?;
     Ok(done)
+}
+
+/// What is asked of the finished run, if anything.
+fn analyse(
+    federation: &Federation<'_>,
+    experiment: &Experiment,
+    folder: &RunFolder,
+    progress: &Progress,
+    stop: &AtomicBool,
+) -> Result<()> {
+    let wanted = experiment.circuits.as_ref().map_or(&[][..], |circuits| &circuits.analyses);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = wanted.iter().map(|analysis| analysis.name()).collect();
+    progress.message(&format!("analyses of the last round: {}", names.join(", ")));
+    let analysed = federation.analyse(stop)?;
+    for (name, why) in analysed.iter().filter_map(|a| Some((a.analysis.name(), a.findings.as_ref().err()?))) {
+        progress.message(&format!("{name} skipped: {why}"));
+    }
+    folder.write_analyses(experiment.rounds, &analysed)
 }
 
 fn write(folder: &mut RunFolder, federation: &Federation<'_>, outcome: &Outcome) -> Result<()> {

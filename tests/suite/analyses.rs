@@ -1,5 +1,7 @@
 //! The analyses after the last round, each computed again in float64 from the weights and circuits that the run saved.
 
+mod tally;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 
@@ -11,11 +13,10 @@ use fedcircuit::experiment::{Federation, Outcome};
 use fedcircuit::model::Layout;
 use fedcircuit::report::{CircuitRecord, ModelSide};
 
+use tally::{NEAR, Tally, best};
+
 use crate::reference::{judge, pass, picture};
 use crate::small::{data, on_each_device, small};
-
-/// Two logits nearer than this may come in either order in float32.
-const NEAR: f64 = 1e-5;
 
 /// A finished run, and what it takes to compute everything again.
 struct Run {
@@ -120,37 +121,6 @@ fn nodes(circuit: &CircuitRecord) -> impl Iterator<Item = (usize, u32)> {
     circuit.active_nodes.iter().enumerate().flat_map(|(l, (_, nodes))| nodes.iter().map(move |n| (l, *n)))
 }
 
-/// The first greatest of some scores, and whether the next is so near that float32 may tell otherwise.
-fn best(scores: &[f64]) -> (usize, bool) {
-    let verdict = judge(scores, 0);
-    let first = scores.iter().position(|s| *s == scores.iter().copied().fold(f64::NEG_INFINITY, f64::max)).unwrap();
-    (first, verdict.margin < NEAR)
-}
-
-/// Counts what holds, and what cannot be told.
-#[derive(Default)]
-struct Tally {
-    right: f64,
-    near: f64,
-    all: f64,
-}
-
-impl Tally {
-    fn add(&mut self, (guess, near): (usize, bool), truth: usize) {
-        self.right += f64::from(u8::from(guess == truth));
-        self.near += f64::from(u8::from(near));
-        self.all += 1.0;
-    }
-
-    fn expect(&self, share: f64, what: &str) {
-        assert!(
-            (share * self.all - self.right).abs() <= self.near + 1e-9,
-            "{what}: {share}, not {}",
-            self.right / self.all
-        );
-    }
-}
-
 fn close(found: f64, want: f64, what: &str) {
     assert!((found - want).abs() <= 1e-4 * want.abs().max(1.0), "{what}: {found}, not {want}");
 }
@@ -172,14 +142,12 @@ fn dominators(run: &Run, found: &Dominators) {
     for row in &found.rows {
         assert_eq!((row.dominator, row.channels_silenced), (found.class, silenced.len()));
         let class = row.class as usize;
-        let sides: [(&dyn Fn(usize, usize) -> bool, [f64; 3]); 2] = [
-            (&every, [row.top1_before, row.top3_before, row.p_before]),
-            (&open, [row.top1_after, row.top3_after, row.p_after]),
-        ];
-        for (open, [top1, top3, p]) in sides {
+        let before = [row.top1_before, row.top3_before, row.p_before];
+        let after = [row.top1_after, row.top3_after, row.p_after];
+        for (cut, [top1, top3, p]) in [(false, before), (true, after)] {
             let (mut first, mut third, mut sum) = (Tally::default(), Tally::default(), 0.0);
             for image in run.images(row.class) {
-                let logits = run.logits(&global, image, open);
+                let logits = run.logits(&global, image, &|l, c| !cut || open(l, c));
                 first.add(best(&logits), class);
                 let above = logits.iter().filter(|x| **x > logits[class]).count();
                 let near = logits.iter().enumerate().any(|(c, x)| c != class && (x - logits[class]).abs() < NEAR);
@@ -198,20 +166,35 @@ fn dominators(run: &Run, found: &Dominators) {
     assert_eq!((found.accuracy, found.rows.len()), (most, 10));
 }
 
-/// The ensemble and the cascade: how often `scores` of the experts' classes, and the global logits, choose right.
-fn choose(run: &Run, own: f64, global_share: f64, scores: &dyn Fn(usize) -> Vec<f64>) {
+/// The ensemble and the cascade: how often `scores` of the experts' classes, and the global logits, choose right. `rows`
+/// are a class, what is said of it, and of the global model; `overall` is of all of them.
+fn choose(
+    run: &Run,
+    rows: &[(u32, Option<f64>, Option<f64>)],
+    overall: (f64, f64),
+    scores: &dyn Fn(usize) -> Vec<f64>,
+) {
     let (global, experts) = (run.global(), run.experts());
-    let (mut right, mut base) = (Tally::default(), Tally::default());
-    for (truth, (class, ..)) in experts.iter().enumerate() {
+    let (mut all_right, mut all_base) = (Tally::default(), Tally::default());
+    assert_eq!(rows.len(), experts.len());
+    for (truth, ((class, ..), row)) in experts.iter().zip(rows).enumerate() {
+        let (mut right, mut base) = (Tally::default(), Tally::default());
         for image in run.images(*class) {
-            right.add(best(&scores(image)), truth);
             let logits = run.logits(&global, image, &every);
-            base.add(best(&experts.iter().map(|(c, ..)| logits[*c as usize]).collect::<Vec<_>>()), truth);
+            let own = best(&scores(image));
+            let among = best(&experts.iter().map(|(c, ..)| logits[*c as usize]).collect::<Vec<_>>());
+            right.add(own, truth);
+            base.add(among, truth);
         }
+        all_right.join(&right);
+        all_base.join(&base);
+        assert_eq!(row.0, *class);
+        right.expect(row.1.unwrap(), "together");
+        base.expect(row.2.unwrap(), "global");
     }
-    right.expect(own, "together");
-    base.expect(global_share, "global");
-    assert!(base.right > 0.0);
+    all_right.expect(overall.0, "together");
+    all_base.expect(overall.1, "global");
+    assert!(all_base.right > 0.0);
 }
 
 fn ensemble_scores(run: &Run, global: &[f64], image: usize) -> Vec<f64> {
@@ -348,7 +331,8 @@ fn verify(run: &Run) {
             Findings::Dominators(found) => dominators(run, found),
             Findings::Ensemble(found) => {
                 let scores = |image| ensemble_scores(run, &global, image);
-                choose(run, found.ensemble_accuracy, found.global_accuracy, &scores);
+                let rows = found.rows.iter().map(|r| (r.class, r.ensemble_accuracy, r.global_accuracy));
+                choose(run, &rows.collect::<Vec<_>>(), (found.ensemble_accuracy, found.global_accuracy), &scores);
             }
             Findings::Cascade(found) => {
                 let row = cascade_row(run);
@@ -356,7 +340,8 @@ fn verify(run: &Run) {
                     let logits = run.logits(&row, image, &every);
                     run.experts().iter().map(|(c, ..)| logits[*c as usize]).collect()
                 };
-                choose(run, found.cascade_accuracy, found.global_accuracy, &scores);
+                let rows = found.rows.iter().map(|r| (r.class, r.cascade_accuracy, r.global_accuracy));
+                choose(run, &rows.collect::<Vec<_>>(), (found.cascade_accuracy, found.global_accuracy), &scores);
             }
             Findings::Centroids(found) => centroids(run, found),
             Findings::SharedNeurons(found) => shared_neurons(run, found),

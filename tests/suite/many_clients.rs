@@ -42,7 +42,7 @@ fn means_are_over_all_pairs_of_clients() {
         "data={source=\"digits\",train_examples=3400,test_examples=20}",
         "partition={kind=\"iid\",num_clients=340}",
         "training={local_epochs=3,batch_size=5,lr=0.01}",
-        "circuits={classes=[7],steps=6,lr=0.5,l0=0.02}",
+        "circuits={classes=[7],steps=6,lr=0.5,l0=0.01}",
         "model.layers=[{kind=\"conv\",channels=4,pool=2},{kind=\"conv\",channels=6,pool=2},{kind=\"linear\",features=10}]",
     ];
     let cpu = Cpu::new(Some(2)).unwrap();
@@ -63,7 +63,7 @@ fn means_are_over_all_pairs_of_clients() {
                     outcome.overlap_means.iter().filter(same).find(|m| m.layer == layer).unwrap()
                 };
                 assert_eq!(pairs, clients * (clients - 1) / 2);
-                assert!(layer != "all" || (0.02..0.98).contains(&iou), "{iou} tests little");
+                assert!(layer != "all" || (0.02..0.98).contains(&iou), "{comparison:?} {level:?}: {iou} tests little");
                 for mean in [mean(Some(7)), mean(None)] {
                     assert_eq!((mean.pairs, mean.undefined), (pairs, undefined), "{comparison:?}, {level:?}, {layer}");
                     let found = mean.iou.unwrap();

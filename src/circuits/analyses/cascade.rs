@@ -17,6 +17,7 @@ pub struct Cascade {
     /// Clients whose circuits give channels.
     pub clients: usize,
     /// Channels that some circuit uses, of each gated layer; the others are zero.
+    #[serde(serialize_with = "super::as_map")]
     pub channels: Vec<(String, usize)>,
     /// Test images of these classes.
     pub images: usize,

@@ -24,6 +24,7 @@ pub struct Centroids {
     /// The class whose norm exceeds the other's by more than this is predicted to win.
     pub winner_margin: f64,
     /// Every class that a client holds, with the norm of its centroid.
+    #[serde(serialize_with = "super::as_map")]
     pub norms: Vec<(u32, f64)>,
     /// Pairs of synonyms.
     pub synonyms: usize,

@@ -17,6 +17,7 @@ pub struct Dominators {
     /// Share of its test images that the global model gets right.
     pub accuracy: f64,
     /// The channels zeroed, of each gated layer: in its circuit, and in no other class's.
+    #[serde(serialize_with = "super::as_map")]
     pub silenced: Vec<(String, Vec<u32>)>,
     /// By class, of `dominators.csv`.
     #[serde(skip)]

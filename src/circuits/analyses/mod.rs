@@ -12,7 +12,7 @@ mod evaluate;
 mod patching;
 mod shared_neurons;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 pub use cascade::{Cascade, CascadeRow};
 pub use centroids::{CentroidRow, Centroids};
@@ -231,6 +231,14 @@ fn union<'c>(layers: usize, circuits: impl Iterator<Item = &'c CircuitResult>) -
         channels.dedup();
     });
     union
+}
+
+/// Pairs as a JSON object that keeps their order.
+fn as_map<K: Serialize, V: Serialize, S: Serializer>(
+    pairs: &[(K, V)],
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
 }
 
 /// The share of `part` in `whole`; undefined of nothing.
