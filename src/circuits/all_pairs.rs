@@ -21,7 +21,7 @@ pub struct LayerTotal {
     pub sizes: Option<Vec<SizeCount>>,
 }
 
-/// The sizes of the first circuit, those of the second, and how many pairs have both.
+/// The sizes of two circuits, in either order, and how many pairs have them.
 pub type SizeCount = (Vec<u32>, Vec<u32>, u64);
 
 /// All pairs of a comparison that is too large to list.
@@ -139,7 +139,11 @@ impl AllPairs {
                 });
                 let chosen = if l < layers { l..l + 1 } else { 0..layers };
                 let sum = sum as f64 / f64::from(1 << FRACTION_BITS);
-                LayerTotal { sum, defined, sizes: self.sizes(group, |row| &sizes[row as usize][chosen.clone()]) }
+                LayerTotal {
+                    sum,
+                    defined,
+                    sizes: self.sizes(group, sizes.len(), |row| &sizes[row as usize][chosen.clone()]),
+                }
             };
             OverlapTotal {
                 comparison: group.comparison,
@@ -158,34 +162,38 @@ impl AllPairs {
         (first..end).filter(move |place| *place != left_out).map(|place| self.partners[place as usize])
     }
 
-    /// The couples of sizes of a group's pairs, in order of first appearance, where there are not too many.
-    fn sizes<'s>(&self, group: &Group, of: impl Fn(u32) -> &'s [u32]) -> Option<Vec<SizeCount>> {
+    /// The couples of sizes of a group's pairs, in order of first appearance, where there are not too many; row r has the
+    /// sizes `of(r)`.
+    fn sizes<'s>(&self, group: &Group, rows: usize, of: impl Fn(u32) -> &'s [u32]) -> Option<Vec<SizeCount>> {
+        const UNKNOWN: usize = usize::MAX;
         let tasks = &self.tasks[group.tasks.clone()];
         let mut different: Vec<&[u32]> = Vec::new();
         let mut known: HashMap<&[u32], usize> = HashMap::new();
-        let mut kind: HashMap<u32, usize> = HashMap::new();
+        let mut kinds = vec![UNKNOWN; rows];
         let partners = tasks.iter().flat_map(|t| &self.partners[t[1] as usize..t[2] as usize]);
         for row in tasks.iter().map(|t| &t[0]).chain(partners) {
-            if kind.contains_key(row) {
+            let kind = &mut kinds[*row as usize];
+            if *kind != UNKNOWN {
                 continue;
             }
             let next = different.len();
-            let found = *known.entry(of(*row)).or_insert(next);
-            if found == next {
+            *kind = *known.entry(of(*row)).or_insert(next);
+            if *kind == next {
                 different.push(of(*row));
             }
             if different.len() > MOST_SIZES {
                 return None;
             }
-            kind.insert(*row, found);
         }
-        let mut counts = vec![0u64; different.len() * different.len()];
-        for task in tasks {
-            let own = kind[&task[0]];
-            self.partners_of(task).for_each(|partner| counts[own * different.len() + kind[&partner]] += 1);
-        }
-        let couples = counts.iter().enumerate().filter(|(_, n)| **n > 0);
         let n = different.len();
+        let mut counts = vec![0u64; n * n];
+        for task in tasks {
+            let own = kinds[task[0] as usize];
+            for other in self.partners_of(task).map(|partner| kinds[partner as usize]) {
+                counts[own.min(other) * n + own.max(other)] += 1;
+            }
+        }
+        let couples = counts.iter().enumerate().filter(|(_, count)| **count > 0);
         Some(couples.map(|(i, count)| (different[i / n].to_vec(), different[i % n].to_vec(), *count)).collect())
     }
 }
@@ -221,10 +229,7 @@ mod tests {
         assert_eq!(four.layers[2].sizes, Some(vec![(vec![2, 0], vec![1, 1], 1)]));
         // Rows 2 and 3, 2 and 0, 3 and 0; nothing in the second layer.
         assert_eq!((seven.pairs, brief(seven)), (3, vec![(2.0, 3), (0.0, 0), (2.0, 3)]));
-        assert_eq!(
-            seven.layers[0].sizes,
-            Some(vec![(vec![2], vec![2], 1), (vec![2], vec![1], 1), (vec![1], vec![2], 1)])
-        );
+        assert_eq!(seven.layers[0].sizes, Some(vec![(vec![2], vec![2], 1), (vec![2], vec![1], 2)]));
         // Row 0 with 3 and row 1 with 2; the lone row has no other class to be compared with.
         assert_eq!((mismatched.class, mismatched.pairs), (None, 2));
         assert_eq!(brief(mismatched), [(1.0, 2), (0.0, 1), (0.5 + third, 2)]);
