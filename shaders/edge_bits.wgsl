@@ -1,5 +1,6 @@
-// Which channels of the layer before feed each channel: a bit a source, set when any weight between the two survives.
-// An invocation makes one word of one row: up to 32 sources of one destination.
+// Which channels of the layer before feed each channel: a bit a source, set when any of the weights looked at survives:
+// all of a filter's, or that at one position. An invocation makes one word of one row: up to 32 sources of one
+// destination.
 
 struct Params {
     rows: u32,
@@ -8,7 +9,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> weights: array<f32>;       // [rows][P]
-@group(0) @binding(1) var<storage, read> words: array<vec4u>;       // [E]: first weight, sources, weights a source, -
+@group(0) @binding(1) var<storage, read> words: array<vec4u>;       // [E]: first weight, sources, weights looked at a source, step
 @group(0) @binding(2) var<storage, read_write> edges: array<u32>;   // [rows][E]
 @group(0) @binding(3) var<uniform> p: Params;
 
@@ -28,7 +29,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             alive = alive || (weights[at + tap] != 0.0);
         }
         bits |= select(0u, 1u << source, alive);
-        at += word.z;
+        at += word.w;
     }
     edges[row * p.edge_words + i] = bits;
 }

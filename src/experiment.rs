@@ -7,6 +7,7 @@ mod federation;
 mod finished;
 mod folders;
 mod inputs;
+mod overlap_means;
 mod run;
 
 pub use federation::{Federation, Outcome};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Serialize, Serializer};
 
+use super::all_pairs::AllPairs;
 use super::pair::Pair;
 
 /// What two circuits are compared for.
@@ -52,6 +53,14 @@ impl Comparison {
             Comparison::StabilityLocal => "stability_local",
             Comparison::StabilityGlobal => "stability_global",
         }
+    }
+}
+
+impl Comparison {
+    /// Whether the two circuits are always of the same class.
+    pub fn same_class(self) -> bool {
+        use Comparison::{InterClassGlobal, InterClassLocal, Mismatched};
+        !matches!(self, Mismatched | InterClassLocal | InterClassGlobal)
     }
 }
 
@@ -127,6 +136,8 @@ pub(super) struct Plan {
     pub within: Vec<(Comparison, u32, u32)>,
     /// A row of the round before, and one of this.
     pub across: Vec<(Comparison, u32, u32)>,
+    /// All pairs of this round of the comparisons of which `within` has a sample.
+    pub all: AllPairs,
 }
 
 impl Plan {
@@ -139,7 +150,7 @@ impl Plan {
             plan.within.push((Comparison::LocalGlobal, i, q + i));
             by_replicate.entry(pair.replicate).or_default().push(i);
         }
-        by_replicate.values().for_each(|rows| plan.among(pairs, rows));
+        by_replicate.iter().for_each(|(replicate, rows)| plan.among(pairs, *replicate, rows));
         let key = |p: &Pair| (p.replicate, p.client, p.class);
         let earlier: HashMap<_, u32> = before.iter().map(key).zip(0..).collect();
         let then = before.len() as u32;
@@ -153,7 +164,7 @@ impl Plan {
     }
 
     /// The comparisons between clients and between classes among the `rows` of `pairs` that belong to one replicate.
-    fn among(&mut self, pairs: &[Pair], rows: &[u32]) {
+    fn among(&mut self, pairs: &[Pair], replicate: usize, rows: &[u32]) {
         let q = pairs.len() as u32;
         let mut by_class: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         let mut by_client: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
@@ -162,28 +173,44 @@ impl Plan {
             by_class.entry(pair.class).or_default().push(*i);
             by_client.entry(pair.client).or_default().push(*i);
         }
-        let classes: Vec<(u32, u32)> = by_client.values().flat_map(|rows| couples(rows)).collect();
-        let clients: Vec<(u32, u32)> = by_class.values().flat_map(|rows| couples(rows)).collect();
-        let mismatched = classes.iter().flat_map(|(i, j)| [(*i, *j), (*j, *i)]).collect();
-        self.add(Comparison::Mismatched, mismatched, (0, q));
-        self.add(Comparison::InterClientLocal, clients.clone(), (0, 0));
-        self.add(Comparison::InterClientGlobal, clients, (q, q));
-        self.add(Comparison::InterClassLocal, classes.clone(), (0, 0));
-        self.add(Comparison::InterClassGlobal, classes, (q, q));
+        let by_class: Vec<_> = by_class.into_iter().map(|(class, rows)| (Some(class), rows)).collect();
+        let by_client: Vec<_> = by_client.into_values().map(|rows| (None, rows)).collect();
+        self.add((replicate, Comparison::Mismatched), &by_client, (0, q));
+        self.add((replicate, Comparison::InterClientLocal), &by_class, (0, 0));
+        self.add((replicate, Comparison::InterClientGlobal), &by_class, (q, q));
+        self.add((replicate, Comparison::InterClassLocal), &by_client, (0, 0));
+        self.add((replicate, Comparison::InterClassGlobal), &by_client, (q, q));
     }
 
-    fn add(&mut self, comparison: Comparison, rows: Vec<(u32, u32)>, offset: (u32, u32)) {
-        let stride = rows.len().div_ceil(MOST_PAIRS).max(1);
-        if stride > 1 {
-            tracing::warn!("{}: every {stride}th of {} pairs is compared", comparison.name(), rows.len());
+    /// Compares every two rows of each list, the first moved by `offset.0` and the second by `offset.1`, in both orders
+    /// where these differ. Each list is of a class or of a client.
+    fn add(&mut self, what: (usize, Comparison), lists: &[(Option<u32>, Vec<u32>)], offset: (u32, u32)) {
+        let comparison = what.1;
+        let orders = if offset.0 == offset.1 { 1 } else { 2 };
+        let count: usize = lists.iter().map(|(_, rows)| orders * rows.len() * (rows.len() - 1) / 2).sum();
+        let stride = count.div_ceil(MOST_PAIRS).max(1);
+        let couples = lists.iter().flat_map(|(_, rows)| couples(rows));
+        let couples = couples.flat_map(|(i, j)| [(i, j), (j, i)].into_iter().take(orders));
+        self.within.extend(couples.step_by(stride).map(|(a, b)| (comparison, offset.0 + a, offset.1 + b)));
+        if stride == 1 {
+            return;
         }
-        self.within.extend(rows.iter().step_by(stride).map(|(a, b)| (comparison, offset.0 + a, offset.1 + b)));
+        let name = comparison.name();
+        tracing::warn!(
+            "{name}: every {stride}th of {count} pairs is in overlap.csv; overlap_means.csv is over all of them"
+        );
+        let moved = |(class, rows): &(Option<u32>, Vec<u32>)| (*class, rows.iter().map(|row| offset.0 + row).collect());
+        let lists: Vec<_> = lists.iter().map(moved).collect();
+        match offset.1 - offset.0 {
+            0 => self.all.within(what, &lists),
+            apart => self.all.crosswise(what, &lists, apart),
+        }
     }
 }
 
 /// Every unordered couple of `rows`.
-fn couples(rows: &[u32]) -> Vec<(u32, u32)> {
-    rows.iter().enumerate().flat_map(|(i, a)| rows[i + 1..].iter().map(move |b| (*a, *b))).collect()
+fn couples(rows: &[u32]) -> impl Iterator<Item = (u32, u32)> {
+    rows.iter().enumerate().flat_map(|(i, a)| rows[i + 1..].iter().map(move |b| (*a, *b)))
 }
 
 #[cfg(test)]
@@ -245,5 +272,8 @@ mod tests {
         let count = plan.within.iter().filter(|(c, ..)| *c == Comparison::InterClientLocal).count();
         // 300 * 299 / 2 = 44,850 pairs: every third.
         assert_eq!(count, 14_950);
+        // All of them are counted too, a task for each circuit of either model.
+        assert_eq!(plan.all.out_words(0), 3 * 600);
+        assert_eq!(Plan::new(&pairs(&crowd[..200]), &[]).all, AllPairs::default());
     }
 }

@@ -2,6 +2,7 @@
 
 mod study;
 
+use super::all_pairs::OverlapTotal;
 use super::answers::{Answers, probes};
 use super::compare::{OverlapResult, iou};
 use super::controls::{Control, ControlCounts, ControlModels, Origin};
@@ -52,6 +53,7 @@ pub struct Laboratory {
     results: Vec<PairResult>,
     overlaps: Vec<OverlapResult>,
     notes: Vec<String>,
+    totals: Vec<OverlapTotal>,
 }
 
 impl Laboratory {
@@ -77,7 +79,7 @@ impl Laboratory {
             round: 0,
             classes: network.classes,
             gate_words: network.layout.gate_words,
-            edges: EdgeLayout::new(device, network, &masks)?,
+            edges: EdgeLayout::new(device, network, &masks, circuits.edges)?,
             masks,
             probes: probes(&images, circuits.other_images),
             finder: Finder::new(device, network, circuits, batch_size)?,
@@ -89,6 +91,7 @@ impl Laboratory {
             before: None,
             results: Vec::new(),
             overlaps: Vec::new(),
+            totals: Vec::new(),
             notes: Vec::new(),
         };
         let owned = |client: &Vec<u32>| laboratory.owned(&dataset.train.labels, client);
@@ -106,6 +109,11 @@ impl Laboratory {
     /// The last round's overlaps, by replicate, comparison, level, and circuits.
     pub fn overlaps(&self) -> &[OverlapResult] {
         &self.overlaps
+    }
+
+    /// The last round's comparisons of which `overlaps` has only a sample, over all pairs, by replicate.
+    pub fn totals(&self) -> &[OverlapTotal] {
+        &self.totals
     }
 
     /// What the user should know and has not been told yet.
@@ -298,6 +306,7 @@ impl Observer for Laboratory {
     fn absorb(&mut self, words: Vec<Vec<u32>>) -> Result<()> {
         self.results.clear();
         self.overlaps.clear();
+        self.totals.clear();
         let Some(buffers) = self.buffers.take() else { return Ok(()) };
         let before = self.before.as_ref().map_or(&[][..], |sets| &sets.pairs);
         let decoded = buffers.decode(words, before, &self.layouts());
@@ -307,6 +316,7 @@ impl Observer for Laboratory {
         self.results.sort_by_key(|r| (r.replicate, r.client, r.class));
         self.notes.extend(notes::of_round(self.round, &self.results));
         self.overlaps = decoded.overlaps;
+        self.totals = decoded.totals;
         self.before = Some(buffers.sets);
         Ok(())
     }

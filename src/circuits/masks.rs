@@ -12,6 +12,8 @@ pub(super) struct MaskLayout {
     pub words: usize,
     /// First word and number of words of each gated layer.
     pub layers: Vec<(usize, usize)>,
+    /// First word and number of words of each gated layer, then of all of them.
+    pub ranges: Vec<[u32; 2]>,
     /// `[W][2]` on the device: first gate and number of gates of each word.
     pub word_table: Buffer,
     /// `[L][2]` on the device: as `layers`.
@@ -27,12 +29,15 @@ impl MaskLayout {
                 table.extend([(range.at + first) as u32, (range.channels - first).min(32) as u32]);
             }
         }
-        let words: Vec<u32> = layers.iter().flat_map(|(at, n)| [*at as u32, *n as u32]).collect();
+        let mut ranges: Vec<[u32; 2]> = layers.iter().map(|(at, n)| [*at as u32, *n as u32]).collect();
+        let layer_table = upload(device, "table of mask layers", ranges.as_flattened())?;
+        ranges.push([0, table.len() as u32 / 2]);
         Ok(Self {
             words: table.len() / 2,
+            ranges,
             layers,
             word_table: upload(device, "table of mask words", &table)?,
-            layer_table: upload(device, "table of mask layers", &words)?,
+            layer_table,
         })
     }
 

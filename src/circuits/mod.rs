@@ -2,6 +2,8 @@
 //! tested by ablation, and compared. Everything stays on the device until the round's one read-back.
 
 mod ablate;
+mod all_pairs;
+pub mod analyses;
 mod answers;
 mod centralised;
 mod compare;
@@ -21,6 +23,7 @@ mod round;
 mod subject;
 
 pub use ablate::Ablation;
+pub use all_pairs::{LayerTotal, OverlapTotal, SizeCount};
 pub use compare::{Comparison, Level, OverlapCounts, OverlapResult};
 pub use controls::{Against, Control, Origin};
 pub use diagnose::Diagnosis;

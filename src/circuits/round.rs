@@ -1,5 +1,6 @@
 //! What a round's circuits leave on the device until it is read, and how the words become results.
 
+use super::all_pairs::OverlapTotal;
 use super::compare::{Comparison, Level, OverlapCounts, OverlapResult, Plan};
 use super::controls::{Control, ControlCounts};
 use super::edges::{EdgeLayout, Feeds};
@@ -70,6 +71,8 @@ pub(super) struct RoundBuffers {
     plan: Plan,
     /// For within and across the rounds, nodes and edges: `[pairs][L][3]`.
     overlaps: Vec<Buffer>,
+    /// Nodes and edges, summed over all pairs: `[tasks][L + 1][3]`.
+    totals: [Buffer; 2],
 }
 
 impl RoundBuffers {
@@ -96,6 +99,10 @@ impl RoundBuffers {
             families: [Counts::new(device, circuits, q)?, Counts::new(device, circuits, q)?],
             controls: controls.iter().map(control).collect::<Result<_>>()?,
             overlaps: overlaps.map(|n| device.alloc("overlaps", n * layers * 3)).collect::<Result<_>>()?,
+            totals: [
+                device.alloc("overlaps of all pairs", plan.all.out_words(layers))?,
+                device.alloc("edge overlaps of all pairs", plan.all.out_words(layers))?,
+            ],
             sets: Sets {
                 masks: device.alloc("masks of circuits", 2 * q * sizes.masks.words)?,
                 edges: device.alloc("edges of circuits", 2 * q * sizes.edges.words)?,
@@ -143,6 +150,9 @@ impl RoundBuffers {
         };
         circuit_edges(device, sizes.masks.words, &buffers)?;
         count(device, &self.plan.within, sets, sets, sizes, &self.overlaps[..2])?;
+        let (all, [nodes, edges]) = (&self.plan.all, &self.totals);
+        all.count(device, &sets.masks, sizes.masks.words, &sizes.masks.ranges, nodes)?;
+        all.count(device, &sets.edges, sizes.edges.words, &sizes.edges.ranges, edges)?;
         match before {
             Some(before) => count(device, &self.plan.across, before, sets, sizes, &self.overlaps[2..]),
             None => Ok(()),
@@ -153,6 +163,7 @@ impl RoundBuffers {
     pub fn views(&self) -> Vec<View<'_>> {
         let mut views = vec![self.sets.masks.all(), self.sets.edges.all()];
         views.extend(self.overlaps.iter().chain(&self.tallies).map(Buffer::all));
+        views.extend(self.totals.iter().map(Buffer::all));
         views.extend(self.families.iter().flat_map(Counts::views));
         views.extend(self.controls.iter().flat_map(ControlCounts::views));
         views
@@ -177,9 +188,15 @@ impl RoundBuffers {
             overlaps.extend(results(list, words, level, firsts, &self.sets.pairs, sizes.masks.layers.len()));
         }
         overlaps.sort_by_key(|o| (o.replicate, o.comparison, o.level, o.a, o.b));
+        let [node_totals, edge_totals] = [&words[words.len() - 2], &words[words.len() - 1]];
+        let all = &self.plan.all;
+        let mut totals = all.decode(Level::Node, node_totals, masks, sizes.masks.words, &sizes.masks.ranges);
+        totals.extend(all.decode(Level::Edge, edge_totals, edges, sizes.edges.words, &sizes.edges.ranges));
+        totals.sort_by_key(|t| t.replicate);
         Decoded {
             circuits: (0..2 * self.sets.pairs.len()).map(circuit).collect(),
             overlaps,
+            totals,
             tallies: words[6..6 + Tally::COUNT].to_vec(),
             families: [local, global],
             controls,
@@ -200,6 +217,7 @@ pub(super) struct Decoded {
     /// By row.
     pub circuits: Vec<Circuit>,
     pub overlaps: Vec<OverlapResult>,
+    pub totals: Vec<OverlapTotal>,
     pub tallies: Vec<Vec<u32>>,
     /// For both models, by family.
     pub families: [Vec<Vec<u32>>; 2],

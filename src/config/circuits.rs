@@ -3,6 +3,7 @@
 use serde::{Serialize, Serializer};
 use toml::Value;
 
+use super::analysis::Analysis;
 use super::keys::{Keys, Limits, did_you_mean, refused};
 use super::read::{CLASS_LIST, CLIENTS, RATE, class_list, is_rate, section};
 use super::seeds::SEED;
@@ -35,6 +36,10 @@ pub struct Circuits {
     /// Test images of each other class on which a circuit is tested: for the false-positive rate and the damage to
     /// other classes. Default 20.
     pub other_images: usize,
+    /// What an edge of a circuit is. Default channel.
+    pub edges: EdgeUnit,
+    /// What is asked of the last round's circuits and models when all rounds are done. Default none.
+    pub analyses: Vec<Analysis>,
     /// What is measured beyond sufficiency and necessity.
     pub measures: Measures,
     /// What a circuit has to beat.
@@ -175,6 +180,16 @@ pub enum Ablation {
     Resample,
 }
 
+/// What an edge of a circuit is, wherever edges are counted; which channels feed which is listed by channel in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EdgeUnit {
+    /// Two channels of the circuit with a surviving weight between them.
+    Channel,
+    /// A surviving weight between two channels of the circuit: one for each position of the filter.
+    Position,
+}
+
 impl Circuits {
     /// Whether circuits are found in one-based `round` of `rounds`.
     pub fn studies(&self, round: usize, rounds: usize) -> bool {
@@ -232,6 +247,9 @@ pub(super) fn read(mut keys: Keys<'_>, class_count: usize) -> Result<Circuits> {
     let ablation = keys.choice("ablation", &ablations)?.unwrap_or(Ablation::Zero);
     let images = Limits::new(0, 100_000, "20 a class give a rate to about 4 points");
     let other_images = keys.count("other_images", &images)?.unwrap_or(20);
+    let units = [("channel", EdgeUnit::Channel), ("position", EdgeUnit::Position)];
+    let edges = keys.choice("edges", &units)?.unwrap_or(EdgeUnit::Channel);
+    let analyses = keys.choices("analyses", &Analysis::ALL)?.unwrap_or_default();
     let measures = section(&mut keys, "measures", measures)?;
     let controls = section(&mut keys, "controls", controls)?;
     let diagnosis = section(&mut keys, "diagnosis", thresholds)?;
@@ -248,6 +266,8 @@ pub(super) fn read(mut keys: Keys<'_>, class_count: usize) -> Result<Circuits> {
         l0,
         ablation,
         other_images,
+        edges,
+        analyses,
         measures,
         controls,
         diagnosis,

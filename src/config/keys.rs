@@ -98,14 +98,26 @@ impl<'a> Keys<'a> {
 
     /// One of `choices`, by name.
     pub fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Result<Option<T>> {
-        let Some(value) = self.value(key) else { return Ok(None) };
+        self.value(key).map(|value| chosen(self.path_of(key), value, choices)).transpose()
+    }
+
+    /// A list of `choices`, by name, each at most once.
+    pub fn choices<T: Copy + PartialEq>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Result<Option<Vec<T>>> {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let word = value.as_str();
-        if let Some((_, choice)) = choices.iter().find(|(name, _)| Some(*name) == word) {
-            return Ok(Some(*choice));
+        let Some(list) = self.list(key, &format!("a list of {}", quoted(&names)))? else { return Ok(None) };
+        let mut read = Vec::new();
+        for value in list {
+            let choice = chosen(self.path_of(key), value, choices)?;
+            if read.contains(&choice) {
+                return Err(Error::config(
+                    self.path_of(key),
+                    format!("names {value} twice"),
+                    "accepted: each name once",
+                ));
+            }
+            read.push(choice);
         }
-        let hint = word.map(|word| did_you_mean(word, &names)).unwrap_or_default();
-        Err(refused(self.path_of(key), value, &format!("{hint}accepted: {}", quoted(&names))))
+        Ok(Some(read))
     }
 
     /// An array, each element still to be read.
@@ -133,6 +145,17 @@ impl<'a> Keys<'a> {
         let help = format!("{hint}accepted in {section}: {}", self.known.join(", "));
         Err(Error::config(self.path_of(stranger), "unknown key", help))
     }
+}
+
+/// The one of `choices` that `value` names.
+fn chosen<T: Copy>(path: String, value: &Value, choices: &[(&str, T)]) -> Result<T> {
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    let word = value.as_str();
+    if let Some((_, choice)) = choices.iter().find(|(name, _)| Some(*name) == word) {
+        return Ok(*choice);
+    }
+    let hint = word.map(|word| did_you_mean(word, &names)).unwrap_or_default();
+    Err(refused(path, value, &format!("{hint}accepted: {}", quoted(&names))))
 }
 
 /// The error for a value of the wrong type or out of range.

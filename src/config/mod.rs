@@ -1,6 +1,7 @@
 //! The experiment: what is simulated, as plain data. Every key of the TOML is a field here, documented with its default
 //! and its range; `read.rs` turns text into these structs and refuses everything else.
 
+mod analysis;
 mod bytes;
 mod circuits;
 mod keys;
@@ -17,9 +18,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use analysis::Analysis;
 pub use bytes::Bytes;
 pub use circuits::{
-    Ablation, CircuitClasses, CircuitClients, CircuitSize, Circuits, Controls, Measures, Method, Thresholds,
+    Ablation, CircuitClasses, CircuitClients, CircuitSize, Circuits, Controls, EdgeUnit, Measures, Method, Thresholds,
 };
 pub(crate) use keys::{did_you_mean, nearest};
 pub use model::{Activation, Architecture, Layer, LayerKind, Model, ModelPreset};

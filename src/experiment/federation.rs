@@ -4,10 +4,12 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use super::inputs::{layer_specs, partition};
+use super::overlap_means::{Universe, overlap_means};
+use crate::circuits::analyses::{Analysed, LocalModel, Subject, analyse};
 use crate::circuits::{
     CircuitResult, ControlResult, Laboratory, Level, Origin, OverlapCounts, OverlapResult, PairResult,
 };
-use crate::config::Experiment;
+use crate::config::{Analysis, Experiment};
 use crate::data::{Dataset, partition::class_counts};
 use crate::device::{Buffer, Device, View, f32s};
 use crate::error::{Error, Result};
@@ -16,8 +18,8 @@ use crate::federation::{
 };
 use crate::model::{Input, Layout, Network, Weights, chain, initial_weights, load};
 use crate::report::{
-    CircuitRecord, ClientRecord, ControlRecord, GlobalRecord, ModelSide, OverlapRecord, RoundRecord, Seconds,
-    expected_iou,
+    CircuitRecord, ClientRecord, ControlRecord, GlobalRecord, ModelSide, OverlapMean, OverlapRecord, RoundRecord,
+    Seconds, expected_iou,
 };
 
 /// A federation on a device, ready to run its rounds; or one for each of several seeds, which share the device's batches
@@ -62,6 +64,8 @@ pub struct Outcome {
     pub controls: Vec<ControlRecord>,
     /// How the circuits overlap.
     pub overlaps: Vec<OverlapRecord>,
+    /// The means of each comparison, over all its pairs.
+    pub overlap_means: Vec<OverlapMean>,
     /// The global weights, `[P]`, in rounds that are saved.
     pub weights: Option<Vec<f32>>,
     /// The clients' local weights, by client, in rounds that are saved and where they were asked for.
@@ -168,6 +172,7 @@ impl<'d> Federation<'d> {
         let output = &self.experiment.output;
         self.keeper.wanted = output.saves(round, self.experiment.rounds);
         self.keeper.clients = output.save_clients;
+        self.keeper.stays = round == self.experiment.rounds && !self.analyses().is_empty();
         let mut observers: Vec<&mut dyn Observer> = vec![&mut self.keeper];
         if let Some(laboratory) = &mut self.laboratory {
             observers.push(laboratory);
@@ -179,17 +184,47 @@ impl<'d> Federation<'d> {
             let (weights, client_weights) = kept.next().unwrap_or_default();
             let laboratory = self.laboratory.as_ref();
             let pairs = laboratory.map(|l| of_replicate(l.results(), i, |p| p.replicate)).unwrap_or_default();
+            let overlaps = laboratory.map(|l| self.overlaps(round, l, i)).unwrap_or_default();
             Outcome {
                 seed: replicate.seed,
                 record: record(&outcome, replicate),
                 circuits: self.circuits(round, pairs),
                 controls: self.controls(round, pairs),
-                overlaps: laboratory.map(|l| self.overlaps(round, l, i)).unwrap_or_default(),
+                overlap_means: laboratory.map(|l| self.means(round, l, i, &overlaps)).unwrap_or_default(),
+                overlaps,
                 weights,
                 client_weights,
             }
         });
         Ok(each.collect())
+    }
+
+    /// The analyses that follow the last round.
+    fn analyses(&self) -> &[Analysis] {
+        self.experiment.circuits.as_ref().map_or(&[], |circuits| &circuits.analyses)
+    }
+
+    /// Does the analyses that the experiment asks for, on the last round's models and circuits of each seed, in their
+    /// order; before the last round is done there are none. They read back of their own, outside of any round.
+    ///
+    /// # Errors
+    /// What the device says, and [`crate::Error::Interrupted`].
+    pub fn analyse(&self, stop: &AtomicBool) -> Result<Vec<Vec<Analysed>>> {
+        let Some(laboratory) = self.laboratory.as_ref().filter(|_| self.keeper.stays) else { return Ok(Vec::new()) };
+        let (stage, words) = (self.simulation.stage(), self.layout.words);
+        let each = self.class_counts.iter().enumerate().map(|(i, class_counts)| {
+            let global = stage.device.alloc("global weights of a seed", words)?;
+            stage.device.copy(self.simulation.global().view(i * words, words), global.all())?;
+            let subject = Subject {
+                stage,
+                global: &global,
+                locals: &self.keeper.locals(i, words),
+                pairs: of_replicate(laboratory.results(), i, |p| p.replicate),
+                class_counts,
+            };
+            analyse(subject, self.analyses(), &mut Pulse { stop, round: self.round + 1, advance: &mut |_| {} })
+        });
+        each.collect()
     }
 
     fn circuits(&self, round: usize, pairs: &[PairResult]) -> Vec<CircuitRecord> {
@@ -259,6 +294,20 @@ impl<'d> Federation<'d> {
             layers.chain([row(round, overlap, "all", 0..nodes.len(), universe)]).collect::<Vec<_>>()
         };
         of_replicate(laboratory.overlaps(), replicate, |o| o.replicate).iter().flat_map(rows).collect()
+    }
+
+    fn means(
+        &self,
+        round: usize,
+        laboratory: &Laboratory,
+        replicate: usize,
+        overlaps: &[OverlapRecord],
+    ) -> Vec<OverlapMean> {
+        let layers: Vec<&str> = self.gated.iter().map(|(name, _)| name.as_str()).collect();
+        let nodes: Vec<usize> = self.gated.iter().map(|(_, channels)| *channels).collect();
+        let universe = Universe { layers: &layers, nodes: &nodes, edges: laboratory.possible_edges() };
+        let totals = of_replicate(laboratory.totals(), replicate, |t| t.replicate);
+        overlap_means(round, overlaps, totals, universe)
     }
 }
 
@@ -338,11 +387,13 @@ fn record(round: &Round, replicate: &ReplicateRound) -> RoundRecord {
 /// A replicate's global weights, and its clients' by number, as far as they were kept.
 type Kept = (Option<Vec<f32>>, Vec<(usize, Vec<f32>)>);
 
-/// Brings weights back with the round's read-back, in the rounds that are saved.
+/// Brings weights back with the round's read-back, in the rounds that are saved, and leaves the local models of the last
+/// round on the device where there is something to do with them.
 #[derive(Default)]
 struct Keeper {
     wanted: bool,
     clients: bool,
+    stays: bool,
     /// P.
     row: usize,
     /// Replicate and client, in the order of the waves.
@@ -352,6 +403,18 @@ struct Keeper {
     global: Option<Buffer>,
     /// By replicate; none in rounds that are not saved.
     words: Vec<Kept>,
+}
+
+impl Keeper {
+    /// A replicate's local models on the device, of `words` words each, by client.
+    fn locals(&self, replicate: usize, words: usize) -> Vec<LocalModel<'_>> {
+        let rows = self.waves.iter().flat_map(|wave| (0..wave.words() / words).map(move |row| (wave.all(), row)));
+        let models = self.members.iter().zip(rows).filter(|((of, _), _)| *of == replicate);
+        let mut locals: Vec<LocalModel<'_>> =
+            models.map(|((_, client), (weights, row))| LocalModel { client: *client, weights, row }).collect();
+        locals.sort_by_key(|local| local.client);
+        locals
+    }
 }
 
 impl Observer for Keeper {
@@ -369,7 +432,7 @@ impl Observer for Keeper {
     }
 
     fn after_local(&mut self, stage: Stage<'_>, models: LocalModels<'_>, _: usize, _: &mut Pulse<'_>) -> Result<()> {
-        if self.wanted && self.clients {
+        if self.stays || (self.wanted && self.clients) {
             let copy = stage.device.alloc("kept local weights", models.weights.values.words)?;
             stage.device.copy(models.weights.values, copy.all())?;
             self.waves.push(copy);
@@ -389,7 +452,8 @@ impl Observer for Keeper {
     }
 
     fn results(&self) -> Vec<View<'_>> {
-        self.global.iter().chain(&self.waves).map(Buffer::all).collect()
+        let waves = if self.wanted && self.clients { &self.waves[..] } else { &[] };
+        self.global.iter().chain(waves).map(Buffer::all).collect()
     }
 
     fn absorb(&mut self, words: Vec<Vec<u32>>) -> Result<()> {
@@ -402,7 +466,9 @@ impl Observer for Keeper {
             self.words[*replicate].1.push((*client, row));
         }
         self.words.iter_mut().for_each(|kept| kept.1.sort_by_key(|(client, _)| *client));
-        self.waves.clear();
+        if !self.stays {
+            self.waves.clear();
+        }
         Ok(())
     }
 }

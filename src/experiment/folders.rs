@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::finished::Finished;
 use super::{Federation, Outcome};
+use crate::circuits::analyses::Analysed;
 use crate::config::Experiment;
 use crate::device::Device;
 use crate::error::Result;
@@ -66,6 +67,11 @@ impl Folders {
         self.all.as_mut().map_or(Ok(()), |all| all.write_round(figures))
     }
 
+    /// The analyses of each seed after `round`, the last.
+    pub fn write_analyses(&self, round: usize, analysed: &[Vec<Analysed>]) -> Result<()> {
+        self.seeds.iter().zip(analysed).try_for_each(|(folder, done)| folder.write_analyses(round, done))
+    }
+
     /// `summary.json` of each seed and of all.
     pub fn write_summaries(&self, experiment: &Experiment, done: &Finished) -> Result<()> {
         for ((folder, seed), of) in self.seeds.iter().zip(experiment.seeds.all()).zip(&done.seeds) {
@@ -86,8 +92,8 @@ fn write(folder: &mut RunFolder, federation: &Federation<'_>, outcome: &Outcome)
     for (client, weights) in &outcome.client_weights {
         folder.write_client_model(round, *client, &save(layout, weights)?)?;
     }
-    let Outcome { record, circuits, controls, overlaps, .. } = outcome;
-    folder.write_round(&RoundRows { round: record, circuits, controls, overlaps })
+    let Outcome { record, circuits, controls, overlaps, overlap_means, .. } = outcome;
+    folder.write_round(&RoundRows { round: record, circuits, controls, overlaps, means: overlap_means })
 }
 
 fn environment(device: &dyn Device, wave_size: usize) -> Environment {

@@ -98,8 +98,30 @@ fn one(
         progress.finish_round(&round_line(figures, experiment.rounds));
         tell(&mut federation, progress);
     }
+    analyse(&federation, experiment, &folders, progress, stop)?;
     folders.write_summaries(experiment, &done)?;
     Ok(done)
+}
+
+/// What is asked of the finished run, if anything.
+fn analyse(
+    federation: &Federation<'_>,
+    experiment: &Experiment,
+    folders: &Folders,
+    progress: &Progress,
+    stop: &AtomicBool,
+) -> Result<()> {
+    let wanted = experiment.circuits.as_ref().map_or(&[][..], |circuits| &circuits.analyses);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = wanted.iter().map(|analysis| analysis.name()).collect();
+    progress.message(&format!("analyses of the last round: {}", names.join(", ")));
+    let analysed = federation.analyse(stop)?;
+    for (name, why) in analysed.iter().flatten().filter_map(|a| Some((a.analysis.name(), a.findings.as_ref().err()?))) {
+        progress.message(&format!("{name} skipped: {why}"));
+    }
+    folders.write_analyses(experiment.rounds, &analysed)
 }
 
 /// Passes on what the user should know.

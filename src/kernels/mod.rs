@@ -42,8 +42,10 @@ pub mod loss_summary;
 pub mod magnitude_threshold;
 pub mod nonzeros;
 pub mod overlap;
+pub mod overlap_all;
 pub mod pack_bits;
 mod packed;
+pub mod patch_channels;
 pub mod pick;
 pub mod prune;
 pub mod rank_keys;
@@ -116,4 +118,6 @@ pub static ALL: &[&Kernel] = &[
     &without_one::KERNEL,
     &pick::KERNEL,
     &overlap::KERNEL,
+    &overlap_all::KERNEL,
+    &patch_channels::KERNEL,
 ];

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::growing::{Growing, RoundRows};
-use super::rows;
 use super::summary::{Environment, Summary};
+use super::{analyses, rows};
+use crate::circuits::analyses::Analysed;
 use crate::{Error, Result};
 
 /// A run's folder while the run goes on.
@@ -68,6 +69,20 @@ impl RunFolder {
     /// `summary.json`.
     pub fn write_summary(&self, summary: &Summary) -> Result<()> {
         write_json(&self.path.join("summary.json"), summary)
+    }
+
+    /// `analyses.json`, and `analyses/<name>.csv` for each that found something, after `round`, the last.
+    pub fn write_analyses(&self, round: usize, done: &[Analysed]) -> Result<()> {
+        let folder = self.path.join("analyses");
+        for analysed in done {
+            let path = folder.join(format!("{}.csv", analysed.analysis.name()));
+            if let Some(table) = analyses::table(analysed).map_err(unwritable(&path))? {
+                fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+                write_whole(&path, &table)?;
+            }
+        }
+        let path = self.path.join("analyses.json");
+        write_whole(&path, analyses::json(round, done).map_err(unwritable(&path))?.as_bytes())
     }
 
     /// One round's line and rows in every file. If one of them cannot be written, none has the round.

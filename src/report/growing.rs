@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::append::{Appender, Store};
 use super::folder::unwritable;
-use super::records::{CircuitRecord, ControlRecord, OverlapRecord, RoundRecord};
+use super::records::{CircuitRecord, ControlRecord, OverlapMean, OverlapRecord, RoundRecord};
 use super::{circuits_json, rows};
 use crate::Result;
 
@@ -19,12 +19,14 @@ pub struct RoundRows<'a> {
     pub controls: &'a [ControlRecord],
     /// For `overlap.csv`.
     pub overlaps: &'a [OverlapRecord],
+    /// For `overlap_means.csv`.
+    pub means: &'a [OverlapMean],
 }
 
 impl<'a> RoundRows<'a> {
     /// A round in which no circuits were looked for.
     pub fn of(round: &'a RoundRecord) -> Self {
-        Self { round, circuits: &[], controls: &[], overlaps: &[] }
+        Self { round, circuits: &[], controls: &[], overlaps: &[], means: &[] }
     }
 }
 
@@ -45,6 +47,7 @@ struct CircuitFiles {
     curve: Appender,
     controls: Appender,
     overlap: Appender,
+    means: Appender,
     /// Whether the JSON object has a member yet, after which the next needs a comma.
     any: bool,
 }
@@ -65,6 +68,7 @@ impl Growing {
                 curve: start("curve.csv", rows::CURVE, "")?,
                 controls: start("controls.csv", &rows::controls_header(gated_layers), "")?,
                 overlap: start("overlap.csv", rows::OVERLAP, "")?,
+                means: start("overlap_means.csv", rows::MEANS, "")?,
                 any: false,
             })
         };
@@ -103,7 +107,7 @@ impl Growing {
 
 impl CircuitFiles {
     fn append(&mut self, rows: &RoundRows<'_>) -> Result<()> {
-        let RoundRows { round, circuits, controls, overlaps } = *rows;
+        let RoundRows { round, circuits, controls, overlaps, means } = *rows;
         let member = circuits_json::round_member(round.round, circuits);
         let member = member.map_err(unwritable(Path::new("circuits.json")))?;
         let comma = if self.any { "," } else { "" };
@@ -112,11 +116,13 @@ impl CircuitFiles {
         self.csv.append(&table(rows::circuits(&self.layers, circuits), "circuits.csv")?)?;
         self.curve.append(&table(rows::curves(circuits), "curve.csv")?)?;
         self.controls.append(&table(rows::controls(&self.layers, controls), "controls.csv")?)?;
-        self.overlap.append(&table(rows::overlaps(overlaps), "overlap.csv")?)
+        self.overlap.append(&table(rows::overlaps(overlaps), "overlap.csv")?)?;
+        self.means.append(&table(rows::overlap_means(means), "overlap_means.csv")?)
     }
 
-    fn appenders(&mut self) -> [&mut Appender; 5] {
-        [&mut self.json, &mut self.csv, &mut self.curve, &mut self.controls, &mut self.overlap]
+    fn appenders(&mut self) -> [&mut Appender; 6] {
+        let Self { json, csv, curve, controls, overlap, means, .. } = self;
+        [json, csv, curve, controls, overlap, means]
     }
 }
 
@@ -157,11 +163,13 @@ pub(super) mod tests {
             let mut write = |n| growing.write_round(&RoundRows { circuits: &[circuit(n)], ..RoundRows::of(&round(n)) });
             let written = (1..=3).take_while(|n| write(*n).is_ok()).count();
             rounds_seen[written] = true;
-            let [json, csv, curve, controls, overlap, metrics, rounds] = &files[..] else { panic!("seven files") };
+            let [json, csv, curve, controls, overlap, means, metrics, rounds] = &files[..] else {
+                panic!("eight files")
+            };
             let members: serde_json::Value = serde_json::from_str(&json.text()).unwrap();
             assert_eq!(members.as_object().unwrap().len(), written, "{bytes} bytes");
             assert_eq!(csv.text().lines().count(), 1 + written);
-            assert_eq!([curve, overlap].map(SmallFile::text), [rows::CURVE, rows::OVERLAP]);
+            assert_eq!([curve, overlap, means].map(SmallFile::text), [rows::CURVE, rows::OVERLAP, rows::MEANS]);
             assert_eq!(controls.text().lines().count(), 1);
             assert_eq!(metrics.text().lines().count(), 1 + written);
             assert!(rounds.text().lines().map(serde_json::from_str::<serde_json::Value>).all(|line| line.is_ok()));

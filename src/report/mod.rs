@@ -1,5 +1,6 @@
 //! What a run leaves behind and shows: the run folder, the progress bar, the closing table, the pictures.
 
+pub mod analyses;
 pub mod append;
 pub mod chance;
 pub mod circuits_json;
@@ -24,7 +25,7 @@ pub use plots::{RunFigures, draw_circuits, draw_rounds};
 pub use progress::Progress;
 pub use records::{
     CircuitRecord, ClientRecord, Comparison, Control, ControlRecord, CurvePoint, Edges, GlobalRecord, Level, ModelSide,
-    OverlapRecord, Removals, RoundRecord, Seconds,
+    OverlapMean, OverlapRecord, Removals, RoundRecord, Seconds,
 };
 pub use seeds::{SeedsFolder, SeedsSummary, seed_folder};
 pub use summary::{DeviceRecord, Environment, Fates, MeanOverlap, Summary, mean_overlaps};

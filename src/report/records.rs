@@ -203,6 +203,30 @@ pub struct OverlapRecord {
     pub chance: Option<f64>,
 }
 
+/// One row of `overlap_means.csv`: all pairs of a comparison in one layer, or in `all` of them together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OverlapMean {
+    /// One-based; of the later one, where two rounds are compared.
+    pub round: usize,
+    /// What is compared.
+    pub comparison: Comparison,
+    /// What is counted.
+    pub level: Level,
+    /// A layer's name, or `all`.
+    pub layer: String,
+    /// The class of both circuits of every pair; `None` for the pairs of all classes.
+    pub class: Option<u32>,
+    /// How many pairs there are.
+    pub pairs: u64,
+    /// How many of them are of two empty circuits, whose overlap is undefined.
+    pub undefined: u64,
+    /// Mean overlap of the others, to 7 digits after the point.
+    pub iou: Option<f64>,
+    /// Mean of what random sets of the same sizes would give on average. Where a comparison has more pairs than
+    /// `overlap.csv` lists, and they have too many different sizes, it is the mean over the pairs listed there.
+    pub chance: Option<f64>,
+}
+
 /// Pairs as a JSON object that keeps their order.
 pub(super) fn as_map<K: Serialize, V: Serialize, S: Serializer>(
     pairs: &[(K, V)],

@@ -2,12 +2,16 @@
 
 use super::estimate::Estimate;
 use super::figures::{Figure, RoundFigures};
-use super::records::{Against, CircuitRecord, ControlRecord, OverlapRecord, Removals, RoundRecord, area, size};
+use super::records::{
+    Against, CircuitRecord, ControlRecord, OverlapMean, OverlapRecord, Removals, RoundRecord, area, size,
+};
 
 /// The columns of `metrics.csv`.
 pub const METRICS: &str = "round,loss,accuracy,trained_accuracy,seconds\n";
 /// The columns of `overlap.csv`.
 pub const OVERLAP: &str = "round,comparison,level,layer,client_a,class_a,client_b,class_b,size_a,size_b,iou,chance\n";
+/// The columns of `overlap_means.csv`.
+pub const MEANS: &str = "round,comparison,level,layer,class,pairs,undefined,iou,chance\n";
 /// The columns of `partition.csv`.
 pub const PARTITION: &str = "client,class,examples\n";
 
@@ -145,6 +149,23 @@ pub fn overlaps(overlaps: &[OverlapRecord]) -> csv::Result<Vec<u8>> {
     }))
 }
 
+/// One row of `overlap_means.csv` a mean.
+pub fn overlap_means(means: &[OverlapMean]) -> csv::Result<Vec<u8>> {
+    rows(means.iter().map(|mean| {
+        vec![
+            mean.round.to_string(),
+            mean.comparison.name().into(),
+            mean.level.name().into(),
+            mean.layer.clone(),
+            mean.class.map(|class| class.to_string()).unwrap_or_default(),
+            mean.pairs.to_string(),
+            mean.undefined.to_string(),
+            optional(mean.iou),
+            optional(mean.chance),
+        ]
+    }))
+}
+
 /// `partition.csv`, from how many examples of each class each client holds; classes that a client lacks get no row.
 pub fn partition(counts: &[Vec<u32>]) -> csv::Result<Vec<u8>> {
     let held = counts.iter().enumerate().flat_map(|(client, counts)| {
@@ -253,6 +274,20 @@ mod tests {
             chance: None,
         };
         assert_eq!(overlaps(&[overlap]).unwrap(), b"3,inter_class_global,edge,all,0,1,0,2,0,0,,\n");
+        let mean = OverlapMean {
+            round: 3,
+            comparison: Comparison::InterClientLocal,
+            level: Level::Node,
+            layer: "all".into(),
+            class: Some(4),
+            pairs: 3,
+            undefined: 1,
+            iou: Some(0.5),
+            chance: None,
+        };
+        let overall = OverlapMean { class: None, iou: None, ..mean.clone() };
+        let expected = b"3,inter_client_local,node,all,4,3,1,0.5,\n3,inter_client_local,node,all,,3,1,,\n";
+        assert_eq!(overlap_means(&[mean, overall]).unwrap(), expected);
         assert_eq!(partition(&[vec![5, 0], vec![0, 7]]).unwrap(), b"client,class,examples\n0,0,5\n1,1,7\n");
     }
 }

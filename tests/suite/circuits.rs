@@ -170,6 +170,43 @@ fn edges_equal_a_reading_of_the_saved_weights() {
     }
 }
 
+/// With an edge for each surviving weight, sizes and overlaps are those of the sets of weights; which channels feed which
+/// is listed as ever.
+#[test]
+fn edges_by_position_equal_sets_of_the_saved_weights() {
+    let (dataset, studied) = rounds();
+    let experiment = small(&[&SET[..], &["circuits.edges=position"]].concat());
+    let by_channel = RefCell::new(studied.iter());
+    on_each_device(|device| {
+        let mut federation = Federation::new(device, &experiment, dataset).unwrap();
+        let outcome = federation.round().unwrap().remove(0);
+        let Studied { kind, outcome: before, layout, .. } = by_channel.borrow_mut().next().unwrap();
+        let lists = |o: &Outcome| o.circuits.iter().map(|c| c.connectivity.clone()).collect::<Vec<_>>();
+        assert_eq!(lists(&outcome), lists(before), "{kind}");
+        let weights = |circuit: &CircuitRecord, layer: usize| -> Vec<(usize, u32)> {
+            let (row, tensor) = (weights_of(&outcome, circuit), &layout.tensors[2 * layer]);
+            let (size, taps) = (tensor.fan_in, tensor.shape[2] * tensor.shape[3]);
+            let inside = |i: &usize| {
+                let (dest, source) = (i / size, i % size / taps);
+                holds(circuit, layer, dest) && (layer == 0 || holds(circuit, layer - 1, source))
+            };
+            let alive = (0..tensor.words()).filter(|i| row[tensor.at + i] != 0.0).filter(inside);
+            alive.map(|i| (layer, i as u32)).collect()
+        };
+        let globals = outcome.circuits.iter().filter(|c| c.model == ModelSide::Global);
+        let same = |o: &&OverlapRecord| o.comparison == Comparison::LocalGlobal && o.level == Level::Edge;
+        let overlaps: Vec<_> = outcome.overlaps.iter().filter(same).collect();
+        for (rows, global) in overlaps.chunks(3).zip(globals) {
+            let own = local(&outcome, global);
+            for (row, (layer, from)) in rows.iter().zip([("conv1", 0..1), ("conv2", 1..2), ("all", 0..2)]) {
+                let set = |c: &CircuitRecord| from.clone().flat_map(|l| weights(c, l)).collect::<Vec<_>>();
+                assert_overlap(row, layer, &set(own), &set(global), kind);
+            }
+        }
+        assert!(overlaps.iter().any(|o| o.size_a > 20 && o.iou.is_some_and(|iou| iou > 0.1 && iou < 0.9)));
+    });
+}
+
 #[test]
 fn overlaps_equal_set_arithmetic_on_the_channels() {
     for Studied { kind, outcome, .. } in &rounds().1 {
@@ -193,11 +230,7 @@ fn assert_overlap(row: &OverlapRecord, layer: &str, a: &[(usize, u32)], b: &[(us
     let both = a.iter().filter(|node| b.contains(node)).count();
     let union = a.len() + b.len() - both;
     let what = format!("{kind}, client {}, class {}, {layer}", row.client_a, row.class_a);
-    assert_eq!(
-        (row.comparison, row.level, row.layer.as_str()),
-        (Comparison::LocalGlobal, Level::Node, layer),
-        "{what}"
-    );
+    assert_eq!((row.comparison, row.layer.as_str()), (Comparison::LocalGlobal, layer), "{what}");
     assert_eq!((row.client_a, row.class_a), (row.client_b, row.class_b), "{what}");
     assert_eq!((row.size_a, row.size_b), (a.len(), b.len()), "{what}");
     match row.iou {

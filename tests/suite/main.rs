@@ -1,5 +1,6 @@
 //! The test suite: one binary, a module a subject.
 
+mod analyses;
 mod circuits;
 mod cli;
 mod common;
@@ -7,6 +8,7 @@ mod failures;
 mod federation;
 mod golden;
 mod kernels;
+mod many_clients;
 mod mnist;
 mod reference;
 mod seeds;

@@ -12,6 +12,17 @@ pub fn picture(dataset: &Dataset, split: &Split, index: usize) -> Vec<f64> {
 /// Logits of a network of convolutions that keep their size, each with ReLU and 2x2 max-pooling, and then linear layers
 /// with ReLU between them. A channel of a layer that `open` closes is zero before its ReLU; the last layer is never asked.
 pub fn logits(layout: &Layout, row: &[f64], image: &[f64], open: &dyn Fn(usize, usize) -> bool) -> Vec<f64> {
+    pass(layout, row, image, open, &mut |_, _| ())
+}
+
+/// The same, with what each layer gives (after ReLU and pooling, channel by channel) shown to `between`, which may change it.
+pub fn pass(
+    layout: &Layout,
+    row: &[f64],
+    image: &[f64],
+    open: &dyn Fn(usize, usize) -> bool,
+    between: &mut dyn FnMut(usize, &mut [f64]),
+) -> Vec<f64> {
     let layers = layout.tensors.len() / 2;
     let (mut side, mut values) = (image.len().isqrt(), image.to_vec());
     for layer in 0..layers {
@@ -38,6 +49,7 @@ pub fn logits(layout: &Layout, row: &[f64], image: &[f64], open: &dyn Fn(usize, 
         if conv {
             side /= 2;
         }
+        between(layer, &mut next);
         values = next;
     }
     values

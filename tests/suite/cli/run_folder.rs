@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Desk, entries, rounds};
 
 /// The paths that `fedcircuit run` leaves for one federation of one round.
-const FILES: [&str; 19] = [
+const FILES: [&str; 20] = [
     "circuits.csv",
     "circuits.json",
     "controls.csv",
@@ -23,6 +23,7 @@ const FILES: [&str; 19] = [
     "model/round_0001_client_0001.safetensors",
     "model/round_0001_client_0002.safetensors",
     "overlap.csv",
+    "overlap_means.csv",
     "partition.csv",
     "plots",
     "plots/circuits.png",
@@ -66,6 +67,7 @@ fn tables(run: &Path, circuits: usize) {
     let overlap = lines("overlap.csv");
     let columns = "round,comparison,level,layer,client_a,class_a,client_b,class_b,size_a,size_b,iou,chance";
     assert_eq!(overlap[0], columns);
+    assert_eq!(lines("overlap_means.csv")[0], "round,comparison,level,layer,class,pairs,undefined,iou,chance");
     for layer in ["conv1", "conv2", "conv3", "all"] {
         let rows = overlap.iter().filter(|row| row.starts_with(&format!("1,local_global,node,{layer},")));
         assert_eq!(rows.count(), circuits, "{layer}");
@@ -118,6 +120,35 @@ fn weights(path: &Path) {
     assert_eq!(found, expected);
 }
 
+/// Six analyses leave an object each, and a table where they found something; one that lacks its input says why.
+#[test]
+fn analyses_leave_an_object_and_a_table_each() {
+    let desk = Desk::new();
+    let all = "[\"patching\",\"dominators\",\"ensemble\",\"cascade\",\"centroids\",\"shared_neurons\"]";
+    let analyses = format!("circuits.analyses={all}");
+    let sets = ["--set", &analyses, "--set", "circuits.classes=[1]", "--set", "circuits.l0=0"];
+    let ended = desk.run(&[&["tiny.toml", "--out", "out"], &sets[..]].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let found: Value = serde_json::from_slice(&fs::read(desk.path("out/analyses.json")).unwrap()).unwrap();
+    assert_eq!((found.as_object().unwrap().len(), &found["round"]), (7, &Value::from(2)));
+    for name in ["dominators", "ensemble", "cascade"] {
+        let why = "only class 1 has a circuit: it takes two";
+        assert_eq!(found[name], serde_json::json!({ "skipped": why }));
+        assert!(ended.err.contains(&format!("{name} skipped: {why}")), "{ended:?}");
+    }
+    let heads = [
+        ("patching", "layer,channel,class,users,source_client,images,rescued,rescue_rate"),
+        ("centroids", "class_a,class_b,distance,norm_a,norm_b,synonyms,winner"),
+        ("shared_neurons", "from,with,channels,class,images,accuracy_before,accuracy_after,change"),
+    ];
+    for (name, columns) in heads {
+        let table = fs::read_to_string(desk.path(&format!("out/analyses/{name}.csv"))).unwrap();
+        assert_eq!((table.lines().next(), table.lines().count() > 2), (Some(columns), true), "{name}");
+        assert!(found[name].is_object() && found[name].get("skipped").is_none());
+    }
+    assert_eq!(entries(&desk.path("out/analyses")).len(), 3);
+}
+
 #[test]
 fn quiet_prints_nothing_and_the_folder_is_named_after_name_and_seed() {
     let desk = Desk::new();
@@ -153,7 +184,9 @@ fn the_resolved_experiment_gives_the_same_run_again() {
             rounds
         };
         assert_eq!(timeless("first"), timeless(out));
-        for file in ["circuits.json", "overlap.csv", "partition.csv", "model/round_0002.safetensors"] {
+        for file in
+            ["circuits.json", "overlap.csv", "overlap_means.csv", "partition.csv", "model/round_0002.safetensors"]
+        {
             let read = |run: &str| fs::read(desk.path(run).join(file)).unwrap();
             assert!(read("first") == read(out), "{file} of {out}");
         }

@@ -1,0 +1,77 @@
+//! More clients than the table of overlaps lists pairs of: the means are over all of them all the same.
+
+use std::collections::BTreeSet;
+
+use fedcircuit::device::Cpu;
+use fedcircuit::report::{CircuitRecord, Comparison, Level, ModelSide, OverlapMean};
+
+use crate::small::{run, small};
+
+/// Mean overlap of every two circuits' sets, how many pairs there are, and how many have no overlap.
+fn naive(sets: &[BTreeSet<(usize, u32, u32)>]) -> (u64, u64, f64) {
+    let (mut pairs, mut undefined, mut sum) = (0, 0, 0.0);
+    for (i, a) in sets.iter().enumerate() {
+        for b in &sets[i + 1..] {
+            let union = a.union(b).count();
+            pairs += 1;
+            undefined += u64::from(union == 0);
+            sum += if union > 0 { a.intersection(b).count() as f64 / union as f64 } else { 0.0 };
+        }
+    }
+    (pairs, undefined, sum / (pairs - undefined) as f64)
+}
+
+/// Channels or edges of a circuit in some layers.
+fn members(circuit: &CircuitRecord, level: Level, layers: std::ops::Range<usize>) -> BTreeSet<(usize, u32, u32)> {
+    let of_layer = |l: usize| -> Vec<(usize, u32, u32)> {
+        match level {
+            Level::Node => circuit.active_nodes[l].1.iter().map(|channel| (l, *channel, 0)).collect(),
+            Level::Edge => {
+                let edges = circuit.connectivity[l].1.iter();
+                edges.flat_map(|(dest, sources)| sources.iter().map(move |s| (l, *dest, *s))).collect()
+            }
+        }
+    };
+    layers.flat_map(of_layer).collect()
+}
+
+#[test]
+fn means_are_over_all_pairs_of_clients() {
+    let set = [
+        "rounds=1",
+        "data={source=\"digits\",train_examples=3400,test_examples=20}",
+        "partition={kind=\"iid\",num_clients=340}",
+        "training={local_epochs=3,batch_size=5,lr=0.01}",
+        "circuits={classes=[7],steps=6,lr=0.5,l0=0.01}",
+        "model.layers=[{kind=\"conv\",channels=4,pool=2},{kind=\"conv\",channels=6,pool=2},{kind=\"linear\",features=10}]",
+    ];
+    let cpu = Cpu::new(Some(2)).unwrap();
+    let outcome = run(&cpu, &small(&set)).unwrap().remove(0);
+    let sampled =
+        [(Comparison::InterClientLocal, ModelSide::Local), (Comparison::InterClientGlobal, ModelSide::Global)];
+    for (comparison, side) in sampled {
+        let circuits: Vec<_> = outcome.circuits.iter().filter(|c| c.model == side).collect();
+        let clients = circuits.len() as u64;
+        let listed =
+            outcome.overlaps.iter().filter(|o| (o.comparison, o.level) == (comparison, Level::Node)).count() / 3;
+        for level in [Level::Node, Level::Edge] {
+            for (layer, range) in [("conv1", 0..1), ("conv2", 1..2), ("all", 0..2)] {
+                let sets: Vec<_> = circuits.iter().map(|c| members(c, level, range.clone())).collect();
+                let (pairs, undefined, iou) = naive(&sets);
+                let mean = |class| -> &OverlapMean {
+                    let same = |m: &&OverlapMean| (m.comparison, m.level, m.class) == (comparison, level, class);
+                    outcome.overlap_means.iter().filter(same).find(|m| m.layer == layer).unwrap()
+                };
+                assert_eq!(pairs, clients * (clients - 1) / 2);
+                assert!(layer != "all" || (0.02..0.98).contains(&iou), "{comparison:?} {level:?}: {iou} tests little");
+                for mean in [mean(Some(7)), mean(None)] {
+                    assert_eq!((mean.pairs, mean.undefined), (pairs, undefined), "{comparison:?}, {level:?}, {layer}");
+                    let found = mean.iou.unwrap();
+                    assert!((found - iou).abs() < 1e-7, "{comparison:?}, {level:?}, {layer}: {found}, not {iou}");
+                    assert!(mean.chance.is_some_and(|c| (0.0..=1.0).contains(&c)));
+                }
+            }
+        }
+        assert!(clients > 200 && (listed as u64) < clients * (clients - 1) / 2, "{clients} clients, {listed} listed");
+    }
+}
