@@ -7,7 +7,9 @@ mod federation;
 mod finished;
 mod folders;
 mod inputs;
+mod keeper;
 mod overlap_means;
+mod records;
 mod run;
 
 pub use federation::{Federation, Outcome};

@@ -1,26 +1,19 @@
 //! One federation with its circuits, or one for each seed side by side: rounds in, records out.
 
-use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use super::inputs::{layer_specs, partition};
-use super::overlap_means::{Universe, overlap_means};
-use crate::circuits::analyses::{Analysed, LocalModel, Subject, analyse};
-use crate::circuits::{
-    CircuitResult, ControlResult, Laboratory, Level, Origin, OverlapCounts, OverlapResult, PairResult,
-};
+use super::keeper::Keeper;
+use super::records::record;
+use crate::circuits::analyses::{Analysed, Subject, analyse};
+use crate::circuits::{Laboratory, Origin};
 use crate::config::{Analysis, Experiment};
 use crate::data::{Dataset, partition::class_counts};
-use crate::device::{Buffer, Device, View, f32s};
+use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::federation::{
-    LocalModels, Member, Observer, Pulse, Replicate, ReplicateRound, Round, Simulation, Stage, replicates,
-};
-use crate::model::{Input, Layout, Network, Weights, chain, initial_weights, load};
-use crate::report::{
-    CircuitRecord, ClientRecord, ControlRecord, GlobalRecord, ModelSide, OverlapMean, OverlapRecord, RoundRecord,
-    Seconds, expected_iou,
-};
+use crate::federation::{Observer, Pulse, Replicate, Simulation};
+use crate::model::{Input, Layout, Network, chain, initial_weights, load};
+use crate::report::{CircuitRecord, ControlRecord, OverlapMean, OverlapRecord, RoundRecord};
 
 /// A federation on a device, ready to run its rounds; or one for each of several seeds, which share the device's batches
 /// and nothing else: each has the bits that it has alone.
@@ -40,12 +33,12 @@ use crate::report::{
 /// ```
 pub struct Federation<'d> {
     experiment: Experiment,
-    simulation: Simulation<'d>,
-    laboratory: Option<Laboratory>,
+    pub(super) simulation: Simulation<'d>,
+    pub(super) laboratory: Option<Laboratory>,
     keeper: Keeper,
     layout: Layout,
-    gated: Vec<(String, usize)>,
-    class_names: Vec<String>,
+    pub(super) gated: Vec<(String, usize)>,
+    pub(super) class_names: Vec<String>,
     /// By replicate.
     class_counts: Vec<Vec<Vec<u32>>>,
     round: usize,
@@ -226,93 +219,10 @@ impl<'d> Federation<'d> {
         });
         each.collect()
     }
-
-    fn circuits(&self, round: usize, pairs: &[PairResult]) -> Vec<CircuitRecord> {
-        let one = |pair: &PairResult, model: ModelSide, circuit: &CircuitResult, cross: Option<f64>| {
-            let names = self.gated.iter().map(|(name, _)| name.clone());
-            let edges = circuit.edges.iter().cloned().chain([Vec::new()]);
-            let layers = self.simulation.stage().network.layers.iter().map(|l| l.name.clone());
-            CircuitRecord {
-                round,
-                model,
-                client: pair.client,
-                class: pair.class,
-                class_name: self.class_names.get(pair.class as usize).cloned().unwrap_or_default(),
-                active_nodes: names.zip(circuit.channels.iter().cloned()).collect(),
-                connectivity: layers.zip(edges).collect(),
-                sufficiency: circuit.sufficiency,
-                necessity: circuit.necessity,
-                cross,
-                false_positive: circuit.false_positive,
-                diagnosis: pair.diagnosis,
-                accuracy: circuit.accuracy,
-                damage: circuit.damage,
-                random: circuit.random,
-                ceiling: pair.ceiling().filter(|_| model == ModelSide::Global),
-                removals: circuit.removals,
-                curve: circuit.curve.clone(),
-            }
-        };
-        let both = |pair: &PairResult| {
-            let global = one(pair, ModelSide::Global, &pair.global, Some(pair.cross));
-            [one(pair, ModelSide::Local, &pair.local, None), global]
-        };
-        pairs.iter().flat_map(both).collect()
-    }
-
-    fn controls(&self, round: usize, pairs: &[PairResult]) -> Vec<ControlRecord> {
-        let one = |pair: &PairResult, result: &ControlResult| {
-            let sizes = |circuit: &[Vec<u32>]| circuit.iter().map(Vec::len).collect::<Vec<_>>();
-            let (global, own) = (sizes(&pair.global.channels), sizes(&result.channels));
-            let layers = self.gated.iter().zip(global).zip(own).map(|(((_, all), a), b)| (a, b, *all));
-            let names = self.gated.iter().map(|(name, _)| name.clone());
-            ControlRecord {
-                round,
-                control: result.control,
-                client: pair.client,
-                class: pair.class,
-                active_nodes: names.zip(result.channels.iter().cloned()).collect(),
-                accuracy: result.accuracy,
-                sufficiency: result.sufficiency,
-                false_positive: result.false_positive,
-                iou: result.iou,
-                chance: expected_iou(&layers.collect::<Vec<_>>()),
-            }
-        };
-        pairs.iter().flat_map(|pair| pair.controls.iter().map(move |result| one(pair, result))).collect()
-    }
-
-    fn overlaps(&self, round: usize, laboratory: &Laboratory, replicate: usize) -> Vec<OverlapRecord> {
-        let nodes: Vec<usize> = self.gated.iter().map(|(_, channels)| *channels).collect();
-        let names = || self.gated.iter().map(|(name, _)| name.as_str());
-        let rows = |overlap: &OverlapResult| {
-            let universe = match overlap.level {
-                Level::Node => &nodes[..],
-                Level::Edge => laboratory.possible_edges(),
-            };
-            let layers = names().enumerate().map(|(i, name)| row(round, overlap, name, i..i + 1, universe));
-            layers.chain([row(round, overlap, "all", 0..nodes.len(), universe)]).collect::<Vec<_>>()
-        };
-        of_replicate(laboratory.overlaps(), replicate, |o| o.replicate).iter().flat_map(rows).collect()
-    }
-
-    fn means(
-        &self,
-        round: usize,
-        laboratory: &Laboratory,
-        replicate: usize,
-        overlaps: &[OverlapRecord],
-    ) -> Vec<OverlapMean> {
-        let layers: Vec<&str> = self.gated.iter().map(|(name, _)| name.as_str()).collect();
-        let nodes: Vec<usize> = self.gated.iter().map(|(_, channels)| *channels).collect();
-        let universe = Universe { layers: &layers, nodes: &nodes, edges: laboratory.possible_edges() };
-        let totals = of_replicate(laboratory.totals(), replicate, |t| t.replicate);
-        overlap_means(round, overlaps, totals, universe)
-    }
 }
 
 /// Those of one replicate among results sorted by replicate.
-fn of_replicate<T>(results: &[T], replicate: usize, of: impl Fn(&T) -> usize) -> &[T] {
+pub(super) fn of_replicate<T>(results: &[T], replicate: usize, of: impl Fn(&T) -> usize) -> &[T] {
     let start = results.partition_point(|r| of(r) < replicate);
     let end = results.partition_point(|r| of(r) <= replicate);
     &results[start..end]
@@ -325,150 +235,5 @@ fn with_seed(error: Error, seed: u64, experiment: &Experiment) -> Error {
             Error::Config { key, problem: format!("with seed {seed}, {problem}"), help }
         }
         other => other,
-    }
-}
-
-/// One row of the overlap table, for the given layers together, of which layer i has `universe[i]` channels or edges.
-fn row(round: usize, overlap: &OverlapResult, name: &str, layers: Range<usize>, universe: &[usize]) -> OverlapRecord {
-    let counts = &overlap.layers[layers.clone()];
-    let sum = |part: fn(&OverlapCounts) -> u32| counts.iter().map(|c| part(c) as usize).sum::<usize>();
-    let (both, size_a, size_b) = (sum(|c| c.intersection), sum(|c| c.size_a), sum(|c| c.size_b));
-    let union = size_a + size_b - both;
-    let sizes: Vec<_> =
-        counts.iter().zip(&universe[layers]).map(|(c, n)| (c.size_a as usize, c.size_b as usize, *n)).collect();
-    OverlapRecord {
-        round,
-        comparison: overlap.comparison,
-        level: overlap.level,
-        layer: name.into(),
-        client_a: overlap.a.0,
-        class_a: overlap.a.1,
-        client_b: overlap.b.0,
-        class_b: overlap.b.1,
-        size_a,
-        size_b,
-        iou: (union > 0).then(|| both as f64 / union as f64),
-        chance: expected_iou(&sizes),
-    }
-}
-
-fn record(round: &Round, replicate: &ReplicateRound) -> RoundRecord {
-    let (seconds, ReplicateRound { global, clients, sparsity, .. }) = (round.seconds, replicate);
-    RoundRecord {
-        round: round.round,
-        seconds: Seconds {
-            train: seconds.train,
-            circuits: seconds.circuits,
-            evaluate: seconds.evaluate,
-            total: seconds.total,
-        },
-        global: GlobalRecord {
-            loss: global.loss,
-            accuracy: global.accuracy,
-            trained_accuracy: global.trained_accuracy,
-            per_class_accuracy: global.per_class_accuracy.iter().map(|a| a.unwrap_or(f64::NAN)).collect(),
-        },
-        clients: clients
-            .iter()
-            .map(|c| ClientRecord {
-                client: c.client,
-                examples: c.examples,
-                steps: c.steps,
-                loss: c.summary.loss,
-                accuracy: c.summary.accuracy,
-            })
-            .collect(),
-        sparsity: sparsity.clone(),
-        readbacks: round.readbacks,
-        bytes_read_back: round.bytes_read_back,
-    }
-}
-
-/// A replicate's global weights, and its clients' by number, as far as they were kept.
-type Kept = (Option<Vec<f32>>, Vec<(usize, Vec<f32>)>);
-
-/// Brings weights back with the round's read-back, in the rounds that are saved, and leaves the local models of the last
-/// round on the device where there is something to do with them.
-#[derive(Default)]
-struct Keeper {
-    wanted: bool,
-    clients: bool,
-    stays: bool,
-    /// P.
-    row: usize,
-    /// Replicate and client, in the order of the waves.
-    members: Vec<(usize, usize)>,
-    /// One copy a wave, so that none exceeds the device's largest buffer.
-    waves: Vec<Buffer>,
-    global: Option<Buffer>,
-    /// By replicate; none in rounds that are not saved.
-    words: Vec<Kept>,
-}
-
-impl Keeper {
-    /// A replicate's local models on the device, of `words` words each, by client.
-    fn locals(&self, replicate: usize, words: usize) -> Vec<LocalModel<'_>> {
-        let rows = self.waves.iter().flat_map(|wave| (0..wave.words() / words).map(move |row| (wave.all(), row)));
-        let models = self.members.iter().zip(rows).filter(|((of, _), _)| *of == replicate);
-        let mut locals: Vec<LocalModel<'_>> =
-            models.map(|((_, client), (weights, row))| LocalModel { client: *client, weights, row }).collect();
-        locals.sort_by_key(|local| local.client);
-        locals
-    }
-}
-
-impl Observer for Keeper {
-    fn cost(&self, _: Stage<'_>, _: &[Member<'_>], _: usize) -> u64 {
-        0
-    }
-
-    fn before_round(&mut self, stage: Stage<'_>, members: &[Member<'_>], _: usize) -> Result<()> {
-        self.row = stage.network.layout.words;
-        self.members = members.iter().map(|m| (m.replicate, m.client)).collect();
-        self.words = vec![Kept::default(); replicates(members)];
-        self.waves.clear();
-        self.global = None;
-        Ok(())
-    }
-
-    fn after_local(&mut self, stage: Stage<'_>, models: LocalModels<'_>, _: usize, _: &mut Pulse<'_>) -> Result<()> {
-        if self.stays || (self.wanted && self.clients) {
-            let copy = stage.device.alloc("kept local weights", models.weights.values.words)?;
-            stage.device.copy(models.weights.values, copy.all())?;
-            self.waves.push(copy);
-        }
-        Ok(())
-    }
-
-    fn after_aggregate(
-        &mut self,
-        _: Stage<'_>,
-        global: Weights<'_>,
-        _: &[Member<'_>],
-        _: &mut Pulse<'_>,
-    ) -> Result<()> {
-        self.global = self.wanted.then(|| global.values.buffer.clone());
-        Ok(())
-    }
-
-    fn results(&self) -> Vec<View<'_>> {
-        let waves = if self.wanted && self.clients { &self.waves[..] } else { &[] };
-        self.global.iter().chain(waves).map(Buffer::all).collect()
-    }
-
-    fn absorb(&mut self, words: Vec<Vec<u32>>) -> Result<()> {
-        let mut words = words.into_iter();
-        let rows = |words: Vec<u32>| words.chunks(self.row).map(|w| f32s(w).to_vec()).collect::<Vec<_>>();
-        for (kept, row) in self.words.iter_mut().zip(words.next().into_iter().flat_map(rows)) {
-            kept.0 = Some(row);
-        }
-        for ((replicate, client), row) in self.members.iter().zip(words.flat_map(rows)) {
-            self.words[*replicate].1.push((*client, row));
-        }
-        self.words.iter_mut().for_each(|kept| kept.1.sort_by_key(|(client, _)| *client));
-        if !self.stays {
-            self.waves.clear();
-        }
-        Ok(())
     }
 }

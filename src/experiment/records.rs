@@ -1,0 +1,154 @@
+//! From a round's results to the records that tables and files are made of.
+
+use std::ops::Range;
+
+use super::Federation;
+use super::federation::of_replicate;
+use super::overlap_means::{Universe, overlap_means};
+use crate::circuits::{CircuitResult, ControlResult, Laboratory, Level, OverlapCounts, OverlapResult, PairResult};
+use crate::federation::{ReplicateRound, Round};
+use crate::report::{
+    CircuitRecord, ClientRecord, ControlRecord, GlobalRecord, ModelSide, OverlapMean, OverlapRecord, RoundRecord,
+    Seconds, expected_iou,
+};
+
+impl Federation<'_> {
+    pub(super) fn circuits(&self, round: usize, pairs: &[PairResult]) -> Vec<CircuitRecord> {
+        let one = |pair: &PairResult, model: ModelSide, circuit: &CircuitResult, cross: Option<f64>| {
+            let names = self.gated.iter().map(|(name, _)| name.clone());
+            let edges = circuit.edges.iter().cloned().chain([Vec::new()]);
+            let layers = self.simulation.stage().network.layers.iter().map(|l| l.name.clone());
+            CircuitRecord {
+                round,
+                model,
+                client: pair.client,
+                class: pair.class,
+                class_name: self.class_names.get(pair.class as usize).cloned().unwrap_or_default(),
+                active_nodes: names.zip(circuit.channels.iter().cloned()).collect(),
+                connectivity: layers.zip(edges).collect(),
+                sufficiency: circuit.sufficiency,
+                necessity: circuit.necessity,
+                cross,
+                false_positive: circuit.false_positive,
+                diagnosis: pair.diagnosis,
+                accuracy: circuit.accuracy,
+                damage: circuit.damage,
+                random: circuit.random,
+                ceiling: pair.ceiling().filter(|_| model == ModelSide::Global),
+                removals: circuit.removals,
+                curve: circuit.curve.clone(),
+            }
+        };
+        let both = |pair: &PairResult| {
+            let global = one(pair, ModelSide::Global, &pair.global, Some(pair.cross));
+            [one(pair, ModelSide::Local, &pair.local, None), global]
+        };
+        pairs.iter().flat_map(both).collect()
+    }
+
+    pub(super) fn controls(&self, round: usize, pairs: &[PairResult]) -> Vec<ControlRecord> {
+        let one = |pair: &PairResult, result: &ControlResult| {
+            let sizes = |circuit: &[Vec<u32>]| circuit.iter().map(Vec::len).collect::<Vec<_>>();
+            let (global, own) = (sizes(&pair.global.channels), sizes(&result.channels));
+            let layers = self.gated.iter().zip(global).zip(own).map(|(((_, all), a), b)| (a, b, *all));
+            let names = self.gated.iter().map(|(name, _)| name.clone());
+            ControlRecord {
+                round,
+                control: result.control,
+                client: pair.client,
+                class: pair.class,
+                active_nodes: names.zip(result.channels.iter().cloned()).collect(),
+                accuracy: result.accuracy,
+                sufficiency: result.sufficiency,
+                false_positive: result.false_positive,
+                iou: result.iou,
+                chance: expected_iou(&layers.collect::<Vec<_>>()),
+            }
+        };
+        pairs.iter().flat_map(|pair| pair.controls.iter().map(move |result| one(pair, result))).collect()
+    }
+
+    pub(super) fn overlaps(&self, round: usize, laboratory: &Laboratory, replicate: usize) -> Vec<OverlapRecord> {
+        let nodes: Vec<usize> = self.gated.iter().map(|(_, channels)| *channels).collect();
+        let names = || self.gated.iter().map(|(name, _)| name.as_str());
+        let rows = |overlap: &OverlapResult| {
+            let universe = match overlap.level {
+                Level::Node => &nodes[..],
+                Level::Edge => laboratory.possible_edges(),
+            };
+            let layers = names().enumerate().map(|(i, name)| row(round, overlap, name, i..i + 1, universe));
+            layers.chain([row(round, overlap, "all", 0..nodes.len(), universe)]).collect::<Vec<_>>()
+        };
+        of_replicate(laboratory.overlaps(), replicate, |o| o.replicate).iter().flat_map(rows).collect()
+    }
+
+    pub(super) fn means(
+        &self,
+        round: usize,
+        laboratory: &Laboratory,
+        replicate: usize,
+        overlaps: &[OverlapRecord],
+    ) -> Vec<OverlapMean> {
+        let layers: Vec<&str> = self.gated.iter().map(|(name, _)| name.as_str()).collect();
+        let nodes: Vec<usize> = self.gated.iter().map(|(_, channels)| *channels).collect();
+        let universe = Universe { layers: &layers, nodes: &nodes, edges: laboratory.possible_edges() };
+        let totals = of_replicate(laboratory.totals(), replicate, |t| t.replicate);
+        overlap_means(round, overlaps, totals, universe)
+    }
+}
+
+/// One row of the overlap table, for the given layers together, of which layer i has `universe[i]` channels or edges.
+fn row(round: usize, overlap: &OverlapResult, name: &str, layers: Range<usize>, universe: &[usize]) -> OverlapRecord {
+    let counts = &overlap.layers[layers.clone()];
+    let sum = |part: fn(&OverlapCounts) -> u32| counts.iter().map(|c| part(c) as usize).sum::<usize>();
+    let (both, size_a, size_b) = (sum(|c| c.intersection), sum(|c| c.size_a), sum(|c| c.size_b));
+    let union = size_a + size_b - both;
+    let sizes: Vec<_> =
+        counts.iter().zip(&universe[layers]).map(|(c, n)| (c.size_a as usize, c.size_b as usize, *n)).collect();
+    OverlapRecord {
+        round,
+        comparison: overlap.comparison,
+        level: overlap.level,
+        layer: name.into(),
+        client_a: overlap.a.0,
+        class_a: overlap.a.1,
+        client_b: overlap.b.0,
+        class_b: overlap.b.1,
+        size_a,
+        size_b,
+        iou: (union > 0).then(|| both as f64 / union as f64),
+        chance: expected_iou(&sizes),
+    }
+}
+
+pub(super) fn record(round: &Round, replicate: &ReplicateRound) -> RoundRecord {
+    let (seconds, ReplicateRound { global, clients, sparsity, .. }) = (round.seconds, replicate);
+    RoundRecord {
+        round: round.round,
+        seconds: Seconds {
+            train: seconds.train,
+            circuits: seconds.circuits,
+            evaluate: seconds.evaluate,
+            total: seconds.total,
+        },
+        global: GlobalRecord {
+            loss: global.loss,
+            accuracy: global.accuracy,
+            trained_accuracy: global.trained_accuracy,
+            per_class_accuracy: global.per_class_accuracy.iter().map(|a| a.unwrap_or(f64::NAN)).collect(),
+        },
+        clients: clients
+            .iter()
+            .map(|c| ClientRecord {
+                client: c.client,
+                examples: c.examples,
+                steps: c.steps,
+                loss: c.summary.loss,
+                accuracy: c.summary.accuracy,
+            })
+            .collect(),
+        sparsity: sparsity.clone(),
+        readbacks: round.readbacks,
+        bytes_read_back: round.bytes_read_back,
+    }
+}
