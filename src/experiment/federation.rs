@@ -76,11 +76,10 @@ impl<'d> Federation<'d> {
         let input = Input { channels, height, width };
         let network = Network::new(chain(&layer_specs(&experiment.model), input, classes)?, input, classes);
         let given = experiment.model.init_path().map(|path| load(&path, &network.layout)).transpose()?;
-        let (mut replicates, mut weights) = (Vec::new(), Vec::new());
+        let mut replicates = Vec::new();
         for seed in experiment.seeds.all().iter().copied() {
             let clients =
                 partition(&experiment.with_seed(seed), dataset).map_err(|e| with_seed(e, seed, experiment))?;
-            weights.extend(given.clone().unwrap_or_else(|| initial_weights(&network.layout, seed)));
             replicates.push(Replicate { seed, clients });
         }
         let laboratory = experiment.circuits.as_ref().map(|circuits| {
@@ -94,6 +93,7 @@ impl<'d> Federation<'d> {
         let layout = network.layout.clone();
         let counts = |replicate: &Replicate| class_counts(&replicate.clients, &dataset.train.labels, classes);
         let class_counts = replicates.iter().map(counts).collect();
+        let weights = |seed| given.clone().unwrap_or_else(|| initial_weights(&layout, seed));
         let simulation = Simulation::new(device, experiment, network, dataset, replicates, &weights)?;
         if let Some(laboratory) = &laboratory {
             // Here rather than after the first round's training.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use super::Outcome;
 use super::folders::folder_of;
 use crate::config::Experiment;
@@ -70,19 +72,19 @@ impl Finished {
     /// Draws its pictures: those of each seed in its folder, and where there are several their rounds together in
     /// `folder`.
     pub fn draw(&self, experiment: &Experiment, folder: &Path) -> Result<()> {
-        for (i, seed) in self.seeds.iter().enumerate() {
-            let folder = folder_of(experiment, i, folder);
-            let SeedRecords { rounds, circuits, .. } = seed;
+        let draw = |(i, seed): (usize, &SeedRecords)| {
             let name = match experiment.seeds.all() {
                 [_] => self.label.clone(),
                 seeds => format!("{}, seed {}", self.label, seeds[i]),
             };
+            let SeedRecords { rounds, circuits, .. } = seed;
             let figures = RunFigures { name: &name, rounds, circuits, channels: &self.channels };
+            let folder = folder_of(experiment, i, folder);
             draw_rounds(&[figures], &folder.join(ROUNDS_PICTURE))?;
-            if !self.channels.is_empty() {
-                draw_circuits(&figures, &folder.join("plots/circuits.png"))?;
-            }
-        }
+            if self.channels.is_empty() { Ok(()) } else { draw_circuits(&figures, &folder.join("plots/circuits.png")) }
+        };
+        // A picture takes as long as a small round: those of many seeds are drawn at the same time.
+        self.seeds.par_iter().enumerate().try_for_each(draw)?;
         if experiment.seeds.several() {
             draw_rounds(&[self.figures()], &folder.join(ROUNDS_PICTURE))?;
         }

@@ -116,7 +116,8 @@ impl Evaluation {
 }
 
 impl<'d> Simulation<'d> {
-    /// Federations that start from `weights`, `[R][P]`: a row for each of `replicates`.
+    /// Federations that start from `weights(seed)`, `[P]` each. They are asked for one at a time, once all are known to
+    /// fit the device.
     ///
     /// # Errors
     /// What the device says, and [`crate::Error::TooLarge`] when one client, or all global models, do not fit it.
@@ -126,7 +127,7 @@ impl<'d> Simulation<'d> {
         network: Network,
         dataset: &Dataset,
         replicates: Vec<Replicate>,
-        weights: &[f32],
+        weights: &dyn Fn(u64) -> Vec<f32>,
     ) -> Result<Self> {
         let sizes = || replicates.iter().flat_map(|r| &r.clients).map(Vec::len);
         let (largest, clients, count) = (sizes().max().unwrap_or(0), sizes().count(), replicates.len());
@@ -139,7 +140,10 @@ impl<'d> Simulation<'d> {
         let train = Examples::upload(device, dataset, &dataset.train)?;
         let test = Examples::upload(device, dataset, &dataset.test)?;
         let global = device.alloc("global weights", count * network.layout.words)?;
-        device.write(global.all(), bytemuck::cast_slice(weights))?;
+        for (i, replicate) in replicates.iter().enumerate() {
+            let row = global.view(i * network.layout.words, network.layout.words);
+            device.write(row, bytemuck::cast_slice(&weights(replicate.seed)))?;
+        }
         let tensors = network.layout.prunable().map(|t| (network.layers[t.layer].name.clone(), t.words())).collect();
         let mut simulation = Self {
             device,

@@ -142,7 +142,7 @@ fn what_cannot_be_met_names_the_seed_or_the_number_of_them() {
     let never = "partition={ kind = \"dirichlet\", num_clients = 10, alpha = 0.001, min_partition_size = 24 }";
     let message = refusal(&["seeds=[5, 6]", never]);
     assert!(message.contains("partition.alpha: with seed 5, "), "{message}");
-    // The model has 4 times (36 + 4) and 34 times (36 + 1) weights and a last layer: 11.6 KiB a row.
+    // Two convolutions of 40 and 1,258 parameters and a last layer of 16,670: 70 KiB a model.
     let message = refusal(&["seeds=500", "device.memory=1MiB"]);
     assert!(message.contains("the global models of 500 seeds side by side needs"), "{message}");
     assert!(message.contains("device.memory allows 1.0 MiB") && message.contains("fewer seeds"), "{message}");
