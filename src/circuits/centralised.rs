@@ -3,7 +3,7 @@
 
 use rand::seq::SliceRandom;
 
-use super::controls::{Origin, nobody, pool};
+use super::controls::{Origin, first_weights, nobody, pool};
 use crate::config::Experiment;
 use crate::device::{Buffer, Device};
 use crate::error::Result;
@@ -27,13 +27,13 @@ impl Centralised {
         network: &Network,
         experiment: &Experiment,
         origins: &[Origin<'_>],
+        weights: &dyn Fn(u64) -> Vec<f32>,
     ) -> Result<Self> {
         let examples = origins.iter().flat_map(|o| o.clients).map(Vec::len).max().unwrap_or(0);
-        let first: Vec<u32> = origins.iter().flat_map(|o| o.weights.iter().map(|w| w.to_bits())).collect();
         let local = LocalTraining::new(device, network, &experiment.training, &experiment.sparsity, examples)?;
         Ok(Self {
             local,
-            weights: crate::federation::upload(device, "weights without federation", &first)?,
+            weights: first_weights(device, network, origins, weights)?,
             pools: origins.iter().map(|o| (o.seed, pool(o.clients))).collect(),
             examples,
         })

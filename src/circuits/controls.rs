@@ -102,8 +102,6 @@ impl Serialize for Control {
 pub struct Origin<'a> {
     /// The federation's seed.
     pub seed: u64,
-    /// `[P]`: the weights it starts from.
-    pub weights: &'a [f32],
     /// Every client's training examples.
     pub clients: &'a [Vec<u32>],
 }
@@ -124,15 +122,16 @@ impl ControlModels {
         experiment: &config::Experiment,
         controls: &config::Controls,
         origins: &[Origin<'_>],
+        weights: &dyn Fn(u64) -> Vec<f32>,
     ) -> Result<Self> {
-        let weights: Vec<u32> = origins.iter().flat_map(|o| o.weights.iter().map(|w| w.to_bits())).collect();
-        let places: Vec<u32> = (0..).zip(origins).flat_map(|(row, o)| shuffled(network, o.seed, row)).collect();
-        let wanted = |asked: bool, label: &str, words: &[u32]| asked.then(|| upload(device, label, words)).transpose();
-        let centralised =
-            controls.centralised.then(|| Centralised::new(device, network, experiment, origins)).transpose()?;
+        let initial = controls.untrained.then(|| first_weights(device, network, origins, weights)).transpose()?;
+        let centralised = controls
+            .centralised
+            .then(|| Centralised::new(device, network, experiment, origins, weights))
+            .transpose()?;
         Ok(Self {
-            initial: wanted(controls.untrained, "first weights", &weights)?,
-            shuffle: wanted(controls.shuffled, "places of shuffled weights", &places)?,
+            initial,
+            shuffle: controls.shuffled.then(|| shuffles(device, network, origins)).transpose()?,
             centralised,
         })
     }
@@ -174,6 +173,27 @@ impl ControlModels {
             }
         }
     }
+}
+
+/// `[R][P]`: the weights that the federations start from, those of a seed as `weights` gives them.
+pub(super) fn first_weights(
+    device: &dyn Device,
+    network: &Network,
+    origins: &[Origin<'_>],
+    weights: &dyn Fn(u64) -> Vec<f32>,
+) -> Result<Buffer> {
+    let words = network.layout.words;
+    let rows = device.alloc("first weights", origins.len() * words)?;
+    for (row, origin) in origins.iter().enumerate() {
+        device.write(rows.view(row * words, words), bytemuck::cast_slice(&weights(origin.seed)))?;
+    }
+    Ok(rows)
+}
+
+/// `[R][P]`: [`shuffled`] of every federation.
+fn shuffles(device: &dyn Device, network: &Network, origins: &[Origin<'_>]) -> Result<Buffer> {
+    let places: Vec<u32> = (0..).zip(origins).flat_map(|(row, o)| shuffled(network, o.seed, row)).collect();
+    upload(device, "places of shuffled weights", &places)
 }
 
 /// For each word of row `row`, the word of the same filter that comes in its place; biases stay.

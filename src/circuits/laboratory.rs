@@ -57,7 +57,8 @@ pub struct Laboratory {
 }
 
 impl Laboratory {
-    /// For the circuits that `circuits` asks for in the federations of `experiment`, which start as `origins` say.
+    /// For the circuits that `circuits` asks for in the federations of `experiment`, which start as `origins` say from the
+    /// `weights` of their seeds.
     ///
     /// # Errors
     /// What the device says, and [`crate::Error::Config`] for clients that are not there.
@@ -68,6 +69,7 @@ impl Laboratory {
         circuits: &Circuits,
         dataset: &Dataset,
         origins: &[Origin<'_>],
+        weights: &dyn Fn(u64) -> Vec<f32>,
     ) -> Result<Self> {
         let masks = MaskLayout::new(device, &network.layout)?;
         let images = indices_by_class(&dataset.test.labels, network.classes);
@@ -84,7 +86,7 @@ impl Laboratory {
             probes: probes(&images, circuits.other_images),
             finder: Finder::new(device, network, circuits, batch_size)?,
             families: Families::new(device, network, circuits, &images)?,
-            models: ControlModels::new(device, network, experiment, &circuits.controls, origins)?,
+            models: ControlModels::new(device, network, experiment, &circuits.controls, origins, weights)?,
             circuits: circuits.clone(),
             clients,
             buffers: None,

@@ -82,18 +82,18 @@ impl<'d> Federation<'d> {
                 partition(&experiment.with_seed(seed), dataset).map_err(|e| with_seed(e, seed, experiment))?;
             replicates.push(Replicate { seed, clients });
         }
+        let layout = network.layout.clone();
+        let weights = |seed| given.clone().unwrap_or_else(|| initial_weights(&layout, seed));
         let laboratory = experiment.circuits.as_ref().map(|circuits| {
-            let rows = weights.chunks(network.layout.words).zip(&replicates);
-            let origins = rows.map(|(weights, r)| Origin { seed: r.seed, weights, clients: &r.clients });
-            Laboratory::new(device, &network, experiment, circuits, dataset, &origins.collect::<Vec<_>>())
+            let origin = |r: &'_ Replicate| Origin { seed: r.seed, clients: &r.clients };
+            let origins: Vec<Origin<'_>> = replicates.iter().map(origin).collect();
+            Laboratory::new(device, &network, experiment, circuits, dataset, &origins, &weights)
         });
         let laboratory = laboratory.transpose()?;
         let gates = network.layout.gates.iter();
         let gated = gates.map(|g| (network.layers[g.layer].name.clone(), g.channels)).collect();
-        let layout = network.layout.clone();
         let counts = |replicate: &Replicate| class_counts(&replicate.clients, &dataset.train.labels, classes);
         let class_counts = replicates.iter().map(counts).collect();
-        let weights = |seed| given.clone().unwrap_or_else(|| initial_weights(&layout, seed));
         let simulation = Simulation::new(device, experiment, network, dataset, replicates, &weights)?;
         if let Some(laboratory) = &laboratory {
             // Here rather than after the first round's training.

@@ -8,7 +8,6 @@ mod failures;
 mod federation;
 mod golden;
 mod kernels;
-
 mod many_clients;
 mod measures;
 mod mnist;
