@@ -363,6 +363,20 @@ fn analyses_of_a_network_of_units_equal_an_independent_computation() {
     verify(&finished(&Cpu::new(Some(2)).unwrap(), &experiment(&[layers, "device.max_wave=2"])));
 }
 
+/// Models are run as many at once as memory allows: how many must not change a bit.
+#[test]
+fn analyses_do_not_depend_on_how_much_fits_at_once() {
+    let cpu = Cpu::new(Some(2)).unwrap();
+    let found = |memory: &str| {
+        let before = cpu.traffic().dispatches;
+        let run = finished(&cpu, &experiment(&["circuits.steps=4", memory]));
+        (run.analysed, cpu.traffic().dispatches - before)
+    };
+    let (want, least) = found("device.memory=1GiB");
+    let (got, most) = found("device.memory=4MiB");
+    assert!(got == want && most > least, "{least} dispatches, {most} with less memory");
+}
+
 /// One client, one class: whatever sets clients or classes against each other says why it cannot.
 #[test]
 fn what_lacks_its_input_says_so() {

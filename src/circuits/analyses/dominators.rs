@@ -80,10 +80,8 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<Found<Dominators>> {
     let silenced: Vec<Vec<u32>> = expert.circuit.channels.iter().enumerate().map(own).collect();
     let count = silenced.iter().map(Vec::len).sum();
     if count == 0 {
-        return Ok(Err(format!(
-            "every channel in the circuit of class {}, the strongest, is in another's",
-            expert.class
-        )));
+        let why = "has no channel that is in no other class's";
+        return Ok(Err(format!("the circuit of class {}, the strongest, {why}", expert.class)));
     }
     let images: Vec<u32> = scene.images.concat();
     let gates = [scene.gates(&silenced, false)];

@@ -172,6 +172,9 @@ impl<'a> Scene<'a> {
         match self.experts.len() {
             0 => Err("no class has a circuit in the model of the client with most examples of it".into()),
             1 => Err(format!("only class {} has a circuit: it takes two", self.experts[0].class)),
+            _ if self.experts.iter().all(|e| e.circuit.channels.iter().all(Vec::is_empty)) => {
+                Err("the circuits of all classes are empty".into())
+            }
             _ => Ok(&self.experts),
         }
     }
