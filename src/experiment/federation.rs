@@ -85,8 +85,8 @@ impl<'d> Federation<'d> {
         let layout = network.layout.clone();
         let weights = |seed| given.clone().unwrap_or_else(|| initial_weights(&layout, seed));
         let laboratory = experiment.circuits.as_ref().map(|circuits| {
-            let origin = |r: &'_ Replicate| Origin { seed: r.seed, clients: &r.clients };
-            let origins: Vec<Origin<'_>> = replicates.iter().map(origin).collect();
+            let origins: Vec<Origin<'_>> =
+                replicates.iter().map(|r| Origin { seed: r.seed, clients: &r.clients }).collect();
             Laboratory::new(device, &network, experiment, circuits, dataset, &origins, &weights)
         });
         let laboratory = laboratory.transpose()?;

@@ -32,7 +32,7 @@ fn each_seed_leaves_the_folder_it_leaves_alone() {
             ["circuits", "experiment", "model/", "overlap", "partition"].iter().any(|p| path.starts_with(p))
         };
         let files: Vec<String> = entries(&own).iter().filter(timeless).cloned().collect();
-        assert_eq!(files.len(), 8, "{files:?}");
+        assert_eq!(files.len(), 9, "{files:?}");
         for file in files {
             assert!(fs::read(own.join(&file)).unwrap() == fs::read(alone.join(&file)).unwrap(), "{file} of {seed}");
         }
