@@ -117,7 +117,8 @@ pub fn learn_gates(
             stats: stats.all(),
         };
         cross_entropy(device, batch, network.classes, 0, &loss)?;
-        network.backward(device, &space, batch, from, Wants::Gates(grads.all()))?;
+        let wants = Wants::Gates { hard: hard.all(), grads: grads.all() };
+        network.backward(device, &space, batch, from, wants)?;
         let gates = gate_step::Buffers {
             gate_grads: grads.all(),
             logits: logits.all(),

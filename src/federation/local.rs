@@ -127,6 +127,7 @@ impl LocalTraining {
     ///
     /// # Errors
     /// What the device says, and [`crate::Error::Interrupted`].
+    #[expect(clippy::too_many_arguments)]
     pub fn train<'a>(
         &'a mut self,
         stage: Stage<'_>,
@@ -184,6 +185,7 @@ impl LocalTraining {
         survivors.pay(stage.device, stage.network, &density)
     }
 
+    #[expect(clippy::too_many_arguments)]
     fn step(
         &self,
         stage: Stage<'_>,

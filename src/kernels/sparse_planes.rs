@@ -33,15 +33,15 @@ pub(super) struct Planes {
     margin: isize,
     /// Whether a tap reads further up and left the greater it is, as the input gradient does.
     turned: bool,
-    /// Of each channel its plane, where a survivor touches it.
+    /// Of each channel its plane, where a survivor touches it and no gate closes it.
     place: Vec<Option<usize>>,
     /// The channel of each plane.
     used: Vec<usize>,
 }
 
 impl Planes {
-    /// The planes that the lists named by `wanted` touch.
-    pub fn new(read: Read<'_>, lists: &RowLists<'_>, wanted: impl Iterator<Item = usize>) -> Self {
+    /// The planes that the lists named by `wanted` touch, of channels whose gates are open.
+    pub fn new(read: Read<'_>, lists: &RowLists<'_>, gates: &[f32], wanted: impl Iterator<Item = usize>) -> Self {
         let (turned, channels, width, unit, margin, kernel) = match read {
             Read::Input(c) => (false, c.in_channels, c.pooled().1 * c.pool, c.pool, c.padding as isize, c.kernel),
             Read::OutputGrad(c) => {
@@ -50,7 +50,7 @@ impl Planes {
         };
         let mut place = vec![None; channels];
         let mut used = Vec::new();
-        for tap in wanted.flat_map(|list| lists.taps(list)) {
+        for tap in wanted.flat_map(|list| lists.taps(list)).filter(|tap| gates[tap.other] != 0.0) {
             place[tap.other].get_or_insert_with(|| {
                 used.push(tap.other);
                 used.len() - 1
