@@ -279,14 +279,13 @@ pub(super) const LANES: usize = 16;
 /// One number for each of [`LANES`] images.
 pub(super) type Vector = [f32; LANES];
 
-/// The images of a slot in steps of [`LANES`].
+/// The images of a slot in steps of [`LANES`]. Where B is no multiple of it, the last vector begins earlier and takes some
+/// images once more, to the same end: so that all vectors but those of a smaller B are full.
 pub(super) fn vectors(stride: usize, count: u32) -> impl Iterator<Item = Images> {
     let count = (count as usize).min(stride);
-    (0..count).step_by(LANES).map(move |first| Images {
-        stride,
-        first,
-        real: (count - first).min(LANES),
-        lanes: (stride - first).min(LANES),
+    (0..count).step_by(LANES).map(move |first| {
+        let first = first.min(stride.saturating_sub(LANES));
+        Images { stride, first, real: (count - first).min(LANES), lanes: stride.min(LANES) }
     })
 }
 
@@ -313,13 +312,14 @@ pub(super) fn load<T: Copy + Default>(images: Images, slot: &[T], pixel: usize) 
 #[inline(always)]
 pub(super) fn store<T: Copy + Default>(images: Images, slot: &mut [T], pixel: usize, vector: [T; LANES]) {
     let to = &mut slot[pixel * images.stride + images.first..];
-    if images.real == LANES
-        && let Some(full) = to.first_chunk_mut::<LANES>()
-    {
+    let vector: [T; LANES] = match images.real {
+        LANES => vector,
+        real => std::array::from_fn(|i| if i < real { vector[i] } else { T::default() }),
+    };
+    if let Some(full) = to.first_chunk_mut::<LANES>().filter(|_| images.lanes == LANES) {
         *full = vector;
         return;
     }
-    let vector: [T; LANES] = std::array::from_fn(|i| if i < images.real { vector[i] } else { T::default() });
     for (to, from) in to[..images.lanes].as_chunks_mut::<4>().0.iter_mut().zip(vector.as_chunks::<4>().0) {
         *to = *from;
     }

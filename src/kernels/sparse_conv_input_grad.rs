@@ -149,23 +149,33 @@ fn pixels(
     input_grad: &mut [f32],
 ) {
     let (width, height) = (conv.width, input_grad.len() / (conv.width * images.stride));
-    let mut block = |y: usize, x: usize, sums: &[&[Vector]]| {
-        for (i, row) in sums.iter().enumerate() {
-            for (j, sum) in row.iter().enumerate() {
-                sparse::store(images, input_grad, (y + i) * width + x + j, *sum);
-            }
-        }
-    };
     // Blocks of 2x2 pixels, whose sums stay in registers, and what is left of odd sizes.
     for y in (0..height).step_by(2) {
         for x in (0..width).step_by(2) {
-            let at = y * planes.width + x;
             match (y + 1 < height, x + 1 < width) {
-                (true, true) => block(y, x, &planes.sums::<2, 2>(taps, packed, at).each_ref().map(|r| &r[..])),
-                (true, false) => block(y, x, &planes.sums::<2, 1>(taps, packed, at).each_ref().map(|r| &r[..])),
-                (false, true) => block(y, x, &planes.sums::<1, 2>(taps, packed, at).each_ref().map(|r| &r[..])),
-                (false, false) => block(y, x, &planes.sums::<1, 1>(taps, packed, at).each_ref().map(|r| &r[..])),
+                (true, true) => block::<2, 2>(planes, images, (taps, packed), (y, x), width, input_grad),
+                (true, false) => block::<2, 1>(planes, images, (taps, packed), (y, x), width, input_grad),
+                (false, true) => block::<1, 2>(planes, images, (taps, packed), (y, x), width, input_grad),
+                (false, false) => block::<1, 1>(planes, images, (taps, packed), (y, x), width, input_grad),
             }
+        }
+    }
+}
+
+/// A block of pixels whose first is (y, x) of a strip.
+#[inline(always)]
+fn block<const ROWS: usize, const COLUMNS: usize>(
+    planes: &Planes,
+    images: Images,
+    (taps, packed): (&[(usize, f32)], &[Vector]),
+    (y, x): (usize, usize),
+    width: usize,
+    input_grad: &mut [f32],
+) {
+    let sums = planes.sums::<ROWS, COLUMNS>(taps, packed, y * planes.width + x);
+    for (i, row) in sums.iter().enumerate() {
+        for (j, sum) in row.iter().enumerate() {
+            sparse::store(images, input_grad, (y + i) * width + x + j, *sum);
         }
     }
 }

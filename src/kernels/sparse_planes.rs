@@ -188,7 +188,14 @@ fn route_plane<const POOL: usize>(
 ) -> bool {
     let (out_h, out_w) = conv.pooled();
     let mut any = [0; LANES];
-    plane.fill([0.0; LANES]);
+    let before = usize::try_from(planes.margin).unwrap_or(0).min(planes.width);
+    let after = (out_w * POOL).saturating_add_signed(planes.margin).min(planes.width);
+    for (row, to) in plane.chunks_exact_mut(planes.width).enumerate() {
+        let y = (first + row).checked_add_signed(-planes.margin);
+        let inside = y.is_some_and(|y| y < out_h * POOL);
+        to[..if inside { before } else { planes.width }].fill([0.0; LANES]);
+        to[after..].fill([0.0; LANES]);
+    }
     for py in 0..out_h {
         let rows: [_; POOL] = std::array::from_fn(|wy| planes.row(py * POOL + wy, first));
         if rows == [None; POOL] {
