@@ -22,14 +22,14 @@ struct Params {
     weights_at: u32,
     bias_at: u32,
     counts_at: u32,
-    gate_words: u32,    // G, or 0 where no gates apply
-    gates_at: u32,
+    gate_words: u32,    // G
+    gates_at: u32,      // NO_GATES where the output channels have none
     chunks: u32,        // of 32 images
     reserved: u32,
     list_words: u32,      // S
     lists_at: u32,
     list_counts_at: u32,
-    reserved_too: u32,
+    input_gates_at: u32,  // NO_GATES where the input channels have none
 }
 
 @group(0) @binding(0) var<storage, read> input: array<vec4f>;
@@ -43,6 +43,7 @@ struct Params {
 @group(0) @binding(8) var<uniform> p: Params;
 
 const QUADS = 8u;   // vec4s of images in a chunk
+const NO_GATES = 0xffffffffu;
 const DEAD = 4u;
 
 // The pixel at column x of the row y that starts at `row`; 0 outside of the image.
@@ -73,6 +74,14 @@ fn store(at: u32, value: Value) {
     codes[at] = c.x | (c.y << 8u) | (c.z << 16u) | (c.w << 24u);
 }
 
+// The gate of a channel: 1 where there is none.
+fn gate_at(slot: u32, first: u32, channel: u32) -> f32 {
+    if (first == NO_GATES) {
+        return 1.0;
+    }
+    return gates[slot * p.gate_words + first + channel];
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let slot = group.z;
@@ -93,10 +102,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let bx = block % blocks_x;
     let count = counts[p.counts_at + slot];
     let row = rows[slot];
-    var gate = 1.0;
-    if (p.gate_words > 0u) {
-        gate = gates[slot * p.gate_words + p.gates_at + m];
-    }
+    let gate = gate_at(slot, p.gates_at, m);
 
     //@ for i in 0..2
     //@ for j in 0..2
@@ -112,9 +118,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         let end = entries + lists[row * p.list_words + p.list_counts_at + m];
         let at = slot * p.in_channels * plane + quad;
         for (var e = entries; e < end; e++) {
-            let c = lists[e] >> 8u;
-            let ky = (lists[e] >> 4u) & 15u;
-            let kx = lists[e] & 15u;
+            let place = lists[e];
+            let c = place >> 8u;
+            if (gate_at(slot, p.input_gates_at, c) == 0.0) {
+                continue;
+            }
+            let ky = (place >> 4u) & 15u;
+            let kx = place & 15u;
             let weight = weights[filter_at + c * square + ky * p.kernel + kx];
             let x = 2u * bx + kx - p.padding;
             //@ for i in 0..2

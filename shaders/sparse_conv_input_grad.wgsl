@@ -22,14 +22,14 @@ struct Params {
     weights_at: u32,
     bias_at: u32,
     counts_at: u32,
-    gate_words: u32,    // G, or 0 where no gates apply
-    gates_at: u32,
+    gate_words: u32,    // G
+    gates_at: u32,      // NO_GATES where the output channels have none
     chunks: u32,        // of 32 images
     reserved: u32,
     list_words: u32,      // S
     lists_at: u32,
     list_counts_at: u32,
-    reserved_too: u32,
+    input_gates_at: u32,  // NO_GATES where the input channels have none
 }
 
 @group(0) @binding(0) var<storage, read> output_grad: array<vec4f>;
@@ -37,11 +37,13 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weights: array<f32>;
 @group(0) @binding(3) var<storage, read> rows: array<u32>;
 @group(0) @binding(4) var<storage, read> counts: array<u32>;
-@group(0) @binding(5) var<storage, read> lists: array<u32>;
-@group(0) @binding(6) var<storage, read_write> input_grad: array<vec4f>;
-@group(0) @binding(7) var<uniform> p: Params;
+@group(0) @binding(5) var<storage, read> gates: array<f32>;
+@group(0) @binding(6) var<storage, read> lists: array<u32>;
+@group(0) @binding(7) var<storage, read_write> input_grad: array<vec4f>;
+@group(0) @binding(8) var<uniform> p: Params;
 
 const QUADS = 8u;   // vec4s of images in a chunk
+const NO_GATES = 0xffffffffu;
 
 // The codes of four images, the first in the lowest byte.
 fn unpacked(bytes: u32) -> vec4u {
@@ -61,6 +63,14 @@ fn routed_at(at: u32, y: u32, x: u32, quads: u32) -> vec4f {
     }
     let i = at + ((y >> halve) * p.out_width + (x >> halve)) * quads;
     return routed(output_grad[i], unpacked(codes[i]), ((y & halve) << 1u) + (x & halve));
+}
+
+// The gate of a channel: 1 where there is none.
+fn gate_at(slot: u32, first: u32, channel: u32) -> f32 {
+    if (first == NO_GATES) {
+        return 1.0;
+    }
+    return gates[slot * p.gate_words + first + channel];
 }
 
 @compute @workgroup_size(64)
@@ -87,7 +97,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var d$i$j = vec4f(0.0);
     //@ end
     //@ end
-    if (4u * quad < count) {
+    // Nobody uses the gradient of a closed channel.
+    if (4u * quad < count && gate_at(slot, p.input_gates_at, c) != 0.0) {
         let row = rows[slot];
         let square = p.kernel * p.kernel;
         let plane = p.out_height * p.out_width * quads;
@@ -96,9 +107,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         let end = entries + lists[row * p.list_words + p.list_counts_at + c];
         let at = slot * p.out_channels * plane + quad;
         for (var e = entries; e < end; e++) {
-            let m = lists[e] >> 8u;
-            let ky = (lists[e] >> 4u) & 15u;
-            let kx = lists[e] & 15u;
+            let place = lists[e];
+            let m = place >> 8u;
+            if (gate_at(slot, p.gates_at, m) == 0.0) {
+                continue;
+            }
+            let ky = (place >> 4u) & 15u;
+            let kx = place & 15u;
             let weight = weights[weights_at + m * p.in_channels * square + ky * p.kernel + kx];
             let zy = y + p.padding - ky;
             let zx = x + p.padding - kx;

@@ -164,7 +164,7 @@ impl Ready {
     ) -> Result<()> {
         let (device, network) = (stage.device, stage.network);
         let (before, fill) = match self {
-            Ready::Zero => return network.backward(device, space, batch, from, Wants::Gates(grads)),
+            Ready::Zero => return network.backward(device, space, batch, from, Wants::Gates { hard: gates, grads }),
             Ready::Mean { means, before } => (before, Fill::Means(means.all())),
             Ready::Resample { donors, before, .. } => (before, Fill::Donors(donors)),
         };

@@ -130,6 +130,8 @@ impl Finder {
         let words = (slots * network.layout.gate_words).next_multiple_of(4);
         let (grads, sum) = (device.alloc("gate gradients", words)?, device.alloc("attributions", words)?);
         let stats = device.alloc("losses", 2 * slots)?;
+        let open = super::laboratory::all_open(device, slots * network.layout.gate_words)?;
+        let wants = Wants::Gates { hard: open.all(), grads: grads.all() };
         // One row is added to one sum, as it is.
         let one = upload(device, "scale", &[1.0f32.to_bits()])?;
         let (starts, slot) = (upload(device, "bounds of the sum", &[0, 1])?, upload(device, "row to add", &[0])?);
@@ -153,7 +155,7 @@ impl Finder {
                 stats: stats.all(),
             };
             cross_entropy(device, batch, network.classes, 0, &loss)?;
-            network.backward(device, &space, batch, from, Wants::Gates(grads.all()))?;
+            network.backward(device, &space, batch, from, wants)?;
             accumulate(device, words, &adding)?;
             pulse.beat(slots)?;
         }

@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::CHUNK;
-use super::cases::noise;
+use super::cases::{below, noise};
 use super::cross_entropy::tree;
 use super::shape::{Batch, Gates, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut};
@@ -20,6 +20,7 @@ pub static KERNEL: Kernel = Kernel {
     bindings: &[
         Binding::read("output"),
         Binding::read("output_grad"),
+        Binding::read("hard"),
         // A lane adds thousands of products, which a GPU may fuse.
         Binding::write("gate_grads", Compare::Close(1e-5)),
     ],
@@ -40,12 +41,14 @@ struct Params {
 }
 
 /// Writes the gradients of one layer's M gates to `grads`, `[K][G]`, from its first gate on; the rest of the row stays.
+/// `hard`, the gates of the forward pass as rows of the same layout, says which are closed: those get 0 unseen.
 ///
 /// `output` and `output_grad` are `[K][M][pixels][B]`, as they leave the layer (after ReLU and pooling), and 0 beyond
 /// the count of images. Of `batch` the counts are not looked at.
 ///
 /// # Errors
 /// [`Error::Kernel`] when B is not a multiple of 4, a buffer is too small, or the layer's gates do not fit a row.
+#[expect(clippy::too_many_arguments)]
 pub fn gate_grad<'a>(
     device: &dyn Device,
     batch: Batch,
@@ -53,6 +56,7 @@ pub fn gate_grad<'a>(
     pixels: usize,
     output: View<'a>,
     output_grad: View<'a>,
+    hard: View<'a>,
     grads: Gates<'a>,
 ) -> Result<()> {
     let name = KERNEL.name;
@@ -64,21 +68,25 @@ pub fn gate_grad<'a>(
     let words = batch.slots * channels * pixels * batch.stride;
     expect(name, "output", output, words)?;
     expect(name, "output_grad", output_grad, words)?;
+    expect(name, "hard", hard, batch.slots * grads.row_words)?;
     expect(name, "gate_grads", grads.values, batch.slots * grads.row_words)?;
     let p = [batch.stride / 4, channels, pixels, grads.row_words, grads.at].map(|n| n as u32);
     let groups = [channels as u32, batch.slots as u32, 1];
-    device.dispatch(&KERNEL, &p, &[output, output_grad, grads.values], groups)
+    device.dispatch(&KERNEL, &p, &[output, output_grad, hard, grads.values], groups)
 }
 
 fn twin(call: Call<'_>) {
     let (p, slots): (Params, _) = (call.params(), call.groups[1] as usize);
-    let ([output, output_grad], [gate_grads]) = call.buffers();
+    let ([output, output_grad, hard], [gate_grads]) = call.buffers();
     let (stride, channels, gates) = (4 * p.quads as usize, p.channels as usize, p.gate_words as usize);
     let words = p.pixels as usize * stride;
     let rows = f32s_mut(&mut gate_grads[..slots * gates]).par_chunks_mut(gates).enumerate();
     rows.for_each(|(slot, row)| {
         let own = row[p.gates_at as usize..][..channels].par_iter_mut().enumerate();
         own.for_each(|(m, grad)| {
+            if f32s(hard)[slot * gates + p.gates_at as usize + m] == 0.0 {
+                return *grad = 0.0;
+            }
             let first = (slot * channels + m) * words;
             let part = |all| &f32s(all)[first..first + words];
             *grad = channel(stride, part(output), part(output_grad));
@@ -113,7 +121,12 @@ fn cases() -> Vec<Case> {
         Case {
             name,
             params: p.map(|n| n as u32).to_vec(),
-            buffers: vec![noise(words, 1.0, 1), noise(words, 0.01, 2), vec![7; slots * (channels + 7)]],
+            buffers: vec![
+                noise(words, 1.0, 1),
+                noise(words, 0.01, 2),
+                below(slots * (channels + 7), 4, 3).iter().map(|n| n.min(&1) * 1.0f32.to_bits()).collect(),
+                vec![7; slots * (channels + 7)],
+            ],
             groups: [channels as u32, slots as u32, 1],
             flops: 2 * words as u64,
         }
@@ -128,12 +141,13 @@ mod tests {
 
     fn run(slots: usize, channels: usize, pixels: usize, x: &[f32], g: &[f32]) -> Vec<f32> {
         let stride = x.len() / (slots * channels * pixels);
-        let buffers = [bits(x), bits(g), bits(&vec![9.0; slots * (channels + 2)])];
+        let row = slots * (channels + 2);
+        let buffers = [bits(x), bits(g), bits(&vec![1.0; row]), bits(&vec![9.0; row])];
         let after = on_cpu(&buffers, |device, v| {
-            let gates = Gates { values: v[2], row_words: channels + 2, at: 1 };
-            gate_grad(device, Batch { slots, stride, counts_at: 0 }, channels, pixels, v[0], v[1], gates)
+            let gates = Gates { values: v[3], row_words: channels + 2, at: 1 };
+            gate_grad(device, Batch { slots, stride, counts_at: 0 }, channels, pixels, v[0], v[1], v[2], gates)
         });
-        f32s(&after.unwrap()[2]).to_vec()
+        f32s(&after.unwrap()[3]).to_vec()
     }
 
     #[test]
@@ -142,6 +156,17 @@ mod tests {
         let x: Vec<f32> = (0..16).map(|i| i as f32).collect();
         let g = [1.0, 0.5, 0.0, -1.0].repeat(4);
         assert_eq!(run(2, 2, 1, &x, &g), [9.0, -2.5, -0.5, 9.0, 9.0, 1.5, 3.5, 9.0]);
+    }
+
+    #[test]
+    fn a_closed_gate_feels_nothing() {
+        let (x, g) = (bits(&[1.0; 8]), bits(&[2.0; 8]));
+        let buffers = [x, g, bits(&[0.0, 1.0]), bits(&[9.0; 2])];
+        let after = on_cpu(&buffers, |device, v| {
+            let gates = Gates { values: v[3], row_words: 2, at: 0 };
+            gate_grad(device, Batch { slots: 1, stride: 4, counts_at: 0 }, 2, 1, v[0], v[1], v[2], gates)
+        });
+        assert_eq!(f32s(&after.unwrap()[3]), [0.0, 8.0]);
     }
 
     #[test]

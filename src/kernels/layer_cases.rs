@@ -28,6 +28,8 @@ pub(super) struct Setting {
     pub stride: usize,
     /// Whether gates apply, some of them closed.
     pub gated: bool,
+    /// Whether the input channels share the rows of gates (sparse kernels only).
+    pub input_gated: bool,
     /// Which weights are not zero.
     pub alive: Alive,
 }
@@ -68,11 +70,22 @@ const GATES_AT: usize = 2;
 
 impl Setting {
     pub fn new(name: &'static str, counts: &'static [u32], rows: &'static [u32], stride: usize) -> Self {
-        Self { name, counts, rows, stride, gated: false, alive: Alive::All }
+        Self { name, counts, rows, stride, gated: false, input_gated: false, alive: Alive::All }
     }
 
     fn gated(self) -> Self {
         Self { gated: true, ..self }
+    }
+
+    /// Gates on the input channels too: the first of each row.
+    pub fn gated_inputs(self) -> Self {
+        Self { input_gated: true, ..self.gated() }
+    }
+
+    /// Whether a slot's input channel is open.
+    pub fn input_open(&self, conv: &Conv, slot: usize, c: usize) -> bool {
+        let (gates, words) = self.gates(conv.out_channels);
+        !self.input_gated || gates[slot * words + c] != 0
     }
 
     /// The same weights, pruned.
@@ -173,8 +186,16 @@ impl ConvCase {
         bytemuck::cast_slice(&[self.params()]).to_vec()
     }
 
+    /// Images, with nothing in the channels that are closed.
     pub fn input(&self) -> Vec<u32> {
-        self.setting.images_of(self.conv.sizes().0, 1)
+        let (words, plane) = (self.conv.sizes().0, self.conv.height * self.conv.width);
+        let mut input = self.setting.images_of(words, 1);
+        for (i, channel) in input.chunks_exact_mut(plane * self.setting.stride).enumerate() {
+            if !self.setting.input_open(&self.conv, i / self.conv.in_channels, i % self.conv.in_channels) {
+                channel.fill(0);
+            }
+        }
+        input
     }
 
     /// Rows of parameters, of a size that keeps the outputs near 1.
@@ -187,12 +208,19 @@ impl ConvCase {
         self.setting.images_of(self.conv.sizes().1, 3)
     }
 
-    /// Codes as a forward pass could have left them: any place of the window, dead only after a ReLU.
+    /// Codes as a forward pass could have left them: any place of the window, dead only after a ReLU or behind a closed
+    /// gate.
     pub fn codes(&self) -> Vec<u32> {
         let places = (self.conv.pool * self.conv.pool) as u32;
+        let (gates, words) = self.setting.gates(self.conv.out_channels);
+        let plane = self.conv.sizes().1 / self.conv.out_channels * self.setting.stride;
+        let closed = |channel: usize| {
+            let (slot, m) = (channel / self.conv.out_channels, channel % self.conv.out_channels);
+            self.setting.gated && gates[slot * words + GATES_AT + m] == 0
+        };
         let pick = |i: usize| {
             let dead = self.conv.relu && noise(i, 4) < -0.2;
-            if dead { DEAD.into() } else { ((noise(i, 5) + 1.0) * 0.5 * places as f32) as u32 }
+            if dead || closed(i / plane) { DEAD.into() } else { ((noise(i, 5) + 1.0) * 0.5 * places as f32) as u32 }
         };
         let bytes = self.setting.fill(self.conv.sizes().1, pick);
         bytes.chunks(4).map(|q| q[0] | q[1] << 8 | q[2] << 16 | q[3] << 24).collect()

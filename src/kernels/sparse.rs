@@ -6,7 +6,7 @@
 //! read where it always stands. A list lies where the weights it is of could stand, so that none is ever too long.
 
 use super::packed::Images;
-use super::shape::{Conv, ConvParams, Linear, LinearParams, Place, expect};
+use super::shape::{Batch, Conv, ConvParams, Gates, Linear, LinearParams, Place, expect};
 use crate::device::View;
 use crate::error::{Error, Result};
 
@@ -123,6 +123,32 @@ impl Lists<'_> {
     }
 }
 
+/// Hard gates around a layer: 1 leaves a channel open, and one that is closed is 0 in every image, so what it would add to
+/// a sum or pass on of a gradient is left out.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerGates<'a> {
+    /// `[slots][row_words]`.
+    pub values: View<'a>,
+    /// G: words of a row.
+    pub row_words: usize,
+    /// The first gate of the layer's own output channels, if they have any.
+    pub outputs_at: Option<usize>,
+    /// The first gate of its input channels, if they have any.
+    pub inputs_at: Option<usize>,
+}
+
+impl LayerGates<'_> {
+    /// The gates of all channels lie in their rows, and the rows in the buffer.
+    pub(super) fn check(&self, kernel: &'static str, slots: usize, conv: &Conv) -> Result<()> {
+        for (at, channels) in [(self.outputs_at, conv.out_channels), (self.inputs_at, conv.in_channels)] {
+            if let Some(at) = at {
+                Gates { values: self.values, row_words: self.row_words, at }.check(kernel, slots, channels)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A surviving weight and where it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Tap {
@@ -183,24 +209,42 @@ impl<'a> RowLists<'a> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub(super) struct SparseConvParams {
+    /// Of which `gates_at` is [`NO_GATES`] where the outputs have none.
     pub conv: ConvParams,
     list_words: u32,
     lists_at: u32,
     list_counts_at: u32,
-    reserved: u32,
+    /// The first gate of the input channels, or [`NO_GATES`].
+    pub input_gates_at: u32,
 }
 
 /// Words of [`SparseConvParams`].
 pub(super) const SPARSE_CONV_WORDS: usize = size_of::<SparseConvParams>() / 4;
 
+/// Where gates would start that are not there.
+pub(super) const NO_GATES: u32 = u32::MAX;
+
 impl SparseConvParams {
-    pub fn new(conv: ConvParams, place: ListPlace) -> Self {
-        let [list_words, lists_at, list_counts_at] = place.words();
-        Self { conv, list_words, lists_at, list_counts_at, reserved: 0 }
+    pub fn new(conv: &Conv, batch: Batch, place: Place, gates: Option<LayerGates<'_>>, lists: ListPlace) -> Self {
+        let [list_words, lists_at, list_counts_at] = lists.words();
+        let at = |at: Option<usize>| at.map_or(NO_GATES, |at| at as u32);
+        let mut conv = ConvParams::new(conv, batch, place, None);
+        conv.gate_words = gates.map_or(0, |g| g.row_words as u32);
+        conv.gates_at = at(gates.and_then(|g| g.outputs_at));
+        let input_gates_at = at(gates.and_then(|g| g.inputs_at));
+        Self { conv, list_words, lists_at, list_counts_at, input_gates_at }
     }
 
     pub fn place(&self) -> ListPlace {
         ListPlace::of([self.list_words, self.lists_at, self.list_counts_at])
+    }
+
+    /// One slot's gates of `channels` channels from `at` on; all open where they have none.
+    pub fn gates(&self, gates: &[f32], slot: usize, at: u32, channels: usize) -> Vec<f32> {
+        match at {
+            NO_GATES => vec![1.0; channels],
+            at => gates[slot * self.conv.gate_words as usize + at as usize..][..channels].to_vec(),
+        }
     }
 }
 
@@ -235,14 +279,13 @@ pub(super) const LANES: usize = 16;
 /// One number for each of [`LANES`] images.
 pub(super) type Vector = [f32; LANES];
 
-/// The images of a slot in steps of [`LANES`].
+/// The images of a slot in steps of [`LANES`]. Where B is no multiple of it, the last vector begins earlier and takes some
+/// images once more, to the same end: so that all vectors but those of a smaller B are full.
 pub(super) fn vectors(stride: usize, count: u32) -> impl Iterator<Item = Images> {
     let count = (count as usize).min(stride);
-    (0..count).step_by(LANES).map(move |first| Images {
-        stride,
-        first,
-        real: (count - first).min(LANES),
-        lanes: (stride - first).min(LANES),
+    (0..count).step_by(LANES).map(move |first| {
+        let first = first.min(stride.saturating_sub(LANES));
+        Images { stride, first, real: (count - first).min(LANES), lanes: stride.min(LANES) }
     })
 }
 
@@ -269,13 +312,14 @@ pub(super) fn load<T: Copy + Default>(images: Images, slot: &[T], pixel: usize) 
 #[inline(always)]
 pub(super) fn store<T: Copy + Default>(images: Images, slot: &mut [T], pixel: usize, vector: [T; LANES]) {
     let to = &mut slot[pixel * images.stride + images.first..];
-    if images.real == LANES
-        && let Some(full) = to.first_chunk_mut::<LANES>()
-    {
+    let vector: [T; LANES] = match images.real {
+        LANES => vector,
+        real => std::array::from_fn(|i| if i < real { vector[i] } else { T::default() }),
+    };
+    if let Some(full) = to.first_chunk_mut::<LANES>().filter(|_| images.lanes == LANES) {
         *full = vector;
         return;
     }
-    let vector: [T; LANES] = std::array::from_fn(|i| if i < images.real { vector[i] } else { T::default() });
     for (to, from) in to[..images.lanes].as_chunks_mut::<4>().0.iter_mut().zip(vector.as_chunks::<4>().0) {
         *to = *from;
     }

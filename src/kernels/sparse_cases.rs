@@ -2,7 +2,7 @@
 
 use super::layer_cases::{Alive, ConvCase, LinearCase, Setting, conv_cases, linear_cases};
 use super::shape::{Conv, Linear};
-use super::sparse::{Filters, ListPlace, Side, SparseConvParams, SparseLinearParams};
+use super::sparse::{Filters, ListPlace, NO_GATES, Side, SparseConvParams, SparseLinearParams};
 use super::survivors::listed;
 
 /// The lists lie apart from where the weights do, and apart from the rows' ends.
@@ -17,7 +17,16 @@ impl ConvCase {
     }
 
     pub fn sparse_params_words(&self, side: Side) -> Vec<u32> {
-        let p = SparseConvParams::new(self.params(), list_place(&self.filters(), side));
+        let lists = list_place(&self.filters(), side);
+        let mut p = SparseConvParams::new(&self.conv, self.setting.batch(), self.place(), None, lists);
+        p.conv = self.params();
+        if !self.setting.gated {
+            p.conv.gates_at = NO_GATES;
+        }
+        // The first gates of a row serve the input channels too.
+        if self.setting.input_gated {
+            p.input_gates_at = 0;
+        }
         bytemuck::cast_slice(&[p]).to_vec()
     }
 
@@ -67,6 +76,9 @@ pub(super) fn sparse_conv_cases() -> Vec<ConvCase> {
         Conv { in_channels: 5, out_channels: 9, height: 8, width: 7, kernel: 3, padding: 1, pool: 2, relu: true };
     cases.push(ConvCase { conv, setting: Setting::new("nothing pruned", &[19, 2], &[1, 0], 20) });
     let setting = Setting::new("nothing survives", &[3, 4], &[0, 1], 4).pruned(Alive::Each(0));
+    cases.push(ConvCase { conv, setting });
+    let conv = Conv { in_channels: 7, ..conv };
+    let setting = Setting::new("gates on both sides", &[19, 2], &[0, 1], 20).gated_inputs().pruned(Alive::Rarely(5));
     cases.push(ConvCase { conv, setting });
     cases
 }

@@ -5,8 +5,10 @@ use rayon::prelude::*;
 use super::DEAD;
 use super::conv_forward::ConvForward;
 use super::packed::{Images, with_scratch};
-use super::shape::{Batch, Conv, ConvParams, Gates, Place, expect};
-use super::sparse::{self, LANES, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams, Vector, vectors};
+use super::shape::{Batch, Conv, ConvParams, Place, expect};
+use super::sparse::{
+    self, LANES, LayerGates, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams, Vector, vectors,
+};
 use super::sparse_cases::sparse_conv_cases;
 use super::sparse_planes::{Planes, Read};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, f32s, f32s_mut, grid};
@@ -43,7 +45,7 @@ fn groups(p: &ConvParams) -> [u32; 3] {
 /// as [`super::survivors`] made them of the same weights) are not zero.
 ///
 /// On a GPU the bits are the dense kernel's, on the CPU engine they differ from it by rounding. A closed channel in
-/// front of a ReLU is 0 whatever its sum, even where that is not a number.
+/// front of a ReLU is 0 whatever its sum, even where that is not a number, and a closed input channel adds nothing.
 ///
 /// # Errors
 /// [`crate::Error::Kernel`] when the sizes make no convolution or a view is too short for them.
@@ -52,7 +54,7 @@ pub fn sparse_conv_forward(
     conv: &Conv,
     batch: Batch,
     place: Place,
-    gates: Option<Gates<'_>>,
+    gates: Option<LayerGates<'_>>,
     lists: Lists<'_>,
     io: ConvForward<'_>,
 ) -> Result<()> {
@@ -68,11 +70,11 @@ pub fn sparse_conv_forward(
     expect(name, "output", io.output, images * output)?;
     expect(name, "codes", io.codes, images / 4 * output)?;
     if let Some(gates) = gates {
-        gates.check(name, batch.slots, conv.out_channels)?;
+        gates.check(name, batch.slots, conv)?;
     }
     // Without gates the shader reads none, but something has to be bound.
     let gate_view = gates.map_or(io.counts, |g| g.values);
-    let p = SparseConvParams::new(ConvParams::new(conv, batch, place, gates), lists.place);
+    let p = SparseConvParams::new(conv, batch, place, gates, lists.place);
     let buffers = [io.input, io.weights, io.rows, io.counts, gate_view, lists.values, io.output, io.codes];
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p.conv))
 }
@@ -95,16 +97,13 @@ fn twin(call: Call<'_>) {
         let (place, count) = (p.place(), counts[p.counts_at as usize + slot]);
         let lists = RowLists::new(((&conv).into(), Side::Outputs), row, f32s(weights), place, lists, params.place());
         let biases = &f32s(weights)[row * place.row_words + place.bias_at..][..conv.out_channels];
+        let own_gates = params.gates(f32s(gates), slot, p.gates_at, conv.out_channels);
+        let input_gates = params.gates(f32s(gates), slot, params.input_gates_at, conv.in_channels);
         let blocks = output.par_chunks_mut(block * plane).zip(codes.par_chunks_mut(block * plane)).enumerate();
         blocks.for_each(|(i, (output, codes))| {
-            let gate = |m: usize| match p.gate_words as usize {
-                0 => 1.0,
-                words => f32s(gates)[slot * words + p.gates_at as usize + m],
-            };
-            let first = i * block;
-            let own = first..first + output.len() / plane;
-            let channels: Vec<_> = own.map(|m| Channel { list: m, bias: biases[m], gate: gate(m) }).collect();
-            forward(&conv, count, stride, input, &lists, &channels, output, codes);
+            let own = i * block..i * block + output.len() / plane;
+            let channels: Vec<_> = own.map(|m| Channel { list: m, bias: biases[m], gate: own_gates[m] }).collect();
+            forward(&conv, count, stride, (input, &input_gates), &lists, &channels, output, codes);
         });
     });
 }
@@ -125,13 +124,13 @@ impl Channel {
     }
 }
 
-/// The outputs of some channels, `[channels][PH][PW][B]`.
+/// The outputs of some channels, `[channels][PH][PW][B]`, of one slot's input and its channels' gates.
 #[expect(clippy::too_many_arguments)]
 fn forward(
     conv: &Conv,
     count: u32,
     stride: usize,
-    input: &[f32],
+    (input, gates): (&[f32], &[f32]),
     lists: &RowLists<'_>,
     channels: &[Channel],
     output: &mut [f32],
@@ -139,7 +138,7 @@ fn forward(
 ) {
     let plane = output.len() / channels.len();
     let open = channels.iter().filter(|c| !c.closed(conv));
-    let planes = Planes::new(Read::Input(conv), lists, open.map(|c| c.list));
+    let planes = Planes::new(Read::Input(conv), lists, gates, open.map(|c| c.list));
     with_scratch([planes.words()], |[packed]| {
         let packed = packed.as_chunks_mut::<LANES>().0;
         for images in vectors(stride, count) {

@@ -5,7 +5,9 @@ use rayon::prelude::*;
 use super::conv_input_grad::ConvInputGrad;
 use super::packed::{Images, with_scratch};
 use super::shape::{Batch, Conv, ConvParams, Place, expect};
-use super::sparse::{self, LANES, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams, Vector, vectors};
+use super::sparse::{
+    self, LANES, LayerGates, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams, Vector, vectors,
+};
 use super::sparse_cases::sparse_conv_cases;
 use super::sparse_planes::{Planes, Read};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, f32s, f32s_mut, grid};
@@ -21,6 +23,7 @@ pub static KERNEL: Kernel = Kernel {
         Binding::read("weights"),
         Binding::read("rows"),
         Binding::read("counts"),
+        Binding::read("gates"),
         Binding::read("lists"),
         Binding::write("input_grad", Compare::Close(1e-5)),
     ],
@@ -39,7 +42,8 @@ fn groups(p: &ConvParams) -> [u32; 3] {
 /// What [`super::conv_input_grad::conv_input_grad`] gives, from weights of which only those in `lists`
 /// ([`Side::Inputs`], as [`super::survivors`] made them of the same weights) are not zero.
 ///
-/// On a GPU the bits are the dense kernel's, on the CPU engine they differ from it by rounding.
+/// On a GPU the bits are the dense kernel's, on the CPU engine they differ from it by rounding. A closed output channel
+/// passes nothing on; a closed input channel, whose gradient nobody uses, gets 0.
 ///
 /// # Errors
 /// [`crate::Error::Kernel`] when the sizes make no convolution or a view is too short for them.
@@ -48,6 +52,7 @@ pub fn sparse_conv_input_grad(
     conv: &Conv,
     batch: Batch,
     place: Place,
+    gates: Option<LayerGates<'_>>,
     lists: Lists<'_>,
     io: ConvInputGrad<'_>,
 ) -> Result<()> {
@@ -62,15 +67,20 @@ pub fn sparse_conv_input_grad(
     expect(name, "weights", io.weights, place.row_words)?;
     expect(name, "rows", io.rows, batch.slots)?;
     expect(name, "input_grad", io.input_grad, images * input)?;
-    let p = SparseConvParams::new(ConvParams::new(conv, batch, place, None), lists.place);
-    let buffers = [io.output_grad, io.codes, io.weights, io.rows, io.counts, lists.values, io.input_grad];
+    if let Some(gates) = gates {
+        gates.check(name, batch.slots, conv)?;
+    }
+    // Without gates the shader reads none, but something has to be bound.
+    let gate_view = gates.map_or(io.counts, |g| g.values);
+    let p = SparseConvParams::new(conv, batch, place, gates, lists.place);
+    let buffers = [io.output_grad, io.codes, io.weights, io.rows, io.counts, gate_view, lists.values, io.input_grad];
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p.conv))
 }
 
 fn twin(call: Call<'_>) {
     let params: SparseConvParams = call.params();
     let p = params.conv;
-    let ([output_grad, codes, weights, rows, counts, lists], [input_grad]) = call.buffers();
+    let ([output_grad, codes, weights, rows, counts, gates, lists], [input_grad]) = call.buffers();
     let conv = p.conv();
     let (input_words, output_words) = conv.sizes();
     let stride = p.stride as usize;
@@ -84,31 +94,39 @@ fn twin(call: Call<'_>) {
         let count = counts[p.counts_at as usize + slot];
         let (side, row) = (((&conv).into(), Side::Inputs), rows[slot] as usize);
         let lists = RowLists::new(side, row, f32s(weights), p.place(), lists, params.place());
+        let own_gates = params.gates(f32s(gates), slot, p.gates_at, conv.out_channels);
+        let input_gates = params.gates(f32s(gates), slot, params.input_gates_at, conv.in_channels);
         let blocks = input_grad.par_chunks_mut(block * plane).enumerate();
-        blocks.for_each(|(i, input_grad)| backward(&conv, count, stride, grad, &lists, i * block, input_grad));
+        blocks.for_each(|(i, input_grad)| {
+            let own = i * block..i * block + input_grad.len() / plane;
+            let channels: Vec<_> = own.map(|c| (c, input_gates[c] != 0.0)).collect();
+            backward(&conv, count, stride, (grad, &own_gates), &lists, &channels, input_grad);
+        });
     });
 }
 
-/// The gradients of the input channels from `first` on, `[channels][H][W][B]`.
+/// The gradients of some input channels (their numbers, and whether they are open), `[channels][H][W][B]`, from one slot's
+/// output gradient, codes, and output gates.
 fn backward(
     conv: &Conv,
     count: u32,
     stride: usize,
-    grad: (&[f32], &[u8]),
+    (grad, gates): ((&[f32], &[u8]), &[f32]),
     lists: &RowLists<'_>,
-    first: usize,
+    channels: &[(usize, bool)],
     input_grad: &mut [f32],
 ) {
     let plane = conv.height * conv.width * stride;
-    let planes = Planes::new(Read::OutputGrad(conv), lists, first..first + input_grad.len() / plane);
+    let open = channels.iter().filter(|(_, open)| *open).map(|(c, _)| *c);
+    let planes = Planes::new(Read::OutputGrad(conv), lists, gates, open);
     with_scratch([planes.words()], |[packed]| {
         let packed = packed.as_chunks_mut::<LANES>().0;
         for images in vectors(stride, count) {
             for strip in planes.strips(conv.height) {
                 let alive = planes.pack_dz(conv, images, strip.start, grad, packed);
                 let row = conv.width * stride;
-                for (c, input_grad) in input_grad.chunks_exact_mut(plane).enumerate() {
-                    let taps = planes.taps(lists, first + c, &alive);
+                for ((c, open), input_grad) in channels.iter().zip(input_grad.chunks_exact_mut(plane)) {
+                    let taps = if *open { planes.taps(lists, *c, &alive) } else { Vec::new() };
                     pixels(conv, &planes, images, &taps, packed, &mut input_grad[strip.start * row..strip.end * row]);
                 }
             }
@@ -131,23 +149,33 @@ fn pixels(
     input_grad: &mut [f32],
 ) {
     let (width, height) = (conv.width, input_grad.len() / (conv.width * images.stride));
-    let mut block = |y: usize, x: usize, sums: &[&[Vector]]| {
-        for (i, row) in sums.iter().enumerate() {
-            for (j, sum) in row.iter().enumerate() {
-                sparse::store(images, input_grad, (y + i) * width + x + j, *sum);
-            }
-        }
-    };
     // Blocks of 2x2 pixels, whose sums stay in registers, and what is left of odd sizes.
     for y in (0..height).step_by(2) {
         for x in (0..width).step_by(2) {
-            let at = y * planes.width + x;
             match (y + 1 < height, x + 1 < width) {
-                (true, true) => block(y, x, &planes.sums::<2, 2>(taps, packed, at).each_ref().map(|r| &r[..])),
-                (true, false) => block(y, x, &planes.sums::<2, 1>(taps, packed, at).each_ref().map(|r| &r[..])),
-                (false, true) => block(y, x, &planes.sums::<1, 2>(taps, packed, at).each_ref().map(|r| &r[..])),
-                (false, false) => block(y, x, &planes.sums::<1, 1>(taps, packed, at).each_ref().map(|r| &r[..])),
+                (true, true) => block::<2, 2>(planes, images, (taps, packed), (y, x), width, input_grad),
+                (true, false) => block::<2, 1>(planes, images, (taps, packed), (y, x), width, input_grad),
+                (false, true) => block::<1, 2>(planes, images, (taps, packed), (y, x), width, input_grad),
+                (false, false) => block::<1, 1>(planes, images, (taps, packed), (y, x), width, input_grad),
             }
+        }
+    }
+}
+
+/// A block of pixels whose first is (y, x) of a strip.
+#[inline(always)]
+fn block<const ROWS: usize, const COLUMNS: usize>(
+    planes: &Planes,
+    images: Images,
+    (taps, packed): (&[(usize, f32)], &[Vector]),
+    (y, x): (usize, usize),
+    width: usize,
+    input_grad: &mut [f32],
+) {
+    let sums = planes.sums::<ROWS, COLUMNS>(taps, packed, y * planes.width + x);
+    for (i, row) in sums.iter().enumerate() {
+        for (j, sum) in row.iter().enumerate() {
+            sparse::store(images, input_grad, (y + i) * width + x + j, *sum);
         }
     }
 }
@@ -167,6 +195,7 @@ fn cases() -> Vec<Case> {
                     c.weights(),
                     setting.rows.to_vec(),
                     setting.counts(),
+                    setting.gates_or_counts(c.conv.out_channels),
                     c.lists(Side::Inputs),
                     vec![7; input],
                 ],

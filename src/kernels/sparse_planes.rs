@@ -33,15 +33,15 @@ pub(super) struct Planes {
     margin: isize,
     /// Whether a tap reads further up and left the greater it is, as the input gradient does.
     turned: bool,
-    /// Of each channel its plane, where a survivor touches it.
+    /// Of each channel its plane, where a survivor touches it and no gate closes it.
     place: Vec<Option<usize>>,
     /// The channel of each plane.
     used: Vec<usize>,
 }
 
 impl Planes {
-    /// The planes that the lists named by `wanted` touch.
-    pub fn new(read: Read<'_>, lists: &RowLists<'_>, wanted: impl Iterator<Item = usize>) -> Self {
+    /// The planes that the lists named by `wanted` touch, of channels whose gates are open.
+    pub fn new(read: Read<'_>, lists: &RowLists<'_>, gates: &[f32], wanted: impl Iterator<Item = usize>) -> Self {
         let (turned, channels, width, unit, margin, kernel) = match read {
             Read::Input(c) => (false, c.in_channels, c.pooled().1 * c.pool, c.pool, c.padding as isize, c.kernel),
             Read::OutputGrad(c) => {
@@ -50,7 +50,7 @@ impl Planes {
         };
         let mut place = vec![None; channels];
         let mut used = Vec::new();
-        for tap in wanted.flat_map(|list| lists.taps(list)) {
+        for tap in wanted.flat_map(|list| lists.taps(list)).filter(|tap| gates[tap.other] != 0.0) {
             place[tap.other].get_or_insert_with(|| {
                 used.push(tap.other);
                 used.len() - 1
@@ -188,7 +188,14 @@ fn route_plane<const POOL: usize>(
 ) -> bool {
     let (out_h, out_w) = conv.pooled();
     let mut any = [0; LANES];
-    plane.fill([0.0; LANES]);
+    let before = usize::try_from(planes.margin).unwrap_or(0).min(planes.width);
+    let after = (out_w * POOL).saturating_add_signed(planes.margin).min(planes.width);
+    for (row, to) in plane.chunks_exact_mut(planes.width).enumerate() {
+        let y = (first + row).checked_add_signed(-planes.margin);
+        let inside = y.is_some_and(|y| y < out_h * POOL);
+        to[..if inside { before } else { planes.width }].fill([0.0; LANES]);
+        to[after..].fill([0.0; LANES]);
+    }
     for py in 0..out_h {
         let rows: [_; POOL] = std::array::from_fn(|wy| planes.row(py * POOL + wy, first));
         if rows == [None; POOL] {

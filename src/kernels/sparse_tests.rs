@@ -34,10 +34,18 @@ fn conv_backward(c: &ConvCase, grad: Vec<u32>, codes: Vec<u32>, sparse: bool) ->
     let words = setting.slots() * setting.stride * c.conv.sizes().0;
     let mut inputs = vec![grad, codes, c.weights(), setting.rows.to_vec(), setting.counts()];
     if sparse {
-        inputs.push(c.lists(Side::Inputs));
+        inputs.extend([setting.gates_or_counts(c.conv.out_channels), c.lists(Side::Inputs)]);
         return outputs(&sparse_conv_input_grad::KERNEL, &c.sparse_params_words(Side::Inputs), &inputs, &[words]);
     }
-    outputs(&conv_input_grad::KERNEL, &c.params_words(), &inputs, &[words])
+    let mut after = outputs(&conv_input_grad::KERNEL, &c.params_words(), &inputs, &[words]);
+    // The dense kernel knows nothing of gates on its input.
+    let plane = c.conv.height * c.conv.width * setting.stride;
+    for (i, channel) in after[0].chunks_exact_mut(plane).enumerate() {
+        if !setting.input_open(&c.conv, i / c.conv.in_channels, i % c.conv.in_channels) {
+            channel.fill(0);
+        }
+    }
+    after
 }
 
 fn linear_forward(c: &LinearCase, input: Vec<u32>, sparse: bool) -> Vec<Vec<u32>> {

@@ -165,7 +165,8 @@ impl Network {
                 ablate_grad(device, &plane(layer), batch, gates, io)?;
             }
             if i > 0 {
-                self.input_grad(device, space, batch, from, layer, i)?;
+                // A closed channel is not zero here: no list may leave it out.
+                self.input_grad(device, space, batch, from, None, i)?;
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::{Input, Layer, Layout, Op, Weights};
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
 use crate::kernels::shape::{Batch, Conv, Gates, Linear};
-use crate::kernels::sparse::{Lists, Side};
+use crate::kernels::sparse::{LayerGates, Lists, Side};
 use crate::kernels::sparse_conv_forward::sparse_conv_forward;
 use crate::kernels::sparse_conv_input_grad::sparse_conv_input_grad;
 use crate::kernels::sparse_linear_forward::sparse_linear_forward;
@@ -39,9 +39,9 @@ pub struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// The lists of a layer's survivors, if it is to run over them.
-    fn lists(&self, layer: usize, side: Side) -> Option<Lists<'_>> {
-        self.weights.survivors.and_then(|survivors| survivors.lists(layer, side))
+    /// The lists of a layer's survivors, if it is to run over them with or without gates.
+    fn lists(&self, layer: usize, side: Side, gated: bool) -> Option<Lists<'_>> {
+        self.weights.survivors.and_then(|survivors| survivors.lists(layer, side, gated))
     }
 }
 
@@ -50,8 +50,13 @@ impl Rows<'_> {
 pub enum Wants<'a> {
     /// Gradients of every parameter, `[slots][P]`.
     Weights(View<'a>),
-    /// Gradients of every gate, `[slots][G]`.
-    Gates(View<'a>),
+    /// Gradients of every gate.
+    Gates {
+        /// The gates of the forward pass, `[slots][G]`.
+        hard: View<'a>,
+        /// Where the gradients go, `[slots][G]`.
+        grads: View<'a>,
+    },
 }
 
 /// Activations and gradients of one batch for some slots. What it holds between passes is nobody's.
@@ -185,8 +190,6 @@ impl Network {
         gates: Option<View<'_>>,
         layer: usize,
     ) -> Result<()> {
-        let range = self.layout.gates.iter().find(|g| g.layer == layer);
-        let gates = gates.zip(range).map(|(values, g)| Gates { values, row_words: self.layout.gate_words, at: g.at });
         let (input, output) = (space.layer_input(layer), space.output(layer));
         match self.layers[layer].op {
             Op::Conv(conv) => {
@@ -204,15 +207,18 @@ impl Network {
         conv: &Conv,
         batch: Batch,
         from: Rows<'_>,
-        gates: Option<Gates<'_>>,
+        gates: Option<View<'_>>,
         layer: usize,
         (input, output, codes): (View<'_>, View<'_>, View<'_>),
     ) -> Result<()> {
         let (place, Rows { weights, rows, counts }) = (self.layout.place(layer), from);
         let io = conv_forward::ConvForward { input, weights: weights.values, rows, counts, output, codes };
-        match from.lists(layer, Side::Outputs) {
-            Some(lists) => sparse_conv_forward(device, conv, batch, place, gates, lists, io),
-            None => conv_forward::conv_forward(device, conv, batch, place, gates, io),
+        match from.lists(layer, Side::Outputs, gates.is_some()) {
+            Some(lists) => {
+                let around = gates.map(|values| self.layer_gates(layer, values));
+                sparse_conv_forward(device, conv, batch, place, around, lists, io)
+            }
+            None => conv_forward::conv_forward(device, conv, batch, place, self.own_gates(layer, gates), io),
         }
     }
 
@@ -224,16 +230,23 @@ impl Network {
         linear: &Linear,
         batch: Batch,
         from: Rows<'_>,
-        gates: Option<Gates<'_>>,
+        gates: Option<View<'_>>,
         layer: usize,
         (input, output): (View<'_>, View<'_>),
     ) -> Result<()> {
         let (place, Rows { weights, rows, counts }) = (self.layout.place(layer), from);
+        let (own, gated) = (self.own_gates(layer, gates), gates.is_some());
         let io = linear_forward::LinearForward { input, weights: weights.values, rows, counts, output };
-        match from.lists(layer, Side::Outputs) {
-            Some(lists) => sparse_linear_forward(device, linear, batch, place, gates, lists, io),
-            None => linear_forward::linear_forward(device, linear, batch, place, gates, io),
+        match from.lists(layer, Side::Outputs, gated) {
+            Some(lists) => sparse_linear_forward(device, linear, batch, place, own, lists, io),
+            None => linear_forward::linear_forward(device, linear, batch, place, own, io),
         }
+    }
+
+    /// The gates of a layer's own output channels, if it has any.
+    fn own_gates<'a>(&self, layer: usize, gates: Option<View<'a>>) -> Option<Gates<'a>> {
+        let range = self.layout.gates.iter().find(|g| g.layer == layer);
+        gates.zip(range).map(|(values, g)| Gates { values, row_words: self.layout.gate_words, at: g.at })
     }
 
     /// From the gradient of the logits ([`Workspace::logits_grad`]) to what is wanted. Follows a forward pass over
@@ -252,20 +265,31 @@ impl Network {
         for (i, layer) in self.layers.iter().enumerate().rev() {
             match wants {
                 Wants::Weights(grads) => self.weight_grads(device, space, batch, from, i, grads)?,
-                Wants::Gates(grads) => {
+                Wants::Gates { hard, grads } => {
                     if let Some(range) = self.layout.gates.iter().find(|g| g.layer == i) {
                         let pixels = layer.sizes().1 / range.channels;
                         let (output, grad) = (space.layers[i].output.all(), space.output_grad(i));
                         let gates = Gates { values: grads, row_words: self.layout.gate_words, at: range.at };
-                        gate_grad::gate_grad(device, batch, range.channels, pixels, output, grad, gates)?;
+                        gate_grad::gate_grad(device, batch, range.channels, pixels, output, grad, hard, gates)?;
                     }
                 }
             }
             if i > 0 {
-                self.input_grad(device, space, batch, from, layer, i)?;
+                let hard = match wants {
+                    Wants::Weights(_) => None,
+                    Wants::Gates { hard, .. } => Some(hard),
+                };
+                self.input_grad(device, space, batch, from, hard, i)?;
             }
         }
         Ok(())
+    }
+
+    /// The gates around layer `i` in rows of gates.
+    fn layer_gates<'a>(&self, i: usize, values: View<'a>) -> LayerGates<'a> {
+        let at = |layer: Option<usize>| self.layout.gates.iter().find(|g| Some(g.layer) == layer).map(|g| g.at);
+        let row_words = self.layout.gate_words;
+        LayerGates { values, row_words, outputs_at: at(Some(i)), inputs_at: at(i.checked_sub(1)) }
     }
 
     fn weight_grads(
@@ -302,18 +326,22 @@ impl Network {
         space: &Workspace,
         batch: Batch,
         from: Rows<'_>,
-        layer: &Layer,
+        hard: Option<View<'_>>,
         i: usize,
     ) -> Result<()> {
         let Rows { weights, rows, counts } = from;
-        let (weights, place, lists) = (weights.values, self.layout.place(i), from.lists(i, Side::Inputs));
+        let (weights, place, lists) =
+            (weights.values, self.layout.place(i), from.lists(i, Side::Inputs, hard.is_some()));
         let (output_grad, input_grad) = (space.output_grad(i), space.output_grad(i - 1));
-        match layer.op {
+        match self.layers[i].op {
             Op::Conv(conv) => {
                 let codes = space.codes(i);
                 let io = conv_input_grad::ConvInputGrad { output_grad, codes, weights, rows, counts, input_grad };
                 match lists {
-                    Some(lists) => sparse_conv_input_grad(device, &conv, batch, place, lists, io),
+                    Some(lists) => {
+                        let gates = hard.map(|values| self.layer_gates(i, values));
+                        sparse_conv_input_grad(device, &conv, batch, place, gates, lists, io)
+                    }
                     None => conv_input_grad::conv_input_grad(device, &conv, batch, place, io),
                 }
             }
