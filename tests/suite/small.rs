@@ -19,7 +19,7 @@ data = { source = "digits", train_examples = 240, test_examples = 120 }
 partition = { kind = "dirichlet", num_clients = 5, alpha = 0.8 }
 training = { local_epochs = 2, batch_size = 32, optimizer = "adam", lr = 0.004 }
 sparsity = { target = 0.8 }
-circuits = { classes = [0, 7], steps = 8 }
+circuits = { classes = [0, 7], steps = 8, measures = { removals = 2, curve = [0.5], images = 10 } }
 output = { save_clients = true, save_every = 1 }
 
 [model]
