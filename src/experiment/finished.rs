@@ -49,7 +49,7 @@ impl Finished {
     /// Takes a round in; its figures over all seeds are the last of `rounds`.
     pub fn add(&mut self, outcomes: &[Outcome]) -> &RoundFigures {
         self.seeds.resize_with(outcomes.len(), SeedRecords::default);
-        let each = outcomes.iter().map(|o| figures(&o.record, &o.circuits, &o.overlaps));
+        let each = outcomes.iter().map(|o| figures(&o.record, &o.circuits, &o.controls, &o.overlaps));
         let each: Vec<_> = each.collect();
         let (round, seconds) = outcomes.first().map_or((0, 0.0), |o| (o.record.round, o.record.seconds.total));
         for ((seed, outcome), figures) in self.seeds.iter_mut().zip(outcomes).zip(&each) {

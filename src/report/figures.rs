@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::estimate::Estimate;
-use super::records::{Against, CircuitRecord, Comparison, Diagnosis, Level, ModelSide, OverlapRecord, RoundRecord};
+use super::records::{
+    Against, CircuitRecord, Comparison, Control, ControlRecord, Diagnosis, Level, ModelSide, OverlapRecord,
+    RoundRecord, area,
+};
 use super::summary::{Fates, grouped_overlaps};
 
 /// What a number says.
@@ -27,6 +30,8 @@ pub enum Figure {
     Chance(Comparison, Level, String),
     /// How many of the clients' classes fared so.
     Diagnoses(Diagnosis),
+    /// Mean over the circuits that a control's searches found of a column of `controls.csv`.
+    Control(Control, &'static str),
 }
 
 impl Figure {
@@ -46,6 +51,7 @@ impl Figure {
                 format!("overlap.{}.{}.{layer}.chance", comparison.name(), level.name())
             }
             Figure::Diagnoses(diagnosis) => format!("diagnoses.{}", diagnosis.name()),
+            Figure::Control(control, column) => format!("controls.{}.{column}", control.name()),
         }
     }
 
@@ -57,13 +63,18 @@ impl Figure {
                 (*comparison, *level) == (Comparison::LocalGlobal, Level::Node)
             }
             Loss | Accuracy | TrainedAccuracy | Diagnoses(_) => true,
-            ClassAccuracy(_) | Sparsity(_) | Circuits(..) => false,
+            ClassAccuracy(_) | Sparsity(_) | Circuits(..) | Control(..) => false,
         }
     }
 }
 
 /// The figures of one federation after a round; not a number where one is undefined.
-pub fn figures(record: &RoundRecord, circuits: &[CircuitRecord], overlaps: &[OverlapRecord]) -> Vec<(Figure, f64)> {
+pub fn figures(
+    record: &RoundRecord,
+    circuits: &[CircuitRecord],
+    controls: &[ControlRecord],
+    overlaps: &[OverlapRecord],
+) -> Vec<(Figure, f64)> {
     let global = &record.global;
     let mut figures = vec![
         (Figure::Loss, global.loss),
@@ -90,6 +101,29 @@ pub fn figures(record: &RoundRecord, circuits: &[CircuitRecord], overlaps: &[Ove
         ];
         figures.extend(counts.map(|(diagnosis, n)| (Figure::Diagnoses(diagnosis), n as f64)));
     }
+    figures.extend(control_figures(controls));
+    figures
+}
+
+/// A column of `controls.csv`, and its value where it is defined.
+type ControlColumn = (&'static str, fn(&ControlRecord) -> Option<f64>);
+
+const CONTROL_COLUMNS: [ControlColumn; 5] = [
+    ("iou", |c| c.iou),
+    ("chance", |c| c.chance),
+    ("accuracy", |c| Some(c.accuracy)),
+    ("sufficiency", |c| Some(c.sufficiency)),
+    ("false_positive", |c| Some(c.false_positive)),
+];
+
+fn control_figures(controls: &[ControlRecord]) -> Vec<(Figure, f64)> {
+    let mut figures = Vec::new();
+    for control in Control::ALL {
+        let own: Vec<&ControlRecord> = controls.iter().filter(|c| c.control == control).collect();
+        for (column, value) in CONTROL_COLUMNS.iter().filter(|_| !own.is_empty()) {
+            figures.push((Figure::Control(control, column), mean(own.iter().filter_map(|c| value(c)))));
+        }
+    }
     figures
 }
 
@@ -97,7 +131,7 @@ pub fn figures(record: &RoundRecord, circuits: &[CircuitRecord], overlaps: &[Ove
 type Measure = fn(&CircuitRecord) -> Option<f64>;
 
 /// By the names of their columns.
-const MEASURES: [(&str, Measure); 10] = [
+const MEASURES: [(&str, Measure); 14] = [
     ("accuracy", |c| Some(c.accuracy)),
     ("sufficiency", |c| Some(c.sufficiency)),
     ("necessity", |c| Some(c.necessity)),
@@ -108,6 +142,10 @@ const MEASURES: [(&str, Measure); 10] = [
     ("random_percentile", |c| c.random.map(|Against { percentile, .. }| percentile)),
     ("random_p", |c| c.random.map(|Against { p_value, .. }| p_value)),
     ("ceiling", |c| c.ceiling),
+    ("drift_gap", CircuitRecord::drift_gap),
+    ("completeness", |c| c.removals.map(|r| r.completeness)),
+    ("minimality", |c| c.removals.map(|r| r.minimality)),
+    ("curve_area", |c| area(&c.curve)),
 ];
 
 /// Means over the circuits for which each measure is defined.
@@ -197,7 +235,21 @@ mod tests {
         circuits[1].necessity = 0.25;
         circuits[2].cross = Some(0.5);
         let overlaps = [overlap(3, "conv1", Some(0.5), Some(0.25)), overlap(3, "conv1", None, None)];
-        let found = figures(&record, &circuits, &[&overlaps[..], &[overlap(3, "conv2", None, None)]].concat());
+        let control = |iou, sufficiency| ControlRecord {
+            round: 3,
+            control: Control::Shuffled,
+            client: 0,
+            class: 0,
+            active_nodes: nodes(1),
+            accuracy: 0.5,
+            sufficiency,
+            false_positive: f64::NAN,
+            iou,
+            chance: iou,
+        };
+        let controls = [control(Some(0.25), 1.0), control(None, 0.5)];
+        let overlaps = [&overlaps[..], &[overlap(3, "conv2", None, None)]].concat();
+        let found = figures(&record, &circuits, &controls, &overlaps);
         let named = named(&found);
         for (name, value) in [
             ("loss", 0.5),
@@ -214,13 +266,15 @@ mod tests {
             ("overlap.local_global.node.conv1.chance", 0.25),
             ("diagnoses.preserved", 1.0),
             ("diagnoses.not_learned", 0.0),
+            ("controls.shuffled.iou", 0.25),
+            ("controls.shuffled.sufficiency", 0.75),
         ] {
             assert_eq!(named.get(name), Some(&value), "{name}");
         }
         // Undefined everywhere is not the same as not there.
         assert!(named["overlap.local_global.node.conv2.iou"].is_nan() && named["class_accuracy.1"].is_nan());
         assert!(!named.contains_key("circuits.local.cross") && !named.contains_key("circuits.local.random_p"));
-        assert_eq!(figures(&round(1, 0.5, 0.5), &[], &[]).len(), 3);
+        assert_eq!(figures(&round(1, 0.5, 0.5), &[], &[], &[]).len(), 3);
     }
 
     #[test]

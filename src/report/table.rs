@@ -3,7 +3,7 @@
 
 use super::estimate::Estimate;
 use super::figures::{Figure, RoundFigures};
-use super::records::{Comparison, Diagnosis, Level};
+use super::records::{Comparison, Control, Diagnosis, Level};
 
 /// One run, for the table.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,12 @@ pub fn closing_table(runs: &[RunView]) -> String {
     if overlaps.iter().any(|overlaps| !overlaps.is_empty()) {
         text += "\nOverlap of circuits (IoU) in the last round; in brackets, that of random circuits as large\n";
         text += &align(&overlap_rows(runs, &overlaps), runs.len().min(2));
+    }
+    let controls = control_rows(runs);
+    if controls.len() > 1 {
+        text += "\nControls: circuits that searches found which should find others, or the same again; overlap (IoU) with \
+                 the circuits\nof the global model and in brackets that of random circuits as large, then how they answer\n";
+        text += &align(&controls, runs.len().min(2));
     }
     if runs.iter().any(RunView::has_diagnoses) {
         text += "\nClasses of clients after averaging: kept, kept through other channels, lost, never learned\n";
@@ -155,6 +161,29 @@ fn overlap_rows(runs: &[RunView], overlaps: &[Vec<Overlap>]) -> Vec<Vec<String>>
     rows
 }
 
+/// A row a control and run, of the last round; a heading alone where there is none.
+fn control_rows(runs: &[RunView]) -> Vec<Vec<String>> {
+    let names = |control: &str, run: &str| {
+        [control, run].into_iter().take(runs.len().min(2)).map(String::from).collect::<Vec<_>>()
+    };
+    let mut rows = vec![[names("", ""), ["all", "sufficiency", "false positives"].map(String::from).to_vec()].concat()];
+    for control in Control::ALL {
+        for run in runs {
+            let get = |column| run.rounds.last().and_then(|round| round.get(&Figure::Control(control, column)));
+            let Some(iou) = get("iou") else { continue };
+            let chance = get("chance").map_or(f64::NAN, |chance| chance.mean);
+            let percent = |column| get(column).map_or("-".into(), Estimate::percent);
+            let overlap = match iou.n {
+                0 => "-".to_string(),
+                _ => format!("{} ({chance:.2})", iou.decimals(2)),
+            };
+            let cells = [overlap, percent("sufficiency"), percent("false_positive")];
+            rows.push([names(control.name(), run.label), cells.to_vec()].concat());
+        }
+    }
+    rows
+}
+
 /// Columns two spaces apart, the first `left` of them flush left, the others flush right.
 fn align(rows: &[Vec<String>], left: usize) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -209,6 +238,28 @@ local global  1.00 (0.12)  0.50 (0.12)
         assert_eq!(closing_table(&[RunView { label: "a", seeds: 1, rounds: &rounds }]), expected);
         let plain = [round(1, &[seed(0.1)]), round(2, &[seed(0.975)])];
         assert!(expected.starts_with(&closing_table(&[RunView { label: "a", seeds: 1, rounds: &plain }])));
+    }
+
+    #[test]
+    fn controls_follow_the_overlaps() {
+        let control = |control, values: [f64; 4]| {
+            ["iou", "chance", "sufficiency", "false_positive"]
+                .map(|column| Figure::Control(control, column))
+                .into_iter()
+                .zip(values)
+        };
+        let mut last = seed(0.5);
+        last.extend(control(Control::Repeat, [0.9375, 0.125, 1.0, 0.5]));
+        last.extend(control(Control::Shuffled, [f64::NAN, f64::NAN, 0.25, 0.0]));
+        let rounds = [round(1, &[last])];
+        let table = closing_table(&[RunView { label: "a", seeds: 1, rounds: &rounds }]);
+        let rows: Vec<&str> = table.lines().skip_while(|line| !line.starts_with("Controls")).skip(2).collect();
+        let expected = [
+            "                  all  sufficiency  false positives",
+            "repeat    0.94 (0.12)       100.0%            50.0%",
+            "shuffled            -        25.0%             0.0%",
+        ];
+        assert_eq!(rows, expected);
     }
 
     #[test]

@@ -35,7 +35,8 @@ impl Run {
 /// The figures of one seed by round.
 pub fn measured(rounds: &[RoundRecord], overlaps: &[OverlapRecord]) -> Vec<RoundFigures> {
     let of = |number: usize| overlaps.iter().filter(|o| o.round == number).cloned().collect::<Vec<_>>();
-    let one = |record: &RoundRecord| RoundFigures::new(record.round, 0.0, &[figures(record, &[], &of(record.round))]);
+    let one =
+        |record: &RoundRecord| RoundFigures::new(record.round, 0.0, &[figures(record, &[], &[], &of(record.round))]);
     rounds.iter().map(one).collect()
 }
 
@@ -156,7 +157,7 @@ fn several_seeds_are_a_line_in_a_band() {
     let seeds = [0, 1, 2].map(|shift| sample("iid", 5, 1, 1, shift));
     let seed = |run: &Run, n: usize| {
         let overlaps: Vec<_> = run.overlaps.iter().filter(|o| o.round == n).cloned().collect();
-        figures(&run.rounds[n - 1], &[], &overlaps)
+        figures(&run.rounds[n - 1], &[], &[], &overlaps)
     };
     let together = |n: usize| RoundFigures::new(n, 0.0, &seeds.each_ref().map(|run| seed(run, n)));
     let picture = |name: &str, rounds: &[RoundFigures]| {
