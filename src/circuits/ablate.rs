@@ -47,18 +47,40 @@ impl<'a> Ablation<'a> {
         classes: &[u32],
         members: &[Vec<u32>],
     ) -> Result<Self> {
+        Self::within(stage, weights, rows, classes, members, None)
+    }
+
+    /// As [`Ablation::new`], in the workspace of an earlier one where that is large enough: fresh memory costs more than
+    /// the passes over a few images.
+    pub(super) fn within(
+        stage: Stage<'_>,
+        weights: Weights<'a>,
+        rows: &'a Buffer,
+        classes: &[u32],
+        members: &[Vec<u32>],
+        space: Option<Workspace>,
+    ) -> Result<Self> {
         let device = stage.device;
         let batches: Vec<Vec<Vec<u32>>> =
             classes.iter().map(|class| members[*class as usize].chunks(BATCH).map(<[u32]>::to_vec).collect()).collect();
         let stride = stride(classes.iter().map(|class| members[*class as usize].len()).max().unwrap_or(0));
+        let space = match space.filter(|space| space.slots >= classes.len() && space.stride == stride) {
+            Some(space) => space,
+            None => stage.network.workspace(device, classes.len(), stride, Depth::Forward)?,
+        };
         Ok(Self {
             weights,
             rows,
             orders: Orders::upload(device, &batches, stride)?,
-            space: stage.network.workspace(device, classes.len(), stride, Depth::Forward)?,
+            space,
             losses: device.alloc("ablated losses", classes.len())?,
             batches,
         })
+    }
+
+    /// The workspace, for another.
+    pub(super) fn into_space(self) -> Workspace {
+        self.space
     }
 
     /// What closed channels give in these slots, of which slot s belongs to pair `pairs[s]` of `fills`.

@@ -18,7 +18,7 @@ use crate::kernels::pick::pick;
 use crate::kernels::ranked_gates::{Spans, ranked_gates};
 use crate::kernels::shape;
 use crate::kernels::without_one::without_one;
-use crate::model::Network;
+use crate::model::{Network, Workspace};
 use crate::rng::{NO_CLIENT, Purpose, stream};
 
 /// A family of masks.
@@ -59,6 +59,9 @@ impl Family {
         }
     }
 }
+
+/// Words of the masks that are tried at once: more of them would leave every cache behind, and keep no device busier.
+const AT_ONCE: usize = 1 << 24;
 
 /// How many images each mask of each family got right, for the circuits of one model: by family, `[Q][masks]`.
 #[derive(Debug)]
@@ -117,6 +120,7 @@ impl Families {
             let rows = shape::Rows { slots, words: self.gate_words };
             without_one(device, rows, removals, found.hard.all(), kept.all(), whole.all())?;
         }
+        let mut space = None;
         for (family, right) in Family::ALL.into_iter().zip(&counts.right) {
             let masks = family.masks(&self.circuits);
             if masks == 0 {
@@ -129,7 +133,7 @@ impl Families {
                 Family::WithoutWhole => whole.clone(),
                 Family::Ranked => self.ranked(device, slots, finder, found)?,
             };
-            let count = self.try_out(subject, fills, &made, masks, self.sample(family))?;
+            let count = self.try_out(subject, fills, (&made, masks), self.sample(family), &mut space)?;
             device.copy(count.all(), right.view(at * masks, count.words()))?;
         }
         Ok(())
@@ -177,14 +181,15 @@ impl Families {
         Ok(gates)
     }
 
-    /// How many images of its class every mask gets right, `[slots][each]`; as many masks at once as fit.
+    /// How many images of its class every mask gets right, `[slots][each]`; as many masks at once as fit. The
+    /// workspace is used again.
     fn try_out(
         &self,
         subject: &Subject<'_>,
         fills: &Fills,
-        masks: &Buffer,
-        each: usize,
+        (masks, each): (&Buffer, usize),
         images: &[Vec<u32>],
+        space: &mut Option<Workspace>,
     ) -> Result<Buffer> {
         let (stage, width) = (subject.stage, self.gate_words);
         let (device, classes) = (stage.device, stage.network.classes);
@@ -193,12 +198,13 @@ impl Families {
         let right = device.alloc("right answers", rows.len())?;
         let (total, largest) =
             ablate::words(stage, self.circuits.ablation, images.iter().map(Vec::len).max().unwrap_or(0));
-        let fit = slots_that_fit(stage.budget, rows.len(), total, largest, "one mask of a circuit")?;
+        let most = (AT_ONCE / total.max(1)).clamp(1, rows.len().max(1));
+        let fit = slots_that_fit(stage.budget, most, total, largest, "one mask of a circuit")?;
         for (i, (rows, targets)) in rows.chunks(fit).zip(targets.chunks(fit)).enumerate() {
             let part = device.alloc("some masks", rows.len() * width)?;
             device.copy(masks.view(i * fit * width, part.words()), part.all())?;
             let rows = upload(device, "rows", rows)?;
-            let ablation = Ablation::new(stage, subject.weights, &rows, targets, images)?;
+            let ablation = Ablation::within(stage, subject.weights, &rows, targets, images, space.take())?;
             let pairs: Vec<usize> = (i * fit..i * fit + targets.len()).map(|slot| slot / each).collect();
             let pass = ablation.fill(stage, fills, &pairs)?;
             let counts = ablation.count_with(stage, part.all(), &pass)?;
@@ -209,6 +215,7 @@ impl Families {
             let some = device.alloc("some right answers", targets.len())?;
             pick(device, counts.all(), places.all(), some.all())?;
             device.copy(some.all(), right.view(i * fit, some.words()))?;
+            *space = Some(ablation.into_space());
         }
         Ok(right)
     }

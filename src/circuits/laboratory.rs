@@ -10,7 +10,7 @@ use super::diagnose::diagnose;
 use super::edges::EdgeLayout;
 use super::families::Families;
 use super::masks::MaskLayout;
-use super::notes;
+use super::notes::{Told, before_the_run};
 use super::pair::{Model, Pair};
 use super::rank::Finder;
 use super::results::{CircuitResult, ControlResult, PairResult};
@@ -53,6 +53,7 @@ pub struct Laboratory {
     results: Vec<PairResult>,
     overlaps: Vec<OverlapResult>,
     notes: Vec<String>,
+    told: Told,
     totals: Vec<OverlapTotal>,
 }
 
@@ -95,11 +96,12 @@ impl Laboratory {
             overlaps: Vec::new(),
             totals: Vec::new(),
             notes: Vec::new(),
+            told: Told::default(),
         };
         let owned = |client: &Vec<u32>| laboratory.owned(&dataset.train.labels, client);
         let chosen = |o: &Origin<'_>| laboratory.clients.iter().map(|c| (*c, owned(&o.clients[*c]))).collect();
         let owners: Vec<Vec<(usize, Vec<usize>)>> = origins.iter().map(chosen).collect();
-        laboratory.notes = notes::before_the_run(circuits, &owners.concat(), &images);
+        laboratory.notes = before_the_run(circuits, &owners.concat(), &images);
         Ok(laboratory)
     }
 
@@ -316,7 +318,8 @@ impl Observer for Laboratory {
         let controls: Vec<Control> = buffers.controls.iter().map(|c| c.control).collect();
         self.results = (0..pairs.len()).map(|i| self.result(i, pairs, &controls, &decoded)).collect();
         self.results.sort_by_key(|r| (r.replicate, r.client, r.class));
-        self.notes.extend(notes::of_round(self.round, &self.results));
+        let last = self.round == self.rounds;
+        self.notes.extend(self.told.of_round(self.round, last, &self.results));
         self.overlaps = decoded.overlaps;
         self.totals = decoded.totals;
         self.before = Some(buffers.sets);

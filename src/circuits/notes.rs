@@ -40,34 +40,43 @@ pub(super) fn before_the_run(circuits: &Circuits, owners: &[(usize, Vec<usize>)]
     notes
 }
 
-/// After one-based `round`.
-pub(super) fn of_round(round: usize, results: &[PairResult]) -> Vec<String> {
-    let both = |pair: &'_ PairResult| [("local", pair.local.clone()), ("global", pair.global.clone())];
-    let all: Vec<_> = results.iter().flat_map(|pair| both(pair).map(|side| (pair.client, pair.class, side))).collect();
-    let which = |wanted: fn(&CircuitResult) -> bool| -> Vec<String> {
-        let wanted = all.iter().filter(|(_, _, (_, circuit))| wanted(circuit));
-        wanted.map(|(client, class, (side, _))| format!("client {client}, class {class} ({side})")).collect()
-    };
-    let empty = which(|c| c.channels.iter().all(Vec::is_empty));
-    let broken = which(|c| c.channels.iter().any(Vec::is_empty) && !c.channels.iter().all(Vec::is_empty));
-    let mut notes = Vec::new();
-    if !empty.is_empty() {
-        notes.push(format!(
-            "round {round}: all gates closed in {} of {} searches, so these circuits are empty: {}",
-            empty.len(),
-            all.len(),
-            named(&empty)
-        ));
+/// What has been said of earlier rounds: a federation of one-class clients has empty circuits in every round, and one line
+/// is enough.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    empty: bool,
+    broken: bool,
+}
+
+impl Told {
+    /// After one-based `round`: circuits that are empty or have an empty layer, the first time and in the last round.
+    pub fn of_round(&mut self, round: usize, last: bool, results: &[PairResult]) -> Vec<String> {
+        let sides = results.iter().flat_map(|pair| [(pair, "local", &pair.local), (pair, "global", &pair.global)]);
+        let which = |wanted: fn(&CircuitResult) -> bool| -> Vec<String> {
+            let wanted = sides.clone().filter(|(_, _, circuit)| wanted(circuit));
+            wanted.map(|(pair, side, _)| format!("client {}, class {} ({side})", pair.client, pair.class)).collect()
+        };
+        let empty = which(|c| c.channels.iter().all(Vec::is_empty));
+        let broken = which(|c| c.channels.iter().any(Vec::is_empty) && !c.channels.iter().all(Vec::is_empty));
+        let all = 2 * results.len();
+        let mut notes = Vec::new();
+        if !empty.is_empty() && (last || !self.empty) {
+            let (count, who) = (empty.len(), named(&empty));
+            notes.push(format!(
+                "round {round}: all gates closed in {count} of {all} searches, so these circuits are empty: {who}"
+            ));
+        }
+        if !broken.is_empty() && (last || !self.broken) {
+            let (count, who) = (broken.len(), named(&broken));
+            notes.push(format!(
+                "round {round}: {count} of {all} circuits have a layer without channels and give one answer to every \
+                 image: {who}"
+            ));
+        }
+        self.empty |= !empty.is_empty();
+        self.broken |= !broken.is_empty();
+        notes
     }
-    if !broken.is_empty() {
-        notes.push(format!(
-            "round {round}: {} of {} circuits have a layer without channels and give one answer to every image: {}",
-            broken.len(),
-            all.len(),
-            named(&broken)
-        ));
-    }
-    notes
 }
 
 /// The first few, and how many more there are.
