@@ -97,6 +97,14 @@ impl<'a> Ablation<'a> {
         self.count_with(stage, gates, &Ready::Zero)
     }
 
+    /// As [`Ablation::count`], with what `fills` says under closed gates: slot s belongs to its pair `pairs[s]`.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn count_filled(&self, stage: Stage<'_>, gates: View<'_>, fills: &Fills, pairs: &[usize]) -> Result<Buffer> {
+        self.count_with(stage, gates, &self.fill(stage, fills, pairs)?)
+    }
+
     /// As [`Ablation::count`], with what `pass` says under closed gates.
     pub(super) fn count_with(&self, stage: Stage<'_>, gates: View<'_>, pass: &Ready) -> Result<Buffer> {
         let (device, network, space) = (stage.device, stage.network, &self.space);

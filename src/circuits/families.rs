@@ -206,8 +206,7 @@ impl Families {
             let rows = upload(device, "rows", rows)?;
             let ablation = Ablation::within(stage, subject.weights, &rows, targets, images, space.take())?;
             let pairs: Vec<usize> = (i * fit..i * fit + targets.len()).map(|slot| slot / each).collect();
-            let pass = ablation.fill(stage, fills, &pairs)?;
-            let counts = ablation.count_with(stage, part.all(), &pass)?;
+            let counts = ablation.count_filled(stage, part.all(), fills, &pairs)?;
             // Of the table of a slot, the word where class and answer are the slot's.
             let place =
                 |(slot, class): (usize, &u32)| (slot * classes * classes + *class as usize * classes) as u32 + class;

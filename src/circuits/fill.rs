@@ -28,16 +28,20 @@ enum Kind {
     Zero,
     /// `[pairs][G]`: means before the activation.
     Mean(Buffer),
-    Resample(Vec<Pool>),
+    Resample(Vec<Donors>),
 }
 
-/// Where a pair's donors come from.
-#[derive(Debug)]
-struct Pool {
-    examples: Vec<u32>,
-    seed: u64,
-    round: u64,
-    who: u64,
+/// Where a pair's donors come from, and what they are drawn by.
+#[derive(Clone, Debug)]
+pub struct Donors {
+    /// Training examples, at least one: each image's donor is any of them.
+    pub examples: Vec<u32>,
+    /// The root of the draws.
+    pub seed: u64,
+    /// One-based.
+    pub round: u64,
+    /// Sets the pair's draws apart from those of others in the round.
+    pub who: u64,
 }
 
 /// A mask's passes over some batches, ready on the device.
@@ -67,14 +71,33 @@ impl Fills {
         Self { kind: Kind::Zero }
     }
 
+    /// Means of every channel before its activation, over examples and all pixels (method.md, "Mean-ablation option").
+    /// Pair s uses row `pairs[s].0` of `weights`, and its means are over the training examples `pairs[s].1`, at least one.
+    ///
+    /// # Errors
+    /// What the device says, and [`crate::Error::TooLarge`] when not even one pair's pass fits.
+    pub fn means(stage: Stage<'_>, weights: Weights<'_>, pairs: &[(u32, &[u32])]) -> Result<Self> {
+        Ok(Self { kind: Kind::Mean(means(stage, weights, pairs)?) })
+    }
+
+    /// What closed channels give for other images, drawn anew for each image: pair s draws from `pairs[s]`.
+    pub fn resample(pairs: Vec<Donors>) -> Self {
+        Self { kind: Kind::Resample(pairs) }
+    }
+
     /// What the configuration asks for, for the subject's pairs.
     pub(super) fn new(subject: &Subject<'_>, ablation: Ablation) -> Result<Self> {
-        let kind = match ablation {
-            Ablation::Zero => Kind::Zero,
-            Ablation::Mean => Kind::Mean(means(subject)?),
-            Ablation::Resample => Kind::Resample(subject.pairs.iter().map(|pair| Pool::new(subject, pair)).collect()),
-        };
-        Ok(Self { kind })
+        match ablation {
+            Ablation::Zero => Ok(Self::zero()),
+            Ablation::Mean => {
+                let examples = subject.pairs.iter().map(|pair| subject.member(pair).examples);
+                let pairs: Vec<_> = subject.rows().into_iter().zip(examples).collect();
+                Self::means(subject.stage, subject.weights, &pairs)
+            }
+            Ablation::Resample => {
+                Ok(Self::resample(subject.pairs.iter().map(|pair| Donors::new(subject, pair)).collect()))
+            }
+        }
     }
 
     /// For slots of which slot s belongs to pair `pairs[s]` and is shown batches as large as `batches[s]`.
@@ -97,7 +120,7 @@ impl Fills {
                 Ok(Ready::Mean { means: own, before: network.pre_activations(device, slots, stride)? })
             }
             Kind::Resample(pools) => {
-                let donors: Vec<_> = pairs.iter().zip(batches).map(|(pair, list)| pools[*pair].donors(list)).collect();
+                let donors: Vec<_> = pairs.iter().zip(batches).map(|(pair, list)| pools[*pair].draw(list)).collect();
                 Ok(Ready::Resample {
                     orders: Orders::upload(device, &donors, stride)?,
                     space: Box::new(network.workspace(device, slots, stride, Depth::Forward)?),
@@ -110,7 +133,7 @@ impl Fills {
     }
 }
 
-impl Pool {
+impl Donors {
     fn new(subject: &Subject<'_>, pair: &super::pair::Pair) -> Self {
         let member = subject.member(pair);
         let who = (pair.client as u64) << 17 | u64::from(pair.class) << 1 | subject.model as u64;
@@ -118,7 +141,7 @@ impl Pool {
     }
 
     /// As many donors as each batch has images. Every call draws the same: all masks of a pair meet the same donors.
-    fn donors(&self, batches: &[Vec<u32>]) -> Vec<Vec<u32>> {
+    fn draw(&self, batches: &[Vec<u32>]) -> Vec<Vec<u32>> {
         let mut rng = stream(self.seed, self.round, self.who, Purpose::Donors);
         let mut draw = || self.examples[rng.random_range(0..self.examples.len())];
         batches.iter().map(|batch| batch.iter().map(|_| draw()).collect()).collect()
@@ -172,19 +195,15 @@ impl Ready {
     }
 }
 
-/// `[pairs][G]`: the mean of every channel before its activation, over the client's training examples and all pixels, in
-/// the weights that the pair uses (method.md, "Mean-ablation option").
-fn means(subject: &Subject<'_>) -> Result<Buffer> {
-    let stage = subject.stage;
+/// `[pairs][G]`: the means of pairs given as rows of `weights` with the examples they are shown.
+fn means(stage: Stage<'_>, weights: Weights<'_>, pairs: &[(u32, &[u32])]) -> Result<Buffer> {
     let (device, width) = (stage.device, stage.network.layout.gate_words);
     // Pairs of a client in one model share their means.
-    let mut models: BTreeMap<(u32, usize), usize> = BTreeMap::new();
-    let keys: Vec<(u32, usize)> =
-        subject.rows().into_iter().zip(subject.pairs).map(|(row, pair)| (row, pair.member)).collect();
+    let mut models: BTreeMap<(u32, &[u32]), usize> = BTreeMap::new();
     let mut distinct = Vec::new();
-    for (key, pair) in keys.iter().zip(subject.pairs) {
-        models.entry(*key).or_insert_with(|| {
-            distinct.push((key.0, subject.member(pair).examples));
+    for pair in pairs {
+        models.entry(*pair).or_insert_with(|| {
+            distinct.push(*pair);
             distinct.len() - 1
         });
     }
@@ -196,11 +215,11 @@ fn means(subject: &Subject<'_>) -> Result<Buffer> {
     let fit = slots_that_fit(stage.budget, distinct.len(), total, largest.max(widest), "the means of one client")?;
     let all = device.alloc("means of the models", distinct.len() * width)?;
     for (i, some) in distinct.chunks(fit).enumerate() {
-        let sums = means_of(stage, subject.weights, some, stride)?;
+        let sums = means_of(stage, weights, some, stride)?;
         device.copy(sums.all(), all.view(i * fit * width, sums.words()))?;
     }
     let places: Vec<u32> =
-        keys.iter().flat_map(|key| (models[key] * width..(models[key] + 1) * width).map(|p| p as u32)).collect();
+        pairs.iter().flat_map(|pair| (models[pair] * width..(models[pair] + 1) * width).map(|p| p as u32)).collect();
     let means = device.alloc("means of the pairs", places.len())?;
     pick(device, all.all(), upload(device, "places of means", &places)?.all(), means.all())?;
     Ok(means)

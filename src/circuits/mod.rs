@@ -28,6 +28,6 @@ pub use compare::{Comparison, Level, OverlapCounts, OverlapResult};
 pub use controls::{Against, Control, Origin};
 pub use diagnose::Diagnosis;
 pub use discover::{LearnedGates, Shown, learn_gates};
-pub use fill::Fills;
+pub use fill::{Donors, Fills};
 pub use laboratory::Laboratory;
 pub use results::{CircuitResult, ControlResult, CurvePoint, PairResult, Removals, area};

@@ -46,12 +46,16 @@ class Net(nn.Module):
             weight = self.get_parameter(name.replace("bias", "weight"))
             p.copy_(parameter(k, p.shape, weight[0].numel()))
 
-    def forward(self, x, gates=None):
-        """gates: one vector a convolution, multiplied into its output before the ReLU."""
+    def forward(self, x, gates=None, fill=None, before=None):
+        """gates: one vector m a convolution, multiplied into its output z before the ReLU. fill: one tensor a
+        convolution that broadcasts against z, for z m + fill (1 - m) instead. before: a list that takes every z."""
         for k, conv in enumerate(self.convs):
             x = conv(x)
+            if before is not None:
+                before.append(x)
             if gates is not None:
-                x = x * gates[k].view(1, -1, 1, 1)
+                m = gates[k].view(1, -1, 1, 1)
+                x = x * m if fill is None else x * m + fill[k] * (1 - m)
             x = F.relu(x)
             if self.pooled[k]:
                 x = F.max_pool2d(x, 2)
@@ -119,7 +123,7 @@ def train_pruned(dtype, steps, sparsity, anneal=0.5):
     return net, masks, losses, kept
 
 
-def discover(net, cls, steps=30, lr=0.1, l0=0.01):
+def discover(net, cls, fill=None, steps=30, lr=0.1, l0=0.01):
     """One gate a channel, straight-through: forward 1[g > 0], backward the derivative of the sigmoid."""
     net.requires_grad_(False)
     dtype = net.fcs[0].weight.dtype
@@ -131,7 +135,7 @@ def discover(net, cls, steps=30, lr=0.1, l0=0.01):
         x, y = x[y == cls], y[y == cls]
         soft = gates.sigmoid()
         hard = (gates > 0).to(dtype) - soft.detach() + soft
-        loss = F.cross_entropy(net(x, hard.split(widths)), y) + l0 * soft.sum()
+        loss = F.cross_entropy(net(x, hard.split(widths), fill), y) + l0 * soft.sum()
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -140,10 +144,13 @@ def discover(net, cls, steps=30, lr=0.1, l0=0.01):
 
 
 @torch.no_grad()
-def confusion(net, mask):
+def confusion(net, mask, fill=None):
+    """Images by class and answer; and how near the best two logits of an image are at the nearest."""
     x, y = batch(5000, 1000)
-    answers = net(x, mask.float().split([c.out_channels for c in net.convs])).argmax(1)
-    return torch.bincount(10 * y + answers, minlength=100).view(10, 10)
+    logits = net(x, mask.float().split([c.out_channels for c in net.convs]), fill)
+    best = logits.topk(2).values
+    counts = torch.bincount(10 * y + logits.argmax(1), minlength=100).view(10, 10)
+    return counts, (best[:, 0] - best[:, 1]).min().item()
 
 
 # Cases: each returns what its file holds
@@ -216,11 +223,47 @@ def case_gates():
     some = torch.arange(len(mask)) % 4 > 0
     kept = {"full": torch.ones_like(mask), "circuit": mask, "without_circuit": ~mask, "some": some}
     out = {"gates": array(gates), "mask": array(mask, np.int32), "loss": array(losses)}
-    out |= {f"confusion.{name}": array(confusion(net, m), np.int32) for name, m in kept.items()}
+    out |= {f"confusion.{name}": array(confusion(net, m)[0], np.int32) for name, m in kept.items()}
     double, _ = discover(net.double(), 3)
     far, flips = (gates - double).abs().max().item(), int((mask ^ (double > 0)).sum())
     print(f"  gates in float64: largest difference {far:.1e}, {flips} flipped")
     return out
+
+
+MEANS_OF, DONOR = 512, 7  # filled_gates: the means are of images 0 .. 511; the donor is image 7
+
+
+@torch.no_grad()
+def fills(net):
+    """What stands in for closed channels: their means over images and pixels, or what the donor gives."""
+    dtype, over, donor = net.fcs[0].weight.dtype, [], []
+    net(batch(0, MEANS_OF, dtype)[0], before=over)
+    net(batch(DONOR, 1, dtype)[0], before=donor)
+    return {"mean": [z.mean((0, 2, 3), keepdim=True) for z in over], "donor": donor}
+
+
+def case_filled_gates():
+    """As "gates", but a closed channel gives something else than zero before the ReLU. mean: mu, the channel's mean over
+    images 0 .. 511 and all pixels. donor: what the channel gives for image 7, pixel by pixel.
+
+    confusion.<kept>: as in "gates", with that fill.
+    """
+    net, double = (train_pruned(torch.float32, *PRUNED_RUNS["s90"])[0].to(t) for t in (torch.float32, torch.float64))
+    out, exact_fills = {}, fills(double)
+    for name, fill in fills(net).items():
+        gates, losses = discover(net, 3, fill)
+        mask = gates > 0
+        some = torch.arange(len(mask)) % 4 > 0
+        out |= {f"{name}.gates": array(gates), f"{name}.mask": array(mask, np.int32), f"{name}.loss": array(losses)}
+        for kept, m in {"circuit": mask, "without_circuit": ~mask, "some": some}.items():
+            counts, gap = confusion(net, m, fill)
+            out[f"{name}.confusion.{kept}"] = array(counts, np.int32)
+            print(f"  {name}, {kept}: best two logits at least {gap:.1e} apart")
+        exact, _ = discover(double, 3, exact_fills[name])
+        far, flips = (gates - exact).abs().max().item(), int((mask ^ (exact > 0)).sum())
+        nearest = exact.abs().min().item()
+        print(f"  {name} in float64: largest difference {far:.1e}, {flips} flipped, nearest to zero {nearest:.1e}")
+    return out | {"mean.mu": array(torch.cat([mu.flatten() for mu in fills(net)["mean"]]))}
 
 
 def case_odd_cnns():
@@ -272,7 +315,8 @@ def case_prune():
     return out
 
 
-CASES = [case_simple_cnn, case_pruned_training, case_gates, case_odd_cnns, case_mlp_2nn, case_cnn_mcmahan, case_prune]
+CASES = [case_simple_cnn, case_pruned_training, case_gates, case_filled_gates]
+CASES += [case_odd_cnns, case_mlp_2nn, case_cnn_mcmahan, case_prune]
 
 
 def check(name, new):

@@ -6,6 +6,7 @@
 
 mod check;
 mod circuits;
+mod fills;
 mod gradients;
 mod inputs;
 mod pruning;

@@ -98,8 +98,8 @@ impl Laboratory {
             let rows = upload(device, "rows", &part.rows())?;
             let ablation = Ablation::new(stage, weights, &rows, &part.classes(), &self.probes)?;
             let whole = ablation.count(stage, all_open(device, found.hard.words())?.all())?;
-            let pass = ablation.fill(stage, &fills, &(0..part.pairs.len()).collect::<Vec<_>>())?;
-            let kept = ablation.count_with(stage, found.hard.all(), &pass)?;
+            let own: Vec<usize> = (0..part.pairs.len()).collect();
+            let kept = ablation.count_filled(stage, found.hard.all(), &fills, &own)?;
             counts.keep(&part, &self.masks, &found, at, (&whole, &kept))?;
             at += part.pairs.len();
         }

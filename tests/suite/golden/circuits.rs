@@ -3,8 +3,8 @@
 use fedcircuit::circuits::{Ablation, Fills, Shown, learn_gates};
 use fedcircuit::config::{self, Circuits, ModelPreset};
 use fedcircuit::device::{Device, f32s};
-use fedcircuit::federation::Examples;
-use fedcircuit::model::Layout;
+use fedcircuit::federation::{Examples, Stage};
+use fedcircuit::model::{Layout, Weights};
 
 use super::check::{Golden, Within};
 use super::inputs::CLASSES;
@@ -12,11 +12,11 @@ use super::spy::Spy;
 use super::{bits, in_round_one, inputs, on_every_device, preset, stage, upload};
 
 const CLASS: u8 = 3;
-const STEPS: usize = 30;
+pub const STEPS: usize = 30;
 const L0: f64 = 0.01;
 
 /// The network that `s90` left, as PyTorch has it: what our training does to it is not this module's subject.
-fn weights(layout: &Layout) -> Vec<f32> {
+pub fn weights(layout: &Layout) -> Vec<f32> {
     let golden = Golden::open("pruned_training");
     let mut row = vec![0.0; layout.words];
     for tensor in &layout.tensors {
@@ -33,13 +33,20 @@ fn weights(layout: &Layout) -> Vec<f32> {
 }
 
 /// What a search gave.
-struct Found {
+pub struct Found {
     /// `[steps][G]`: the gates' logits after each step.
-    logits: Vec<Vec<f32>>,
+    pub logits: Vec<Vec<f32>>,
     /// Mean cross-entropy of each step.
     losses: Vec<f64>,
     /// `[G]`, 1 where a channel is kept.
     hard: Vec<f32>,
+}
+
+impl Found {
+    /// `[G]`, as PyTorch has it.
+    pub fn mask(&self) -> Vec<u32> {
+        self.hard.iter().map(|gate| *gate as u32).collect()
+    }
 }
 
 /// The search that PyTorch did.
@@ -51,8 +58,8 @@ fn asked() -> Circuits {
     config::load(&text, "golden", &[]).unwrap().variants.remove(0).experiment.circuits.unwrap()
 }
 
-/// Searches in row 1 of two, whose first is another network.
-fn search(device: &dyn Device) -> Found {
+/// Searches in row 1 of two, whose first is another network, with what `fills` makes of these weights.
+pub fn search(device: &dyn Device, fills: impl Fn(Stage<'_>, Weights<'_>) -> Fills) -> Found {
     let network = preset(ModelPreset::SimpleCnn);
     let spy = Spy::new(device, &[("cross_entropy", "stats"), ("gate_step", "logits")]);
     let dataset = inputs::grey(0..64 * STEPS as u32, 0..0);
@@ -64,9 +71,8 @@ fn search(device: &dyn Device) -> Found {
     let circuits = asked();
     let shown = Shown { batches: vec![batches.clone()], targets: vec![CLASS.into()] };
     let stage = stage(&spy, &network, &images, &images);
-    let hard =
-        in_round_one(|pulse| learn_gates(stage, &circuits, both.all().into(), &row, &shown, &Fills::zero(), pulse))
-            .hard;
+    let fills = fills(stage, both.all().into());
+    let hard = in_round_one(|pulse| learn_gates(stage, &circuits, both.all().into(), &row, &shown, &fills, pulse)).hard;
     let sums = spy.seen("cross_entropy");
     let mean = |(stats, batch): (&Vec<u32>, &Vec<u32>)| f64::from(f32::from_bits(stats[0])) / batch.len() as f64;
     Found {
@@ -77,7 +83,7 @@ fn search(device: &dyn Device) -> Found {
 }
 
 /// The loss of every step with its penalty, which the device never computes: all gates start at 2.
-fn penalised(found: &Found) -> Vec<f32> {
+pub fn penalised(found: &Found) -> Vec<f32> {
     let start = vec![2.0; found.hard.len()];
     let before = std::iter::once(&start).chain(&found.logits);
     let open = |logits: &Vec<f32>| logits.iter().map(|x| 1.0 / (1.0 + (-f64::from(*x)).exp())).sum::<f64>();
@@ -89,13 +95,12 @@ fn golden_gates() {
     let golden = Golden::open("gates");
     on_every_device(|device| {
         let on = device.info().kind;
-        let found = search(device);
+        let found = search(device, |_, _| Fills::zero());
         assert_eq!(found.logits.len(), STEPS);
         golden.close(on, "loss", &penalised(&found), Within::OfLargest(1e-6));
         // Measured: 1.3e-6. PyTorch's float32 is 1.1e-6 from its float64.
         golden.close(on, "gates", &found.logits[STEPS - 1], Within::Absolute(1e-5));
-        let mask: Vec<u32> = found.hard.iter().map(|gate| *gate as u32).collect();
-        assert_eq!(mask, golden.words("mask"), "{on}: mask");
+        assert_eq!(found.mask(), golden.words("mask"), "{on}: mask");
     });
 }
 
@@ -133,7 +138,7 @@ fn golden_confusion() {
 
 /// `got` is `[class][label][answer]`, `want` `[label][answer]`; slot c only saw images of class c. With `tie`, one image
 /// may change between answers 4 and 7: its logits are 6e-8 apart.
-fn same_answers(tie: bool, got: &[u32], want: &[u32]) -> Result<(), String> {
+pub fn same_answers(tie: bool, got: &[u32], want: &[u32]) -> Result<(), String> {
     let mut moved = 0;
     for (at, got) in got.iter().enumerate() {
         let (class, label, answer) = (at / (CLASSES * CLASSES), at / CLASSES % CLASSES, at % CLASSES);
