@@ -13,10 +13,12 @@
 //! - [`kernels`]: every kernel beside its shader: declaration, checked call, plain Rust twin, test cases.
 //! - [`device`]: the GPU, the CPU engine, and a shadow device that compares the two.
 //! - [`data`] and [`report`]: what goes in, and what comes out.
+//! - [`bench`]: how fast a device is.
 //!
-//! Modules import those below them and never above: cli, experiment, report and circuits, federation, model and data,
+//! Modules import those below them and never above: cli, bench, experiment, report and circuits, federation, model and data,
 //! kernels, device.
 
+pub mod bench;
 pub mod circuits;
 pub mod cli;
 pub mod config;

@@ -1,53 +1,48 @@
-"""The paper's local training in plain PyTorch, as fast as one process trains one client: fedcircuit's yardstick.
+"""Plain PyTorch, one client after another, as the arXiv paper's code works: fedcircuit's yardstick.
 
 The images are one normalised float tensor in memory and a batch is one indexing of it: no data loader, no transforms.
 
-    python sequential.py --data DIR                     one epoch over 60,000 images, dense
-    python sequential.py --data DIR --sparsity 0.995    the same, pruning after every step
+    python sequential.py --data DIR                               one client, one epoch over 60,000 images, dense
+    python sequential.py --data DIR --experiment WORKLOAD.toml    a federation: see benches/workloads
 
-DIR holds MNIST's train-images-idx3-ubyte and train-labels-idx1-ubyte, gzipped. Needs torch and numpy. Prints JSON.
+DIR holds MNIST's gzipped IDX files. Needs torch and numpy. Prints JSON.
 """
 
-import argparse
-import gzip
-import json
-import pathlib
-import statistics
-import time
+import copy
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-
-def read_idx(path):
-    data = gzip.decompress(path.read_bytes())
-    shape = np.frombuffer(data, ">i4", count=data[3], offset=4)
-    return torch.from_numpy(np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape).copy())
+import workload as shared
 
 
-def load(folder, count):
-    x = read_idx(folder / "train-images-idx3-ubyte.gz")[:count].float()
-    return ((x / 255 - 0.1307) / 0.3081)[:, None], read_idx(folder / "train-labels-idx1-ubyte.gz")[:count].long()
+class Net(nn.Module):
+    """ReLU after every layer but the last; `gates`, if any, multiply the convolutions' channels before it."""
 
-
-class SimpleCnn(nn.Module):
-    def __init__(self):
+    def __init__(self, workload):
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 32, 3, padding=1)
-        self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
-        self.conv3 = nn.Conv2d(64, 128, 3, padding=1)
-        self.fc = nn.Linear(1152, 10)
+        self.layers, self.specs = nn.ModuleList(), workload.layers
+        for (kind, *spec), (w, b), shape in zip(workload.layers, shared.initial(workload), shared.shapes(workload)):
+            layer = nn.Conv2d(shape[1], shape[0], spec[1], padding=spec[2]) if kind == "conv" else nn.Linear(*shape[::-1])
+            layer.weight.data, layer.bias.data = torch.from_numpy(w), torch.from_numpy(b)
+            self.layers.append(layer)
 
-    def forward(self, x):
-        for conv in (self.conv1, self.conv2, self.conv3):
-            x = F.max_pool2d(F.relu(conv(x)), 2)
-        return self.fc(x.flatten(1))
+    def forward(self, x, gates=None):
+        for i, (layer, (kind, *spec)) in enumerate(zip(self.layers, self.specs)):
+            x = layer(x if kind == "conv" else x.flatten(1))
+            if gates is not None and kind == "conv":
+                x = x * gates[i][:, None, None]
+            if i + 1 < len(self.layers):
+                x = F.relu(x)
+            if kind == "conv" and spec[3] > 1:
+                x = F.max_pool2d(x, spec[3])
+        return x
 
 
 @torch.no_grad()
-def prune(weights, sparsity, min_alive=4):
+def prune(weights, sparsity, min_alive):
     """Keeps the largest weights of every tensor, and at least min_alive in every convolution filter."""
     for w in weights:
         size = w.abs()
@@ -63,53 +58,74 @@ def prune(weights, sparsity, min_alive=4):
         w.mul_(mask)
 
 
-def train(x, y, batch, epochs, sparsity, anneal=0.5):
-    """Local training from a fresh network; returns the loss of the last batch."""
-    torch.manual_seed(0)
-    net = SimpleCnn()
-    weights = [p for p in net.parameters() if p.dim() > 1]
-    adam = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
-    steps = epochs * -(-len(x) // batch)
-    ramp, t = int(anneal * steps), 0
-    for _ in range(epochs):
-        for index in torch.randperm(len(x)).split(batch):
+class Sequential:
+    def __init__(self, workload, x, y, shares):
+        torch.manual_seed(workload.seed)
+        self.w, self.x, self.y, self.shares = workload, torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(shares)
+        self.net = Net(workload)
+
+    def train(self, share):
+        w, net = self.w, copy.deepcopy(self.net)
+        weights = [p for p in net.parameters() if p.dim() > 1]
+        kind = torch.optim.Adam if w.optimizer == "adam" else torch.optim.SGD
+        optimizer = kind(net.parameters(), lr=w.lr, fused=True)
+        steps, t = w.epochs * -(-len(share) // w.batch), 0
+        for _ in range(w.epochs):
+            for part in torch.randperm(len(share)).split(w.batch):
+                index = share[part]
+                optimizer.zero_grad()
+                F.cross_entropy(net(self.x[index]), self.y[index]).backward()
+                optimizer.step()
+                if w.sparsity > 0:
+                    prune(weights, shared.target_sparsity(w, t, steps), w.min_alive)
+                t += 1
+        if w.sparsity > 0:
+            prune(weights, w.sparsity, w.min_alive)
+        return net
+
+    def round(self):
+        locals_ = [self.train(share) for share in self.shares]
+        if self.w.circuits:
+            self.search_all(locals_)
+        states = [net.state_dict() for net in locals_]
+        self.net.load_state_dict({key: torch.stack([s[key] for s in states]).mean(0) for key in states[0]})
+        if self.w.circuits:
+            self.search_all([self.net] * len(locals_))
+
+    def search_all(self, nets):
+        return [self.search(n, s, c) for n, s in zip(nets, self.shares) for c in self.w.circuits["classes"]]
+
+    def search(self, net, share, target):
+        """Gates of one class: straight-through step function, Adam, cross-entropy and a penalty on open gates."""
+        c = self.w.circuits
+        net = copy.deepcopy(net).requires_grad_(False)
+        logits = [torch.full((l.out_channels,), 2.0, requires_grad=True) for l in net.layers if isinstance(l, nn.Conv2d)]
+        adam = torch.optim.Adam(logits, lr=c["lr"])
+        for _ in range(c["steps"]):
+            for part in share[torch.randperm(len(share))].split(self.w.batch):
+                index = part[self.y[part] == target]
+                if len(index):
+                    break
             adam.zero_grad()
-            loss = F.cross_entropy(net(x[index]), y[index])
-            loss.backward()
+            soft = [torch.sigmoid(g) for g in logits]
+            gates = [(g > 0).float() + s - s.detach() for g, s in zip(logits, soft)]
+            loss = F.cross_entropy(net(self.x[index], gates), self.y[index])
+            (loss + c["l0"] * sum(s.sum() for s in soft)).backward()
             adam.step()
-            if sparsity > 0:
-                prune(weights, sparsity * (t / ramp) if t < ramp else sparsity)
-            t += 1
-    if sparsity > 0:
-        prune(weights, sparsity)
-    return loss.item()
+        return [torch.nonzero(g > 0).flatten() for g in logits]
+
+    @torch.no_grad()
+    def accuracy(self, x, y):
+        found = [self.net(part).argmax(1) for part in torch.from_numpy(x).split(500)]
+        return float(np.mean(torch.cat(found).numpy() == y))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the gzipped MNIST files")
-    parser.add_argument("--images", type=int, default=60_000)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--sparsity", type=float, default=0.0, help="target of pruning after every step; 0: dense")
+    parser = shared.arguments(__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--runs", type=int, default=3, help="timed runs, after a warm-up on at most 20 batches")
     args = parser.parse_args()
-
     torch.set_num_threads(args.threads)
-    x, y = load(args.data, args.images)
-    train(x[: 20 * args.batch], y[: 20 * args.batch], args.batch, 1, args.sparsity)
-    seconds = []
-    for _ in range(args.runs):
-        start = time.perf_counter()
-        loss = train(x, y, args.batch, args.epochs, args.sparsity)
-        seconds.append(time.perf_counter() - start)
-
-    median = statistics.median(seconds)
-    result = {"seconds": round(median, 3), "fastest": round(min(seconds), 3), "runs": [round(s, 3) for s in seconds]}
-    result |= {"images_per_second": round(len(x) * args.epochs / median), "images": len(x), "epochs": args.epochs}
-    result |= {"batch": args.batch, "sparsity": args.sparsity, "threads": args.threads, "last_loss": round(loss, 4)}
-    print(json.dumps(result | {"torch": torch.__version__}, indent=2))
+    shared.run(args, f"PyTorch {torch.__version__}, one client after another", Sequential)
 
 
 if __name__ == "__main__":

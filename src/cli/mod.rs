@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand. Each reads its flags, calls the library, and prints.
 
+mod bench;
 mod data;
 mod devices;
 mod presets;
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::Result;
 
+pub use bench::BenchArgs;
 pub use data::DataArgs;
 pub use devices::DevicesArgs;
 pub use presets::PresetsArgs;
@@ -35,6 +37,8 @@ pub enum Command {
     Presets(PresetsArgs),
     /// List the devices that can compute, with the limits that matter
     Devices(DevicesArgs),
+    /// Measure a device: its peaks, every kernel against them, training, and whole rounds
+    Bench(BenchArgs),
     /// List data sets, or download one
     Data(DataArgs),
 }
@@ -45,6 +49,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Run(args) => run::execute(args),
         Command::Presets(args) => presets::execute(args),
         Command::Devices(args) => devices::execute(args),
+        Command::Bench(args) => bench::execute(args),
         Command::Data(args) => data::execute(args),
     }
 }

@@ -240,6 +240,11 @@ impl ConvCase {
     }
 }
 
+/// A step of training as it is timed: eight clients with weights and a full batch each.
+fn eight(name: &'static str) -> Setting {
+    Setting::new(name, &[32; 8], &[0, 1, 2, 3, 4, 5, 6, 7], 32)
+}
+
 pub(super) fn conv_cases() -> Vec<ConvCase> {
     let conv = |sizes: [usize; 6], pool, relu| {
         let [in_channels, out_channels, height, width, kernel, padding] = sizes;
@@ -261,6 +266,9 @@ pub(super) fn conv_cases() -> Vec<ConvCase> {
         case(conv([1, 32, 28, 28, 3, 1], 2, true), Setting::new("simple-cnn conv1", &[9], &[0], 12)),
         case(conv([32, 64, 14, 14, 3, 1], 2, true), Setting::new("simple-cnn conv2", &[32, 30], &[0, 1], 32)),
         case(conv([64, 128, 7, 7, 3, 1], 2, true), Setting::new("simple-cnn conv3", &[6, 12], &[1, 0], 12)),
+        case(conv([1, 32, 28, 28, 3, 1], 2, true), eight("simple-cnn conv1, eight clients")),
+        case(conv([32, 64, 14, 14, 3, 1], 2, true), eight("simple-cnn conv2, eight clients")),
+        case(conv([64, 128, 7, 7, 3, 1], 2, true), eight("simple-cnn conv3, eight clients")),
     ]
 }
 
@@ -323,5 +331,6 @@ pub(super) fn linear_cases() -> Vec<LinearCase> {
         case([6, 8], false, Setting::new("gates, no relu", &[4, 7], &[0, 1], 8).gated()),
         case([1152, 10], false, Setting::new("simple-cnn fc", &[32, 30], &[0, 1], 32)),
         case([784, 200], true, Setting::new("mlp-2nn first layer", &[20, 13], &[1, 0], 20)),
+        case([1152, 10], false, eight("simple-cnn fc, eight clients")),
     ]
 }

@@ -46,6 +46,8 @@ pub mod overlap_all;
 pub mod pack_bits;
 mod packed;
 pub mod patch_channels;
+pub mod peak_copy;
+pub mod peak_fma;
 pub mod pick;
 pub mod prune;
 pub mod rank_keys;
@@ -78,7 +80,7 @@ pub const CHUNK: usize = 32;
 /// The code of a pooling window whose ReLU was dead.
 pub const DEAD: u8 = 4;
 
-/// All kernels, in the order of a training step and then of the circuits.
+/// All kernels, in the order of a training step and then of the circuits; last, those that only benchmarks run.
 pub static ALL: &[&Kernel] = &[
     &broadcast::KERNEL,
     &gather::KERNEL,
@@ -120,4 +122,6 @@ pub static ALL: &[&Kernel] = &[
     &overlap::KERNEL,
     &overlap_all::KERNEL,
     &patch_channels::KERNEL,
+    &peak_fma::KERNEL,
+    &peak_copy::KERNEL,
 ];

@@ -1,6 +1,7 @@
 //! The test suite: one binary, a module a subject.
 
 mod analyses;
+mod bench;
 mod circuits;
 mod cli;
 mod common;

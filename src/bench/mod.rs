@@ -1,0 +1,136 @@
+//! How fast a device is: its peaks, every kernel against them, training, the search for circuits, and a whole round.
+//! `fedcircuit bench` prints what is measured here; `cargo bench` runs the same work under criterion.
+//!
+//! Times are those of the host's clock around dispatches and one wait for the device, many dispatches between two waits.
+//! A kernel's bytes are those of all its bindings, each counted once: more than it moves where it touches only a part,
+//! less where it updates in place. Where everything fits a cache, it can be faster than the peak, which is that of memory.
+
+mod discovery;
+pub mod kernels;
+mod report;
+mod rounds;
+pub mod sample;
+mod select;
+
+pub use discovery::Discovery;
+pub use report::{Peak, Ratio, Report, Timing};
+pub use rounds::Training;
+pub use select::{Selection, Work};
+
+use crate::device::{Case, Device, Kernel};
+use crate::error::Result;
+use crate::kernels::{peak_copy, peak_fma};
+use kernels::{Prepared, sizeable};
+use report::Amount;
+use rounds::{quickstart, simple_cnn, training_flops};
+use sample::{Effort, Spread, measure};
+
+/// How thorough a benchmark is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Depth {
+    /// Enough samples for a steady median.
+    Full,
+    /// A sample or two of little work: to see that everything runs. The numbers mean nothing.
+    Quick,
+}
+
+impl Depth {
+    fn kernel(self) -> Effort {
+        if self == Self::Quick { Effort::QUICK } else { Effort::KERNEL }
+    }
+
+    fn round(self) -> Effort {
+        if self == Self::Quick { Effort::QUICK } else { Effort::ROUND }
+    }
+}
+
+/// Measures what is selected, after the device's peaks, and tells `each` of every timing as it is there.
+///
+/// # Errors
+/// What the device says.
+pub fn run(
+    device: &dyn Device,
+    selection: &Selection,
+    depth: Depth,
+    each: &mut dyn FnMut(&Peak, &Timing),
+) -> Result<Report> {
+    let (mut timings, peak) = peaks(device, depth)?;
+    timings.iter().for_each(|timing| each(&peak, timing));
+    let mut add = |timing: Timing| {
+        each(&peak, &timing);
+        timings.push(timing);
+    };
+    for kernel in &selection.kernels {
+        for case in sizeable(kernel) {
+            add(time(device, kernel, case, depth)?.against(&peak));
+        }
+    }
+    let mut ratios = Vec::new();
+    for work in &selection.work {
+        match work {
+            Work::Training => training(device, depth, &peak, &mut add)?,
+            Work::Discovery => ratios.push(discovery(device, depth, &peak, &mut add)?),
+            Work::Quickstart => {
+                let spread = quickstart(device, depth.round(), depth == Depth::Quick)?;
+                let case = "3 clients, 3 epochs of 1,200 digits, 18 circuits".into();
+                add(Timing::new(work.name(), case, spread, Amount::default()));
+            }
+        }
+    }
+    Ok(Report { version: env!("CARGO_PKG_VERSION"), device: device.info().clone(), depth, peak, timings, ratios })
+}
+
+fn time(device: &dyn Device, kernel: &'static Kernel, case: Case, depth: Depth) -> Result<Timing> {
+    let prepared = Prepared::new(device, kernel, case)?;
+    let spread = measure(depth.kernel(), &mut |repeats| prepared.run(repeats))?;
+    let case = prepared.case();
+    let amount = Amount { flops: Some(case.flops).filter(|n| *n > 0), bytes: Some(case.bytes()), images: None };
+    Ok(Timing::new(kernel.name, case.name.into(), spread, amount))
+}
+
+/// The device's peaks: the best sample of each of the two kernels that are written for nothing else.
+fn peaks(device: &dyn Device, depth: Depth) -> Result<(Vec<Timing>, Peak)> {
+    let largest = |kernel: &'static Kernel| -> Result<Timing> {
+        let case = sizeable(kernel).into_iter().max_by_key(Case::bytes);
+        let Some(case) = case else { unreachable!("every kernel has cases") };
+        time(device, kernel, case, depth)
+    };
+    let (fma, copy) = (largest(&peak_fma::KERNEL)?, largest(&peak_copy::KERNEL)?);
+    let best = |amount: Option<u64>, spread: &Spread| amount.unwrap_or(0) as f64 / spread.fastest / 1e9;
+    let peak = Peak {
+        gflops: best(fma.amount.flops, &fma.seconds),
+        gigabytes_per_second: best(copy.amount.bytes, &copy.seconds),
+    };
+    Ok((vec![fma.against(&peak), copy.against(&peak)], peak))
+}
+
+fn training(device: &dyn Device, depth: Depth, peak: &Peak, add: &mut dyn FnMut(Timing)) -> Result<()> {
+    let flops = training_flops(&simple_cnn()?);
+    let (batch, steps) = if depth == Depth::Quick { (4, 1) } else { (32, 4) };
+    for clients in [1, 8, 64] {
+        let training = Training { clients, batch, steps };
+        let spread = training.with(device, |runs| measure(depth.round(), runs))?;
+        let images = training.images();
+        let amount = Amount { flops: Some(images * flops), bytes: None, images: Some(images) };
+        let case = format!("{clients} clients, batch {batch}, simple-cnn, dense, Adam");
+        add(Timing::new(Work::Training.name(), case, spread, amount).against(peak));
+    }
+    Ok(())
+}
+
+fn discovery(device: &dyn Device, depth: Depth, peak: &Peak, add: &mut dyn FnMut(Timing)) -> Result<Ratio> {
+    let quick = depth == Depth::Quick;
+    let (clients, images, steps) = if quick { (1, 4, 2) } else { (5, 26, 50) };
+    let search = Discovery { clients, images, steps };
+    let mut medians = Vec::new();
+    for (sparse, how) in [(false, "all weights"), (true, "survivors")] {
+        let spread = search.with(device, sparse, |runs| measure(depth.round(), runs))?;
+        medians.push(spread.median);
+        let amount = Amount { images: Some(search.images()), ..Amount::default() };
+        let case = format!("{} searches of {images} images, 99.5% pruned, over {how}", 4 * clients);
+        add(Timing::new(Work::Discovery.name(), case, spread, amount).against(peak));
+    }
+    let what = "discovery-step: time over all weights / over survivors, 99.5% pruned".into();
+    Ok(Ratio { what, value: medians[0] / medians[1] })
+}

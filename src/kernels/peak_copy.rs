@@ -1,0 +1,78 @@
+//! The most memory that a device moves in a second (`shaders/peak_copy.wgsl`): the ceiling that benchmarks hold the other
+//! kernels' GB/s against. No model uses it.
+
+use rayon::prelude::*;
+
+use super::cases::noise;
+use super::shape::expect;
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, grid};
+use crate::error::{Error, Result};
+
+/// The declaration.
+pub static KERNEL: Kernel = Kernel {
+    name: "peak_copy",
+    source: || include_str!("../../shaders/peak_copy.wgsl").into(),
+    bindings: &[Binding::read("source"), Binding::write("copied", Compare::Exact)],
+    params_words: 1,
+    workgroup: [64, 1, 1],
+    twin,
+    cases,
+};
+
+fn groups(words: usize) -> [u32; 3] {
+    grid::folded((words / 4).div_ceil(64), 1)
+}
+
+/// Copies `source`, a multiple of 4 words, to the start of `copied`.
+///
+/// # Errors
+/// [`Error::Kernel`] when the lengths do not match.
+pub fn peak_copy<'a>(device: &dyn Device, source: View<'a>, copied: View<'a>) -> Result<()> {
+    if !source.words.is_multiple_of(4) {
+        return Err(Error::Kernel { kernel: KERNEL.name, problem: format!("{} words", source.words) });
+    }
+    expect(KERNEL.name, "copied", copied, source.words)?;
+    device.dispatch(&KERNEL, &[(source.words / 4) as u32], &[source, copied], groups(source.words))
+}
+
+/// Words of one unit of CPU work.
+const BLOCK: usize = 1 << 16;
+
+fn twin(call: Call<'_>) {
+    let words = 4 * call.params[0] as usize;
+    let ([source], [copied]) = call.buffers();
+    let blocks = copied[..words].par_chunks_mut(BLOCK).zip(source.par_chunks(BLOCK));
+    // The system's own copy has the widest instructions of the processor at hand.
+    blocks.for_each(|(to, from)| to.copy_from_slice(&from[..to.len()]));
+}
+
+fn cases() -> Vec<Case> {
+    // The largest is meant to exceed every cache: 64 MiB from, 64 MiB to.
+    [("one vec4", 4), ("odd", 4 * 1001), ("peak", 1 << 24)]
+        .into_iter()
+        .map(|(name, words)| Case {
+            name,
+            params: vec![(words / 4) as u32],
+            buffers: vec![noise(words, 1.0, 1), vec![7; words]],
+            groups: groups(words),
+            flops: 0,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::on_cpu;
+    use super::*;
+
+    #[test]
+    fn the_source_is_copied_and_what_follows_stays() {
+        let buffers = [(0..8).collect(), vec![9; 10]];
+        let after = on_cpu(&buffers, |device, v| peak_copy(device, v[0], v[1])).unwrap();
+        assert_eq!(after[1], [0, 1, 2, 3, 4, 5, 6, 7, 9, 9]);
+        let refused = |from: usize, to: usize| {
+            on_cpu(&[vec![0; from], vec![0; to]], |device, v| peak_copy(device, v[0], v[1])).is_err()
+        };
+        assert!(refused(6, 8) && refused(8, 4));
+    }
+}
