@@ -32,7 +32,7 @@ use crate::report::{CircuitRecord, ControlRecord, OverlapMean, OverlapRecord, Ro
 /// # Ok(()) }
 /// ```
 pub struct Federation<'d> {
-    experiment: Experiment,
+    pub(super) experiment: Experiment,
     pub(super) simulation: Simulation<'d>,
     pub(super) laboratory: Option<Laboratory>,
     keeper: Keeper,

@@ -93,7 +93,8 @@ fn write(folder: &mut RunFolder, federation: &Federation<'_>, outcome: &Outcome)
         folder.write_client_model(round, *client, &save(layout, weights)?)?;
     }
     let Outcome { record, circuits, controls, overlaps, overlap_means, .. } = outcome;
-    folder.write_round(&RoundRows { round: record, circuits, controls, overlaps, means: overlap_means })
+    let lacking = &federation.lacking(record, circuits);
+    folder.write_round(&RoundRows { round: record, circuits, lacking, controls, overlaps, means: overlap_means })
 }
 
 fn environment(device: &dyn Device, wave_size: usize) -> Environment {

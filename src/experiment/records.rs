@@ -1,15 +1,17 @@
 //! From a round's results to the records that tables and files are made of.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::Federation;
 use super::federation::of_replicate;
 use super::overlap_means::{Universe, overlap_means};
 use crate::circuits::{CircuitResult, ControlResult, Laboratory, Level, OverlapCounts, OverlapResult, PairResult};
+use crate::config::CircuitClasses;
 use crate::federation::{ReplicateRound, Round};
 use crate::report::{
-    CircuitRecord, ClientRecord, ControlRecord, GlobalRecord, ModelSide, OverlapMean, OverlapRecord, RoundRecord,
-    Seconds, expected_iou,
+    CircuitRecord, ClientRecord, ControlRecord, GlobalRecord, LackingPair, ModelSide, OverlapMean, OverlapRecord,
+    RoundRecord, Seconds, expected_iou,
 };
 
 impl Federation<'_> {
@@ -44,6 +46,20 @@ impl Federation<'_> {
             [one(pair, ModelSide::Local, &pair.local, None), global]
         };
         pairs.iter().flat_map(both).collect()
+    }
+
+    /// Of the round's clients in which circuits are looked for, by listed class, those without an example of it.
+    pub(super) fn lacking(&self, record: &RoundRecord, circuits: &[CircuitRecord]) -> Vec<LackingPair> {
+        let asked = self.experiment.circuits.as_ref();
+        let Some((asked, CircuitClasses::List(classes))) = asked.map(|c| (c, &c.classes)) else { return Vec::new() };
+        // That the clients are there was found when the federation was made.
+        let studied = asked.clients.chosen(self.class_counts(0).len()).unwrap_or_default();
+        let found: HashSet<(usize, u32)> = circuits.iter().map(|circuit| (circuit.client, circuit.class)).collect();
+        let clients = record.clients.iter().map(|c| c.client).filter(|client| studied.binary_search(client).is_ok());
+        let pairs = clients.flat_map(|client| classes.iter().map(move |class| (client, *class)));
+        let name = |class: u32| self.class_names.get(class as usize).cloned().unwrap_or_default();
+        let lacking = |(client, class)| LackingPair { client, class, class_name: name(class) };
+        pairs.filter(|pair| !found.contains(pair)).map(lacking).collect()
     }
 
     pub(super) fn controls(&self, round: usize, pairs: &[PairResult]) -> Vec<ControlRecord> {

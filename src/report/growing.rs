@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::append::{Appender, Store};
 use super::folder::unwritable;
-use super::records::{CircuitRecord, ControlRecord, OverlapMean, OverlapRecord, RoundRecord};
+use super::records::{CircuitRecord, ControlRecord, LackingPair, OverlapMean, OverlapRecord, RoundRecord};
 use super::{circuits_json, rows};
 use crate::Result;
 
@@ -15,6 +15,8 @@ pub struct RoundRows<'a> {
     pub round: &'a RoundRecord,
     /// For `circuits.json`, `circuits.csv` and `curve.csv`.
     pub circuits: &'a [CircuitRecord],
+    /// For `circuits.json`.
+    pub lacking: &'a [LackingPair],
     /// For `controls.csv`.
     pub controls: &'a [ControlRecord],
     /// For `overlap.csv`.
@@ -26,7 +28,7 @@ pub struct RoundRows<'a> {
 impl<'a> RoundRows<'a> {
     /// A round in which no circuits were looked for.
     pub fn of(round: &'a RoundRecord) -> Self {
-        Self { round, circuits: &[], controls: &[], overlaps: &[], means: &[] }
+        Self { round, circuits: &[], lacking: &[], controls: &[], overlaps: &[], means: &[] }
     }
 }
 
@@ -107,8 +109,8 @@ impl Growing {
 
 impl CircuitFiles {
     fn append(&mut self, rows: &RoundRows<'_>) -> Result<()> {
-        let RoundRows { round, circuits, controls, overlaps, means } = *rows;
-        let member = circuits_json::round_member(round.round, circuits);
+        let RoundRows { round, circuits, lacking, controls, overlaps, means } = *rows;
+        let member = circuits_json::round_member(round.round, circuits, lacking);
         let member = member.map_err(unwritable(Path::new("circuits.json")))?;
         let comma = if self.any { "," } else { "" };
         self.json.append(format!("{comma}\n{member}").as_bytes())?;

@@ -24,8 +24,8 @@ pub use growing::RoundRows;
 pub use plots::{RunFigures, draw_circuits, draw_rounds};
 pub use progress::Progress;
 pub use records::{
-    CircuitRecord, ClientRecord, Comparison, Control, ControlRecord, CurvePoint, Edges, GlobalRecord, Level, ModelSide,
-    OverlapMean, OverlapRecord, Removals, RoundRecord, Seconds,
+    CircuitRecord, ClientRecord, Comparison, Control, ControlRecord, CurvePoint, Edges, GlobalRecord, LackingPair,
+    Level, ModelSide, OverlapMean, OverlapRecord, Removals, RoundRecord, Seconds,
 };
 pub use seeds::{SeedsFolder, SeedsSummary, seed_folder};
 pub use summary::{DeviceRecord, Environment, Fates, MeanOverlap, Summary, mean_overlaps};

@@ -143,6 +143,17 @@ impl CircuitRecord {
     }
 }
 
+/// A client that was asked for a class's circuit and has no example of the class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LackingPair {
+    /// Its number.
+    pub client: usize,
+    /// The class.
+    pub class: u32,
+    /// The class in words, without its number.
+    pub class_name: String,
+}
+
 /// Channels of `layer` among those of all layers.
 pub(super) fn size(active_nodes: &[(String, Vec<u32>)], layer: &str) -> usize {
     active_nodes.iter().find(|(name, _)| name == layer).map_or(0, |(_, nodes)| nodes.len())

@@ -1,6 +1,7 @@
 //! The built program, as a user runs it: what it writes and prints, what it refuses, and how it ends early.
 
 mod bad_input;
+mod check_run;
 mod early_ends;
 mod run_folder;
 mod seeds;

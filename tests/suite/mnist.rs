@@ -23,7 +23,7 @@ output = { save_clients = true }
 "#;
 
 /// The folder with MNIST's files, or `None`, said aloud; on CI they must be there.
-fn folder() -> Option<PathBuf> {
+pub fn folder() -> Option<PathBuf> {
     let folder = std::env::var_os("FEDCIRCUIT_DATA").map(PathBuf::from).filter(|f| find(f).is_some());
     if folder.is_none() {
         assert!(std::env::var_os("CI").is_none(), "on CI, FEDCIRCUIT_DATA must name a folder with MNIST");

@@ -102,6 +102,28 @@ fn json_files(run: &Path) {
     assert_eq!(object("summary.json")["rounds"], 1);
 }
 
+/// A class that is listed, and that a client lacks: no row in the table, an empty entry in the paper's layout.
+#[test]
+fn a_listed_class_that_a_client_lacks_is_empty_in_circuits_json_alone() {
+    let desk = Desk::new();
+    let dealt = "partition={ kind = \"by_class\", classes = [[1, 2], [3, 7], [4]] }";
+    let ended = desk.run(&["tiny.toml", "--rounds", "1", "--out", "out", "--set", dealt]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let out = desk.path("out");
+    let circuits: Value = serde_json::from_slice(&fs::read(out.join("circuits.json")).unwrap()).unwrap();
+    for side in ["clients_local_model", "clients_global_model"] {
+        let clients = circuits["round_1"][side].as_object().unwrap();
+        let held = |client: &str, class: &str| !clients[client][class]["metrics"].as_object().unwrap().is_empty();
+        for (client, [one, seven]) in
+            [("client_0", [true, false]), ("client_1", [false, true]), ("client_2", [false; 2])]
+        {
+            assert_eq!((held(client, "1 - one"), held(client, "7 - seven")), (one, seven), "{side} {client}");
+        }
+        assert_eq!(clients["client_2"]["1 - one"]["active_nodes"]["conv1"], Value::Array(Vec::new()));
+    }
+    assert_eq!(fs::read_to_string(out.join("circuits.csv")).unwrap().lines().count(), 1 + 4);
+}
+
 fn weights(path: &Path) {
     let bytes = fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
