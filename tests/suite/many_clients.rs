@@ -42,7 +42,7 @@ fn means_are_over_all_pairs_of_clients() {
         "data={source=\"digits\",train_examples=8500,test_examples=20}",
         "partition={kind=\"iid\",num_clients=340}",
         "training={local_epochs=1,batch_size=5,lr=0.01}",
-        "circuits={classes=[7],steps=6,lr=0.5,l0=0.01}",
+        "circuits={classes=[7],steps=6,lr=0.5,l0=0.001}",
         "model.layers=[{kind=\"conv\",channels=4,pool=2},{kind=\"conv\",channels=6,pool=2},{kind=\"linear\",features=10}]",
     ];
     let cpu = Cpu::new(Some(2)).unwrap();
