@@ -25,12 +25,12 @@ fn check(desk: &Desk, (python, data): &(OsString, PathBuf), run: &str) -> Ended 
 /// A short run of a network that learns, with circuits that are neither empty nor whole.
 fn run(desk: &Desk, device: &str, data: &Path) {
     let sets = [
-        "data.train_examples=2400",
-        "data.test_examples=1000",
+        "data.train_examples=1600",
+        "data.test_examples=600",
         "partition={ kind = \"by_class\", classes = [[0, 1, 2, 3], [0, 7, 8, 9]] }",
         "training={ local_epochs = 2, batch_size = 32 }",
         "sparsity.target=0.8",
-        "circuits={ classes = [0, 1, 7], steps = 40, l0 = 0.002 }",
+        "circuits={ classes = [0, 1, 7], steps = 30, l0 = 0.002, measures = { removals = 0, curve = [] } }",
         "output.save_clients=true",
         "output.save_every=1",
     ];

@@ -36,6 +36,7 @@ fn both(device: &dyn Device, network: &Network) -> Buffer {
     upload(device, bits(&[inputs::weights(&network.layout), weights(&network.layout)].concat()))
 }
 
+/// Measured: 8.4e-7. PyTorch's float32 is 5e-7 from its float64, which the file holds.
 #[test]
 fn golden_means() {
     let (golden, network) = (Golden::open("filled_gates"), preset(ModelPreset::SimpleCnn));
@@ -54,6 +55,7 @@ fn golden_means() {
     });
 }
 
+/// Measured: losses 2.2e-7, gates 6.4e-6. PyTorch's float32 gates are 4.8e-6 from its float64.
 #[test]
 fn golden_filled_gates() {
     let golden = Golden::open("filled_gates");
