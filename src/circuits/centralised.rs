@@ -3,7 +3,7 @@
 
 use rand::seq::SliceRandom;
 
-use super::controls::{Origin, first_weights, nobody, pool};
+use super::controls::{Origin, first_weights};
 use crate::config::Experiment;
 use crate::device::{Buffer, Device};
 use crate::error::Result;
@@ -78,5 +78,28 @@ impl Centralised {
         let alive = stage.device.alloc("nonzero weights without federation", alive)?;
         let models = self.local.train(stage, &self.weights, &members, summary.all(), alive.all(), pulse)?;
         stage.device.copy(models.weights.values, self.weights.all())
+    }
+}
+
+/// Examples of every client, each once.
+fn pool(clients: &[Vec<u32>]) -> Vec<u32> {
+    let mut all: Vec<u32> = clients.concat();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// The virtual client of a training without federation.
+fn nobody<'a>(replicate: usize, seed: u64, examples: &'a [u32], steps: usize) -> Member<'a> {
+    Member { replicate, seed, client: usize::MAX, examples, steps, longest: steps }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_holds_shared_examples_once() {
+        assert_eq!(pool(&[vec![5, 1], vec![], vec![1, 2]]), [1, 2, 5]);
     }
 }

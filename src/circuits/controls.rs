@@ -7,7 +7,7 @@ use super::subject::Subject;
 use crate::config;
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
-use crate::federation::{Member, Pulse, Stage, upload};
+use crate::federation::{Pulse, Stage, upload};
 use crate::kernels::pack_bits::pack_bits;
 use crate::kernels::pick::pick;
 use crate::kernels::shape::Rows;
@@ -258,19 +258,6 @@ impl ControlCounts {
     }
 }
 
-/// Examples of every client, each once.
-pub(super) fn pool(clients: &[Vec<u32>]) -> Vec<u32> {
-    let mut all: Vec<u32> = clients.concat();
-    all.sort_unstable();
-    all.dedup();
-    all
-}
-
-/// The virtual client of a training without federation.
-pub(super) fn nobody<'a>(replicate: usize, seed: u64, examples: &'a [u32], steps: usize) -> Member<'a> {
-    Member { replicate, seed, client: usize::MAX, examples, steps, longest: steps }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,10 +291,5 @@ mod tests {
             }
         }
         assert!(moved > 2700, "{moved} of 2,874 moved");
-    }
-
-    #[test]
-    fn a_pool_holds_shared_examples_once() {
-        assert_eq!(pool(&[vec![5, 1], vec![], vec![1, 2]]), [1, 2, 5]);
     }
 }

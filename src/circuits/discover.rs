@@ -45,7 +45,7 @@ pub(super) fn shown(subject: &Subject<'_>, circuits: &Circuits, batch_size: usiz
 fn batches(subject: &Subject<'_>, circuits: &Circuits, batch_size: usize, pair: &Pair) -> Vec<Vec<u32>> {
     let Member { seed, examples, .. } = *subject.member(pair);
     let seed = circuits.seed.unwrap_or(seed);
-    let who = (pair.client as u64) << 17 | u64::from(pair.class) << 1 | subject.model as u64;
+    let who = subject.draw_key(pair);
     let mut rng = stream(seed, subject.round as u64, who, subject.purpose);
     let labels = &subject.stage.train.host_labels;
     let of_class = |e: &u32| u32::from(labels[*e as usize]) == pair.class;

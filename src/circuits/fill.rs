@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use super::subject::Subject;
 use crate::config::Ablation;
-use crate::device::{Buffer, View};
+use crate::device::{Buffer, Device, View};
 use crate::error::Result;
 use crate::federation::{Orders, Stage, slots_that_fit, upload};
 use crate::kernels::pick::pick;
@@ -113,11 +113,8 @@ impl Fills {
         match &self.kind {
             Kind::Zero => Ok(Ready::Zero),
             Kind::Mean(means) => {
-                let own = device.alloc("means of the slots", slots * width)?;
-                let places = pairs.iter().flat_map(|pair| (pair * width..(pair + 1) * width).map(|p| p as u32));
-                let places = upload(device, "places of means", &places.collect::<Vec<_>>())?;
-                pick(device, means.all(), places.all(), own.all())?;
-                Ok(Ready::Mean { means: own, before: network.pre_activations(device, slots, stride)? })
+                let means = chosen_rows(device, means, pairs, width)?;
+                Ok(Ready::Mean { means, before: network.pre_activations(device, slots, stride)? })
             }
             Kind::Resample(pools) => {
                 let donors: Vec<_> = pairs.iter().zip(batches).map(|(pair, list)| pools[*pair].draw(list)).collect();
@@ -136,7 +133,7 @@ impl Fills {
 impl Donors {
     fn new(subject: &Subject<'_>, pair: &super::pair::Pair) -> Self {
         let member = subject.member(pair);
-        let who = (pair.client as u64) << 17 | u64::from(pair.class) << 1 | subject.model as u64;
+        let who = subject.draw_key(pair);
         Self { examples: member.examples.to_vec(), seed: member.seed, round: subject.round as u64, who }
     }
 
@@ -218,11 +215,16 @@ fn means(stage: Stage<'_>, weights: Weights<'_>, pairs: &[(u32, &[u32])]) -> Res
         let sums = means_of(stage, weights, some, stride)?;
         device.copy(sums.all(), all.view(i * fit * width, sums.words()))?;
     }
-    let places: Vec<u32> =
-        pairs.iter().flat_map(|pair| (models[pair] * width..(models[pair] + 1) * width).map(|p| p as u32)).collect();
-    let means = device.alloc("means of the pairs", places.len())?;
-    pick(device, all.all(), upload(device, "places of means", &places)?.all(), means.all())?;
-    Ok(means)
+    let rows: Vec<usize> = pairs.iter().map(|pair| models[pair]).collect();
+    chosen_rows(device, &all, &rows, width)
+}
+
+/// Rows of `means`, of `width` words each, in the order given.
+fn chosen_rows(device: &dyn Device, means: &Buffer, rows: &[usize], width: usize) -> Result<Buffer> {
+    let places: Vec<u32> = rows.iter().flat_map(|row| (row * width..(row + 1) * width).map(|p| p as u32)).collect();
+    let chosen = device.alloc("chosen means", places.len())?;
+    pick(device, means.all(), upload(device, "places of means", &places)?.all(), chosen.all())?;
+    Ok(chosen)
 }
 
 /// `[models][G]`, of models given as rows of `weights` with the examples they are shown.

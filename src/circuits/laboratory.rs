@@ -17,7 +17,7 @@ use super::results::{CircuitResult, ControlResult, PairResult};
 use super::round::{Circuit, Decoded, Layouts, RoundBuffers, Sets, Tally};
 use super::subject::Subject;
 use crate::config::{CircuitClasses, Circuits, Experiment};
-use crate::data::{Dataset, indices_by_class};
+use crate::data::{Dataset, indices_by_class, partition::count_classes};
 use crate::device::{Device, View};
 use crate::error::Result;
 use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, replicates};
@@ -28,7 +28,7 @@ use crate::rng::Purpose;
 pub(super) use study::all_open;
 
 /// Examples of a class that a client needs before a circuit is looked for.
-const FEWEST_EXAMPLES: usize = 2;
+const FEWEST_EXAMPLES: u32 = 2;
 
 /// Finds, tests and compares circuits, round after round.
 pub struct Laboratory {
@@ -98,9 +98,9 @@ impl Laboratory {
             notes: Vec::new(),
             told: Told::default(),
         };
-        let owned = |client: &Vec<u32>| laboratory.owned(&dataset.train.labels, client);
+        let owned = |client: &Vec<u32>| count_classes(client, &dataset.train.labels, network.classes);
         let chosen = |o: &Origin<'_>| laboratory.clients.iter().map(|c| (*c, owned(&o.clients[*c]))).collect();
-        let owners: Vec<Vec<(usize, Vec<usize>)>> = origins.iter().map(chosen).collect();
+        let owners: Vec<Vec<(usize, Vec<u32>)>> = origins.iter().map(chosen).collect();
         laboratory.notes = before_the_run(circuits, &owners.concat(), &images);
         Ok(laboratory)
     }
@@ -135,13 +135,6 @@ impl Laboratory {
         Layouts { masks, edges, gate_words: *gate_words, classes: *classes }
     }
 
-    /// Examples of every class among `examples`.
-    fn owned(&self, labels: &[u8], examples: &[u32]) -> Vec<usize> {
-        let mut owned = vec![0; self.classes];
-        examples.iter().for_each(|e| owned[usize::from(labels[*e as usize])] += 1);
-        owned
-    }
-
     /// The pairs of `members`, in their order: the chosen classes of which a chosen client has examples enough.
     fn pairs(&self, stage: Stage<'_>, members: &[Member<'_>]) -> Vec<Pair> {
         let chosen = |class: u32| match &self.circuits.classes {
@@ -151,7 +144,7 @@ impl Laboratory {
         let mut pairs = Vec::new();
         for (place, member) in members.iter().enumerate().filter(|(_, m)| self.clients.binary_search(&m.client).is_ok())
         {
-            let owned = self.owned(&stage.train.host_labels, member.examples);
+            let owned = count_classes(member.examples, &stage.train.host_labels, self.classes);
             let classes = (0..).zip(owned).filter(|(class, n)| *n >= FEWEST_EXAMPLES && chosen(*class));
             let Member { replicate, client, .. } = *member;
             pairs.extend(classes.map(|(class, _)| Pair { replicate, client, class, member: place }));

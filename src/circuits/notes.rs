@@ -8,7 +8,7 @@ const NAMED: usize = 3;
 
 /// Before the run: `owners` are the chosen clients with their examples of every class, `images` the test images of every
 /// class.
-pub(super) fn before_the_run(circuits: &Circuits, owners: &[(usize, Vec<usize>)], images: &[Vec<u32>]) -> Vec<String> {
+pub(super) fn before_the_run(circuits: &Circuits, owners: &[(usize, Vec<u32>)], images: &[Vec<u32>]) -> Vec<String> {
     let mut notes = Vec::new();
     let wanted = |class: usize| match &circuits.classes {
         CircuitClasses::Owned => owners.iter().any(|(_, owned)| owned[class] > 0),

@@ -79,27 +79,24 @@ impl Finder {
         let (device, circuits) = (subject.stage.device, &self.circuits);
         let shown = shown(subject, circuits, self.batch_size);
         let rows = upload(device, "rows", &subject.rows())?;
-        let learned = match (circuits.method, circuits.size) {
-            (Method::Gates, _) | (_, CircuitSize::Gates) => {
-                Some(learn_gates(subject.stage, circuits, subject.weights, &rows, &shown, fills, pulse)?)
-            }
-            _ => None,
-        };
-        let (scores, ranking) = match (circuits.method, &learned) {
-            (Method::Attribution, _) => (self.attribute(subject, &rows, &shown, pulse)?, Ranking::Absolute),
-            (Method::Gates, Some(learned)) => (learned.logits.clone(), Ranking::Signed),
-            (Method::Magnitude | Method::Gates, _) => (self.magnitude(subject, &rows)?, Ranking::Absolute),
-        };
+        let learn = |pulse: &mut _| learn_gates(subject.stage, circuits, subject.weights, &rows, &shown, fills, pulse);
         let words = subject.pairs.len() * subject.stage.network.layout.gate_words;
         let keys = device.alloc("ranks of channels", words)?;
-        rank_keys(device, ranking, scores.view(0, words), keys.all())?;
-        let hard = match (circuits.method, learned, &self.share) {
-            (Method::Gates, Some(LearnedGates { hard, .. }), _) => hard,
-            (_, Some(LearnedGates { hard, .. }), _) => self.cut(device, &hard, &keys)?,
-            (_, None, Some(share)) => self.cut(device, share, &keys)?,
-            (_, None, None) => unreachable!("sizes are learned or given"),
+        if circuits.method == Method::Gates {
+            let LearnedGates { logits, hard } = learn(pulse)?;
+            rank_keys(device, Ranking::Signed, logits.all(), keys.all())?;
+            return Ok(Found { hard, keys });
+        }
+        let sizes = match &self.share {
+            Some(share) => share.clone(),
+            None => learn(pulse)?.hard,
         };
-        Ok(Found { hard, keys })
+        let scores = match circuits.method {
+            Method::Attribution => self.attribute(subject, &rows, &shown, pulse)?,
+            _ => self.magnitude(subject, &rows)?,
+        };
+        rank_keys(device, Ranking::Absolute, scores.view(0, words), keys.all())?;
+        Ok(Found { hard: self.cut(device, &sizes, &keys)?, keys })
     }
 
     /// Circuits as large as those in `sizes`, of the channels that rank highest.

@@ -39,6 +39,11 @@ impl<'a> Subject<'a> {
         self.pairs.iter().map(row).collect()
     }
 
+    /// Sets the draws for a pair apart from those for all others of the round.
+    pub fn draw_key(&self, pair: &Pair) -> u64 {
+        (pair.client as u64) << 17 | u64::from(pair.class) << 1 | self.model as u64
+    }
+
     /// The pairs' classes.
     pub fn classes(&self) -> Vec<u32> {
         self.pairs.iter().map(|p| p.class).collect()

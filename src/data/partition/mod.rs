@@ -22,14 +22,16 @@ use crate::error::{Error, Result};
 /// # Panics
 /// If a client names an example that is not in `labels`, or a label is not below `classes`.
 pub fn class_counts(clients: &[Vec<u32>], labels: &[u8], classes: usize) -> Vec<Vec<u32>> {
-    let count = |indices: &Vec<u32>| {
-        let mut counts = vec![0; classes];
-        for &index in indices {
-            counts[usize::from(labels[index as usize])] += 1;
-        }
-        counts
-    };
-    clients.iter().map(count).collect()
+    clients.iter().map(|examples| count_classes(examples, labels, classes)).collect()
+}
+
+/// `[class]`: how many of `examples` belong to each class.
+pub fn count_classes(examples: &[u32], labels: &[u8], classes: usize) -> Vec<u32> {
+    let mut counts = vec![0; classes];
+    for &index in examples {
+        counts[usize::from(labels[index as usize])] += 1;
+    }
+    counts
 }
 
 /// Refuses a federation of nobody, or of more clients than there are examples.
