@@ -136,12 +136,10 @@ impl ControlModels {
         })
     }
 
-    /// One more round of what is trained beside the federation.
-    pub fn train(&mut self, stage: Stage<'_>, pulse: &mut Pulse<'_>) -> Result<()> {
-        match &mut self.centralised {
-            Some(centralised) => centralised.round(stage, pulse),
-            None => Ok(()),
-        }
+    /// One more round of what is trained beside the federation, if there is any.
+    pub fn train(&mut self, stage: Stage<'_>, pulse: &mut Pulse<'_>) -> Result<bool> {
+        self.centralised.as_mut().map_or(Ok(()), |centralised| centralised.round(stage, pulse))?;
+        Ok(self.centralised.is_some())
     }
 
     /// Steps of a round of that training, for the progress bar.

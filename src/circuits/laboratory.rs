@@ -265,6 +265,10 @@ impl Observer for Laboratory {
         self.study(&subject, buffers, range.start, pulse)
     }
 
+    fn train_beside(&mut self, stage: Stage<'_>, pulse: &mut Pulse<'_>) -> Result<bool> {
+        self.models.train(stage, pulse)
+    }
+
     fn after_aggregate(
         &mut self,
         stage: Stage<'_>,
@@ -272,7 +276,6 @@ impl Observer for Laboratory {
         members: &[Member<'_>],
         pulse: &mut Pulse<'_>,
     ) -> Result<()> {
-        self.models.train(stage, pulse)?;
         let Some(buffers) = &self.buffers else { return Ok(()) };
         let subject = Subject {
             stage,

@@ -143,6 +143,7 @@ pub(super) fn record(round: &Round, replicate: &ReplicateRound) -> RoundRecord {
         round: round.round,
         seconds: Seconds {
             train: seconds.train,
+            centralised: seconds.beside,
             circuits: seconds.circuits,
             evaluate: seconds.evaluate,
             total: seconds.total,

@@ -73,6 +73,11 @@ pub trait Observer {
         pulse: &mut Pulse<'_>,
     ) -> Result<()>;
 
+    /// After the last wave: trains what takes no part in the federation, timed apart from it. Gives whether there is any.
+    fn train_beside(&mut self, _stage: Stage<'_>, _pulse: &mut Pulse<'_>) -> Result<bool> {
+        Ok(false)
+    }
+
     /// After the new global models, `[R][P]` by replicate, are there. `members` are all of the round's clients.
     fn after_aggregate(
         &mut self,

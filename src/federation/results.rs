@@ -38,6 +38,8 @@ pub struct ReplicateRound {
 pub struct Seconds {
     /// Local training and averaging.
     pub train: f64,
+    /// Observers' training outside of the federation.
+    pub beside: f64,
     /// Observers: circuits.
     pub circuits: f64,
     /// Evaluation of the global model.

@@ -221,6 +221,13 @@ impl<'d> Simulation<'d> {
             device.wait()?;
             seconds.circuits += clock.elapsed().as_secs_f64();
         }
+        let clock = Instant::now();
+        for observer in observers.iter_mut() {
+            if observer.train_beside(stage, pulse)? {
+                device.wait()?;
+                seconds.beside = clock.elapsed().as_secs_f64();
+            }
+        }
         strategy.finish(device, global)?;
         let models = replicates.len();
         let density = mean_density(replicates, &local.density(network));

@@ -127,6 +127,7 @@ pub(super) fn total_seconds(rounds: &[RoundRecord]) -> Seconds {
     let total = |part: fn(&Seconds) -> f64| rounds.iter().map(|record| part(&record.seconds)).sum();
     Seconds {
         train: total(|s| s.train),
+        centralised: total(|s| s.centralised),
         circuits: total(|s| s.circuits),
         evaluate: total(|s| s.evaluate),
         total: total(|s| s.total),

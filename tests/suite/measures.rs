@@ -4,7 +4,7 @@ use fedcircuit::data::Dataset;
 use fedcircuit::device::Cpu;
 use fedcircuit::experiment::{Federation, Outcome};
 use fedcircuit::model::{Layout, initial_weights};
-use fedcircuit::report::{CircuitRecord, Control, ControlRecord, ModelSide};
+use fedcircuit::report::{CircuitRecord, Control, ControlRecord, ModelSide, Seconds};
 
 use crate::reference::{judge, logits, picture};
 use crate::small::{data, on_each_device, small};
@@ -272,6 +272,9 @@ fn training_without_federation_learns_as_a_client_does() {
     let device = Cpu::new(Some(2)).unwrap();
     let set = ["partition={kind=\"iid\",num_clients=1}", "circuits.controls.centralised=true", "circuits.steps=2"];
     let outcome = run(&device, &set).outcome;
+    let Seconds { train, centralised, total, .. } = outcome.record.seconds;
+    assert!(centralised > 0.0 && train + centralised < total, "a clock of its own");
+    assert_eq!(run(&device, &set[..1]).outcome.record.seconds.centralised, 0.0);
     let mean = |list: Vec<f64>| list.iter().sum::<f64>() / list.len() as f64;
     let beside = mean(outcome.controls.iter().map(|c| c.accuracy).collect());
     let client = mean(outcome.circuits.iter().filter(|c| c.model == ModelSide::Local).map(|c| c.accuracy).collect());
