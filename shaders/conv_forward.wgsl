@@ -2,8 +2,10 @@
 //   z[m][y][x] = (sum over c, ky, kx of W[m][c][ky][kx] X[c][y + ky - padding][x + kx - padding] + bias[m]) * gate[m]
 //   output     = relu(maximum of z over the window)      code = place of the first maximum, 4 where no gradient passes
 //
-// A thread owns 8 output channels of a 2x2 block of z, which is one pooling window, for 4 images. Every z sums over c,
+// A thread owns $TILE output channels of a 2x2 block of z, which is one pooling window, for 4 images. Every z sums over c,
 // then ky, then kx; the bias comes last. Filters of 3x3 keep the block's 4x4 patch of the input in registers.
+//
+// $TILE, $SHARE and $FILTER are what variants differ in: channels of a thread, and how it comes by their filters.
 
 struct Params {
     slots: u32,
@@ -37,7 +39,7 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> codes: array<u32>;
 @group(0) @binding(7) var<uniform> p: Params;
 
-const TILE = 8u;    // output channels of a thread
+const TILE = $TILEu;    // output channels of a thread
 const QUADS = 8u;   // vec4s of images in a chunk
 const DEAD = 4u;
 
@@ -108,17 +110,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let first = work % tiles * TILE;
     let block = work / tiles % (blocks_y * blocks_x);
     let quad = work / tiles / (blocks_y * blocks_x) * QUADS + item % QUADS;
-    if (quad >= quads) {
-        return;
-    }
     let by = block / blocks_x;
     let bx = block % blocks_x;
     let row = rows[slot] * p.row_words;
     let count = counts[p.counts_at + slot];
     let plane = p.height * p.width * quads;
     let last = p.out_channels - 1u;
+    let in_batch = quad < quads;
 
-    //@ for m in 0..8
+    //@ for m in 0..$TILE
     //@ for i in 0..2
     //@ for j in 0..2
     var z$m_$i$j = vec4f(0.0);
@@ -126,10 +126,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     //@ end
     let m$m = min(first + $mu, last);
     //@ end
-    if (4u * quad < count) {
+    // One answer for all threads of a chunk: they may share what they load.
+    if (4u * (quad - quad % QUADS) < count) {
         let filter_words = p.kernel * p.kernel;
         let base = row + p.weights_at;
-        //@ for m in 0..8
+        //@ for m in 0..$TILE
         var w$m = base + m$m * p.in_channels * filter_words;
         //@ end
         var at = slot * p.in_channels * plane + quad;
@@ -137,13 +138,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             // Above and left of the image a row or column wraps to a large number, so one comparison finds both edges.
             //@ for i in 0..4
             let y$i = 2u * by + $iu - p.padding;
-            let in_y$i = y$i < p.height;
+            let in_y$i = in_batch && y$i < p.height;
             let row$i = y$i * p.width * quads;
             let x$i = 2u * bx + $iu - p.padding;
             let in_x$i = x$i < p.width;
             let col$i = x$i * quads;
             //@ end
             for (var c = 0u; c < p.in_channels; c++) {
+                $SHARE
                 //@ for i in 0..4
                 //@ for j in 0..4
                 var x$i_$j = vec4f(0.0);
@@ -152,8 +154,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 }
                 //@ end
                 //@ end
-                //@ for m in 0..8
-                let f$m = filter_at(w$m);
+                //@ for m in 0..$TILE
+                let f$m = $FILTER;
                 z$m_00 = z$m_00 + f$m.a.x * x0_0 + f$m.a.y * x0_1 + f$m.a.z * x0_2 + f$m.a.w * x1_0 + f$m.b.x * x1_1
                     + f$m.b.y * x1_2 + f$m.b.z * x2_0 + f$m.b.w * x2_1 + f$m.c * x2_2;
                 z$m_01 = z$m_01 + f$m.a.x * x0_1 + f$m.a.y * x0_2 + f$m.a.z * x0_3 + f$m.a.w * x1_1 + f$m.b.x * x1_2
@@ -166,7 +168,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 //@ end
                 at += plane;
             }
-        } else {
+        } else if (in_batch) {
             for (var c = 0u; c < p.in_channels; c++) {
                 for (var ky = 0u; ky < p.kernel; ky++) {
                     //@ for i in 0..2
@@ -184,7 +186,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                         let v$i0 = v$i1;
                         v$i1 = input_at(row$i, y$i, x, quads);
                         //@ end
-                        //@ for m in 0..8
+                        //@ for m in 0..$TILE
                         let f$m = word(w$m);
                         //@ for i in 0..2
                         //@ for j in 0..2
@@ -202,8 +204,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 
     let live = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
     let out_plane = p.out_height * p.out_width * quads;
-    //@ for m in 0..8
-    if (first + $mu <= last) {
+    //@ for m in 0..$TILE
+    if (in_batch && first + $mu <= last) {
         let bias = word(row + p.bias_at + m$m);
         var gate = 1.0;
         if (p.gate_words > 0u) {

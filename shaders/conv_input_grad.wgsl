@@ -2,8 +2,10 @@
 //   dX[c][y][x] = sum over m, ky, kx of W[m][c][ky][kx] dZ[m][y + padding - ky][x + padding - kx]
 // where dZ is output_grad at the place its code names, and 0 elsewhere and where the code is 4.
 //
-// A thread owns 8 input channels of a 2x2 block of pixels for 4 images. Every sum runs over m, then ky, then kx.
+// A thread owns $TILE input channels of a 2x2 block of pixels for 4 images. Every sum runs over m, then ky, then kx.
 // Filters of 3x3 before a pooling keep the 4x4 patch of dZ around the block in registers.
+//
+// $TILE, $SHARE and $FILTER are what variants differ in: channels of a thread, and how it comes by their filters.
 
 struct Params {
     slots: u32,
@@ -36,7 +38,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> input_grad: array<vec4f>;
 @group(0) @binding(6) var<uniform> p: Params;
 
-const TILE = 8u;    // input channels of a thread
+const TILE = $TILEu;    // input channels of a thread
 const QUADS = 8u;   // vec4s of images in a chunk
 
 // Word `at` of the parameters.
@@ -51,11 +53,17 @@ struct Filter {
     c: f32,
 }
 
-// The 4 words from word `at`, of which `low` and `high` are the vec4s around it.
-fn shifted(low: vec4f, high: vec4f, at: u32) -> vec4f {
+// The 9 words from word `at`. Three vec4s always cover them, and reach no further than the vec4 of the last.
+fn filter_at(at: u32) -> Filter {
+    let x = weights[at >> 2u];
+    let y = weights[(at >> 2u) + 1u];
+    let z = weights[(at >> 2u) + 2u];
     let two = (at & 2u) != 0u;
-    let u = select(low, vec4f(low.zw, high.xy), two);
-    return select(u, vec4f(u.yzw, select(high.x, high.z, two)), (at & 1u) != 0u);
+    let one = (at & 1u) != 0u;
+    let u = select(x, vec4f(x.zw, y.xy), two);
+    let v = select(y, vec4f(y.zw, z.xy), two);
+    let w = select(z.xy, z.zw, two);
+    return Filter(select(u, vec4f(u.yzw, v.x), one), select(v, vec4f(v.yzw, w.x), one), select(w.x, w.y, one));
 }
 
 // The codes of four images, the first in the lowest byte.
@@ -94,15 +102,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let first = work % tiles * TILE;
     let block = work / tiles % (blocks_y * blocks_x);
     let quad = work / tiles / (blocks_y * blocks_x) * QUADS + item % QUADS;
-    if (quad >= quads) {
-        return;
-    }
     let y = 2u * (block / blocks_x) - early;
     let x = 2u * (block % blocks_x) - early;
     let plane = p.out_height * p.out_width * quads;
     let last = p.in_channels - 1u;
+    let in_batch = quad < quads;
 
-    //@ for c in 0..8
+    //@ for c in 0..$TILE
     //@ for i in 0..2
     //@ for j in 0..2
     var d$c_$i$j = vec4f(0.0);
@@ -111,25 +117,28 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let c$c = min(first + $cu, last);
     //@ end
     let count = counts[p.counts_at + slot];
-    if (4u * quad < count) {
+    // One answer for all threads of a chunk: they may share what they load.
+    if (4u * (quad - quad % QUADS) < count) {
         let base = rows[slot] * p.row_words + p.weights_at;
         var at = slot * p.out_channels * plane + quad;
+        let filter_words = p.kernel * p.kernel;
+        //@ for c in 0..$TILE
+        var w$c = base + c$c * filter_words;
+        //@ end
         if (p.kernel == 3u && p.pool == 2u) {
-            // The filters of the 8 channels are neighbours. Those past the last channel read what is there instead.
-            var w = base + first * 9u;
-            let end = (base + p.out_channels * p.in_channels * 9u - 1u) >> 2u;
             let reach = (p.padding + 1u - early) / 2u;
             // Windows of the patch: the first and last row and column touch it with half of their places. Above and
             // left of the image their numbers wrap, so one comparison finds both edges.
             //@ for i in 0..3
             let wy$i = block / blocks_x + reach + $iu - 2u;
-            let in_y$i = wy$i < p.out_height;
+            let in_y$i = in_batch && wy$i < p.out_height;
             let row$i = wy$i * p.out_width * quads;
             let wx$i = block % blocks_x + reach + $iu - 2u;
             let in_x$i = wx$i < p.out_width;
             let col$i = wx$i * quads;
             //@ end
             for (var m = 0u; m < p.out_channels; m++) {
+                $SHARE
                 //@ for i in 0..3
                 //@ for j in 0..3
                 var g$i_$j = vec4f(0.0);
@@ -156,22 +165,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 let x3_1 = routed(g2_1, k2_1, 0u);
                 let x3_2 = routed(g2_1, k2_1, 1u);
                 let x3_3 = routed(g2_2, k2_2, 0u);
-                var next = weights[min(w >> 2u, end)];
-                //@ for i in 0..18
-                let low$i = next;
-                next = weights[min((w >> 2u) + $iu + 1u, end)];
-                let v$i = shifted(low$i, next, w);
-                //@ end
-                let f0 = Filter(v0, v1, v2.x);
-                let f1 = Filter(vec4f(v2.yzw, v3.x), vec4f(v3.yzw, v4.x), v4.y);
-                let f2 = Filter(vec4f(v4.zw, v5.xy), vec4f(v5.zw, v6.xy), v6.z);
-                let f3 = Filter(vec4f(v6.w, v7.xyz), vec4f(v7.w, v8.xyz), v8.w);
-                let f4 = Filter(v9, v10, v11.x);
-                let f5 = Filter(vec4f(v11.yzw, v12.x), vec4f(v12.yzw, v13.x), v13.y);
-                let f6 = Filter(vec4f(v13.zw, v14.xy), vec4f(v14.zw, v15.xy), v15.z);
-                let f7 = Filter(vec4f(v15.w, v16.xyz), vec4f(v16.w, v17.xyz), v17.w);
-                w += p.in_channels * 9u;
-                //@ for c in 0..8
+                //@ for c in 0..$TILE
+                let f$c = $FILTER;
                 d$c_00 = d$c_00 + f$c.a.x * x2_2 + f$c.a.y * x2_1 + f$c.a.z * x2_0 + f$c.a.w * x1_2 + f$c.b.x * x1_1
                     + f$c.b.y * x1_0 + f$c.b.z * x0_2 + f$c.b.w * x0_1 + f$c.c * x0_0;
                 d$c_01 = d$c_01 + f$c.a.x * x2_3 + f$c.a.y * x2_2 + f$c.a.z * x2_1 + f$c.a.w * x1_3 + f$c.b.x * x1_2
@@ -180,14 +175,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                     + f$c.b.y * x2_0 + f$c.b.z * x1_2 + f$c.b.w * x1_1 + f$c.c * x1_0;
                 d$c_11 = d$c_11 + f$c.a.x * x3_3 + f$c.a.y * x3_2 + f$c.a.z * x3_1 + f$c.a.w * x2_3 + f$c.b.x * x2_2
                     + f$c.b.y * x2_1 + f$c.b.z * x1_3 + f$c.b.w * x1_2 + f$c.c * x1_1;
+                w$c += p.in_channels * 9u;
                 //@ end
                 at += plane;
             }
-        } else {
-            let filter_words = p.kernel * p.kernel;
-            //@ for c in 0..8
-            var w$c = base + c$c * filter_words;
-            //@ end
+        } else if (in_batch) {
             for (var m = 0u; m < p.out_channels; m++) {
                 for (var ky = 0u; ky < p.kernel; ky++) {
                     let zy = y + p.padding - ky;
@@ -202,7 +194,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                         let v$i1 = v$i0;
                         v$i0 = routed_at(at, zy + $iu, zx, quads);
                         //@ end
-                        //@ for c in 0..8
+                        //@ for c in 0..$TILE
                         let f$c = word(w$c);
                         //@ for i in 0..2
                         //@ for j in 0..2
@@ -213,7 +205,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                         //@ end
                     }
                 }
-                //@ for c in 0..8
+                //@ for c in 0..$TILE
                 w$c += (p.in_channels - 1u) * filter_words;
                 //@ end
                 at += plane;
@@ -223,8 +215,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 
     let live = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
     let in_plane = p.height * p.width * quads;
-    //@ for c in 0..8
-    if (first + $cu <= last) {
+    //@ for c in 0..$TILE
+    if (in_batch && first + $cu <= last) {
         let to = (slot * p.in_channels + c$c) * in_plane + quad;
         //@ for i in 0..2
         //@ for j in 0..2

@@ -4,8 +4,11 @@
 //! Bind groups are kept and reused while their buffers live. Nothing waits for the device but [`Device::wait`],
 //! [`Device::read`], and the rule that at most two submissions are under way.
 
+mod cache;
 mod commands;
 mod pipeline;
+mod remembered;
+mod variants;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,7 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures_intrusive::channel::shared::oneshot_channel;
 
 use commands::{Op, encode};
-use pipeline::Pipeline;
+pub use variants::Cut;
+
+use pipeline::{Compiler, Pipeline};
+use remembered::Remembered;
+use variants::Variants;
 
 use super::buffer::Store;
 use super::cpu::check_copy;
@@ -33,6 +40,8 @@ const IN_FLIGHT: usize = 2;
 pub struct GpuOptions {
     /// Keep wgpu's bounds checks in the shaders. The tests do; a release run trusts the tested shaders.
     pub checked: bool,
+    /// Which variant of a kernel runs, where it has some.
+    pub cut: Cut,
 }
 
 /// A wgpu device and the kernels compiled for it.
@@ -41,6 +50,8 @@ pub struct Gpu {
     queue: wgpu::Queue,
     info: DeviceInfo,
     checked: bool,
+    variants: Variants,
+    remembered: Option<Remembered>,
     faults: Arc<Mutex<Option<String>>>,
     graveyard: Arc<Mutex<Vec<u64>>>,
     state: Mutex<State>,
@@ -72,6 +83,8 @@ impl Gpu {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("fedcircuit"),
             required_limits: limits.clone(),
+            // Where the adapter has them: lanes that share what they load, and compilations that are remembered.
+            required_features: adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         };
@@ -108,8 +121,18 @@ impl Gpu {
             in_flight: VecDeque::new(),
             traffic: Traffic::default(),
         };
-        let graveyard = Arc::default();
-        Ok(Self { device, queue, info, checked: options.checked, faults, graveyard, state: Mutex::new(state) })
+        let sizes = [about.subgroup_min_size, about.subgroup_max_size];
+        let even = sizes[0] == sizes[1] && device.features().contains(wgpu::Features::SUBGROUP);
+        let variants = Variants {
+            cut: options.cut,
+            lanes: if even { sizes[0] } else { 0 },
+            software: about.device_type == wgpu::DeviceType::Cpu,
+            adapter: format!("{}, {}, {}, {}", info.name, info.driver, info.backend, env!("CARGO_PKG_VERSION")),
+        };
+        let checked = options.checked;
+        let remembered = Remembered::open(&device, &about).filter(|_| !checked);
+        let (graveyard, state) = (Arc::default(), Mutex::new(state));
+        Ok(Self { device, queue, info, checked, variants, remembered, faults, graveyard, state })
     }
 
     /// The first fault that wgpu reported since the last call, as an error.
@@ -127,7 +150,9 @@ impl Gpu {
         if let Some(found) = state.pipelines.get(kernel.name) {
             return found.clone();
         }
-        let pipeline = Arc::new(Pipeline::new(&self.device, kernel, self.checked));
+        let cache = self.remembered.as_ref().map(|r| &r.cache);
+        let compiler = Compiler { device: &self.device, checked: self.checked, cache };
+        let pipeline = Arc::new(self.variants.pick(&compiler, &self.queue, kernel));
         state.pipelines.insert(kernel.name, pipeline.clone());
         pipeline
     }
@@ -292,7 +317,8 @@ impl Device for Gpu {
         state.ring_data.extend_from_slice(bytemuck::cast_slice(params));
         state.ring_data.resize(slot + SLOT, 0);
         state.traffic.dispatches += 1;
-        self.record(state, Op::Dispatch { pipeline, group, slot: slot as u32, groups })
+        let groups = pipeline.grid(params, groups);
+        self.record(state, Op::Dispatch { pipeline: pipeline.raw.clone(), group, slot: slot as u32, groups })
     }
 
     fn wait(&self) -> Result<()> {

@@ -48,12 +48,31 @@ impl Binding {
     }
 }
 
+/// Workgroups in x, y and z for the words of a uniform block.
+pub type Grid = fn(&[u32]) -> [u32; 3];
+
+/// Another way to cut a kernel's work into threads. It adds the same terms in the same order as the kernel itself, so the
+/// choice changes no bit.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    /// What the tuning's notes call it.
+    pub name: &'static str,
+    /// The WGSL text: the kernel's bindings, parameters and workgroup.
+    pub source: fn() -> String,
+    /// Its grid.
+    pub groups: Grid,
+    /// The size every subgroup of the adapter must have; 0 where it shares nothing between lanes.
+    pub lanes: u32,
+}
+
 /// A compute kernel and its CPU twin.
 pub struct Kernel {
     /// Name of the shader file and of the Rust file beside it.
     pub name: &'static str,
     /// The WGSL text, with its unrolled loops written out. Entry point `main`.
     pub source: fn() -> String,
+    /// Other cuts of the work, among which a GPU chooses.
+    pub variants: &'static [Variant],
     /// Storage bindings: all that are read, then all that are written.
     pub bindings: &'static [Binding],
     /// Words of the uniform block.

@@ -17,8 +17,8 @@ use std::pin::Pin;
 
 pub use buffer::{Buffer, View};
 pub use cpu::Cpu;
-pub use gpu::{Gpu, GpuOptions};
-pub use kernel::{Access, Binding, Call, Case, Compare, Kernel, f32s, f32s_mut, grid};
+pub use gpu::{Cut, Gpu, GpuOptions};
+pub use kernel::{Access, Binding, Call, Case, Compare, Kernel, Variant, f32s, f32s_mut, grid};
 pub use select::{AdapterSummary, Choice, adapters, open};
 pub use shadow::{Shadow, compare};
 

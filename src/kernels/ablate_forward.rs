@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "ablate_forward",
     source: || include_str!("../../shaders/ablate_forward.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("z"),
         Binding::read("fill"),

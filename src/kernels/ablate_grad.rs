@@ -19,6 +19,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "ablate_grad",
     source: || include_str!("../../shaders/ablate_grad.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("z"),
         Binding::read("fill"),

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "accumulate",
     source: || include_str!("../../shaders/accumulate.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("rows"),
         Binding::read("scales"),

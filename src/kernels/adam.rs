@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "adam",
     source: || include_str!("../../shaders/adam.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("grads"),
         Binding::write("weights", Compare::Close(1e-6)),

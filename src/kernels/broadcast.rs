@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "broadcast",
     source: || include_str!("../../shaders/broadcast.wgsl").into(),
+    variants: &[],
     bindings: &[Binding::read("models"), Binding::read("which"), Binding::write("rows", Compare::Exact)],
     params_words: 1,
     workgroup: [64, 1, 1],

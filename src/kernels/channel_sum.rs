@@ -14,6 +14,7 @@ pub static KERNEL: Kernel = Kernel {
     name: "channel_sum",
     source: || include_str!("../../shaders/channel_sum.wgsl").into(),
     // A GPU may fuse the multiplication and the addition at the end.
+    variants: &[],
     bindings: &[Binding::read("values"), Binding::read("scales"), Binding::write("sums", Compare::Close(1e-5))],
     params_words: 5,
     workgroup: [64, 1, 1],

@@ -11,6 +11,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "circuit_edges",
     source: || include_str!("../../shaders/circuit_edges.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("alive"),
         Binding::read("models"),

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "complement",
     source: || include_str!("../../shaders/complement.wgsl").into(),
+    variants: &[],
     bindings: &[Binding::read("gates"), Binding::write("others", Compare::Exact)],
     params_words: 1,
     workgroup: [64, 1, 1],

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "confusion",
     source: || include_str!("../../shaders/confusion.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("logits"),
         Binding::read("targets"),

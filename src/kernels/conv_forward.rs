@@ -3,16 +3,21 @@
 use rayon::prelude::*;
 
 use super::DEAD;
+use super::conv_tile::Tile;
 use super::layer_cases::conv_cases;
 use super::packed::{Block, Images, Taps, by_chunk, pack_input, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, expect};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_forward",
-    source: || super::unroll(include_str!("../../shaders/conv_forward.wgsl")),
+    source: || text(&Tile::PLAIN),
+    variants: &[
+        Variant { name: Tile::NARROW.name, source: || text(&Tile::NARROW), groups: |p| cut(p, Tile::NARROW), lanes: 0 },
+        Variant { name: Tile::SHARED.name, source: || text(&Tile::SHARED), groups: |p| cut(p, Tile::SHARED), lanes: 8 },
+    ],
     bindings: &[
         Binding::read("input"),
         Binding::read("weights"),
@@ -28,10 +33,19 @@ pub static KERNEL: Kernel = Kernel {
     cases,
 };
 
-fn groups(p: &ConvParams) -> [u32; 3] {
+fn text(tile: &Tile) -> String {
+    let mine = "base + min(first + lane % QUADS, last) * p.in_channels * 9u + 9u * c";
+    tile.text(include_str!("../../shaders/conv_forward.wgsl"), "w$m", "$mu", mine)
+}
+
+fn cut(params: &[u32], tile: Tile) -> [u32; 3] {
+    groups(bytemuck::from_bytes(bytemuck::cast_slice(params)), tile)
+}
+
+fn groups(p: &ConvParams, tile: Tile) -> [u32; 3] {
     let side = if p.pool == 2 { 1 } else { 2 };
     let blocks = p.out_height.div_ceil(side) * p.out_width.div_ceil(side);
-    let items = blocks * p.out_channels.div_ceil(8) * p.chunks * 8;
+    let items = blocks * p.out_channels.div_ceil(tile.channels) * p.chunks * 8;
     grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
@@ -84,7 +98,7 @@ pub fn conv_forward(
     let gate_view = gates.map_or(io.counts, |g| g.values);
     let p = ConvParams::new(conv, batch, place, gates);
     let buffers = [io.input, io.weights, io.rows, io.counts, gate_view, io.output, io.codes];
-    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p))
+    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p, Tile::PLAIN))
 }
 
 fn twin(call: Call<'_>) {
@@ -249,7 +263,7 @@ fn cases() -> Vec<Case> {
                     vec![7; output],
                     vec![7; output / 4],
                 ],
-                groups: groups(&c.params()),
+                groups: groups(&c.params(), Tile::PLAIN),
                 flops: c.flops(),
             }
         })

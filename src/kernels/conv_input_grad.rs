@@ -2,16 +2,21 @@
 
 use rayon::prelude::*;
 
+use super::conv_tile::Tile;
 use super::layer_cases::conv_cases;
 use super::packed::{Block, Frame, Images, Taps, by_chunk, pack_dz, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_input_grad",
-    source: || super::unroll(include_str!("../../shaders/conv_input_grad.wgsl")),
+    source: || text(&Tile::PLAIN),
+    variants: &[
+        Variant { name: Tile::NARROW.name, source: || text(&Tile::NARROW), groups: |p| cut(p, Tile::NARROW), lanes: 0 },
+        Variant { name: Tile::SHARED.name, source: || text(&Tile::SHARED), groups: |p| cut(p, Tile::SHARED), lanes: 8 },
+    ],
     bindings: &[
         Binding::read("output_grad"),
         Binding::read("codes"),
@@ -26,10 +31,19 @@ pub static KERNEL: Kernel = Kernel {
     cases,
 };
 
-fn groups(p: &ConvParams) -> [u32; 3] {
+fn text(tile: &Tile) -> String {
+    let mine = "base + (min(first + lane % QUADS, last) + m * p.in_channels) * 9u";
+    tile.text(include_str!("../../shaders/conv_input_grad.wgsl"), "w$c", "$cu", mine)
+}
+
+fn cut(params: &[u32], tile: Tile) -> [u32; 3] {
+    groups(bytemuck::from_bytes(bytemuck::cast_slice(params)), tile)
+}
+
+fn groups(p: &ConvParams, tile: Tile) -> [u32; 3] {
     let early = 1 - p.padding % 2;
     let blocks = (p.height + early).div_ceil(2) * (p.width + early).div_ceil(2);
-    let items = blocks * p.in_channels.div_ceil(8) * p.chunks * 8;
+    let items = blocks * p.in_channels.div_ceil(tile.channels) * p.chunks * 8;
     grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
@@ -74,7 +88,7 @@ pub fn conv_input_grad(
     expect(name, "input_grad", io.input_grad, images * input)?;
     let p = ConvParams::new(conv, batch, place, None);
     let buffers = [io.output_grad, io.codes, io.weights, io.rows, io.counts, io.input_grad];
-    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p))
+    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p, Tile::PLAIN))
 }
 
 fn twin(call: Call<'_>) {
@@ -155,7 +169,7 @@ fn cases() -> Vec<Case> {
                     setting.counts(),
                     vec![7; input],
                 ],
-                groups: groups(&c.params()),
+                groups: groups(&c.params(), Tile::PLAIN),
                 flops: c.flops(),
             }
         })

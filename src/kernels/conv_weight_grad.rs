@@ -14,6 +14,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "conv_weight_grad",
     source: || super::unroll(include_str!("../../shaders/conv_weight_grad.wgsl")),
+    variants: &[],
     bindings: &[
         Binding::read("input"),
         Binding::read("output_grad"),

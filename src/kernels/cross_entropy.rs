@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "cross_entropy",
     source: || include_str!("../../shaders/cross_entropy.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("logits"),
         Binding::read("targets"),

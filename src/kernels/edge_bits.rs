@@ -10,6 +10,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "edge_bits",
     source: || include_str!("../../shaders/edge_bits.wgsl").into(),
+    variants: &[],
     bindings: &[Binding::read("weights"), Binding::read("words"), Binding::write("edges", Compare::Exact)],
     params_words: 3,
     workgroup: [64, 1, 1],

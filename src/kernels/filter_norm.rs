@@ -12,6 +12,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "filter_norm",
     source: || include_str!("../../shaders/filter_norm.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("weights"),
         Binding::read("rows"),

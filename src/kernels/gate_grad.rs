@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "gate_grad",
     source: || include_str!("../../shaders/gate_grad.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("output"),
         Binding::read("output_grad"),

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "gate_step",
     source: || include_str!("../../shaders/gate_step.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("gate_grads"),
         Binding::write("logits", Compare::Close(1e-6)),

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "gather",
     source: || include_str!("../../shaders/gather.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("pixels"),
         Binding::read("labels"),

@@ -12,6 +12,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "linear_forward",
     source: || super::unroll(include_str!("../../shaders/linear_forward.wgsl")),
+    variants: &[],
     bindings: &[
         Binding::read("input"),
         Binding::read("weights"),

@@ -12,6 +12,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "linear_input_grad",
     source: || super::unroll(include_str!("../../shaders/linear_input_grad.wgsl")),
+    variants: &[],
     bindings: &[
         Binding::read("output"),
         Binding::read("output_grad"),

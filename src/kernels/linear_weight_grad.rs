@@ -13,6 +13,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "linear_weight_grad",
     source: || super::unroll(include_str!("../../shaders/linear_weight_grad.wgsl")),
+    variants: &[],
     bindings: &[
         Binding::read("input"),
         Binding::read("output"),

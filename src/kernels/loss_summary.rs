@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "loss_summary",
     source: || include_str!("../../shaders/loss_summary.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("stats"),
         Binding::read("counts"),

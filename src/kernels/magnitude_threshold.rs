@@ -11,6 +11,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "magnitude_threshold",
     source: || include_str!("../../shaders/magnitude_threshold.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("weights"),
         Binding::read("table"),

@@ -25,6 +25,7 @@ pub mod complement;
 pub mod confusion;
 pub mod conv_forward;
 pub mod conv_input_grad;
+mod conv_tile;
 pub mod conv_weight_grad;
 pub mod cross_entropy;
 pub mod edge_bits;
@@ -70,7 +71,7 @@ mod unroll;
 pub mod weight_grad_sum;
 pub mod without_one;
 
-pub use unroll::unroll;
+pub use unroll::{unroll, unroll_with};
 
 use crate::device::Kernel;
 

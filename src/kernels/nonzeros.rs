@@ -12,6 +12,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "nonzeros",
     source: || include_str!("../../shaders/nonzeros.wgsl").into(),
+    variants: &[],
     bindings: &[Binding::read("table"), Binding::read("weights"), Binding::write("counts", Compare::Exact)],
     params_words: 2,
     workgroup: [256, 1, 1],

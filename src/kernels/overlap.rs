@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "overlap",
     source: || include_str!("../../shaders/overlap.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("masks_a"),
         Binding::read("masks_b"),

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "overlap_all",
     source: || include_str!("../../shaders/overlap_all.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("masks"),
         Binding::read("tasks"),

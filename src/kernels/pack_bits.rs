@@ -11,6 +11,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "pack_bits",
     source: || include_str!("../../shaders/pack_bits.wgsl").into(),
+    variants: &[],
     bindings: &[Binding::read("hard"), Binding::read("table"), Binding::write("bits", Compare::Exact)],
     params_words: 3,
     workgroup: [64, 1, 1],

@@ -11,6 +11,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "patch_channels",
     source: || include_str!("../../shaders/patch_channels.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("donor"),
         Binding::read("donors"),

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "peak_copy",
     source: || include_str!("../../shaders/peak_copy.wgsl").into(),
+    variants: &[],
     bindings: &[Binding::read("source"), Binding::write("copied", Compare::Exact)],
     params_words: 1,
     workgroup: [64, 1, 1],

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "peak_fma",
     source: || super::unroll(include_str!("../../shaders/peak_fma.wgsl")),
+    variants: &[],
     bindings: &[Binding::read("start"), Binding::write("end", Compare::Close(1e-6))],
     params_words: 4,
     workgroup: [64, 1, 1],

@@ -11,6 +11,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "pick",
     source: || include_str!("../../shaders/pick.wgsl").into(),
+    variants: &[],
     bindings: &[Binding::read("words"), Binding::read("places"), Binding::write("picked", Compare::Exact)],
     params_words: 2,
     workgroup: [64, 1, 1],

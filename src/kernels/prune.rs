@@ -12,6 +12,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "prune",
     source: || include_str!("../../shaders/prune.wgsl").into(),
+    variants: &[],
     bindings: &[Binding::read("filters"), Binding::read("thresholds"), Binding::write("weights", Compare::Exact)],
     params_words: 3,
     workgroup: [64, 1, 1],

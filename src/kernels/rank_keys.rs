@@ -11,6 +11,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "rank_keys",
     source: || include_str!("../../shaders/rank_keys.wgsl").into(),
+    variants: &[],
     bindings: &[Binding::read("scores"), Binding::write("keys", Compare::Exact)],
     params_words: 2,
     workgroup: [64, 1, 1],

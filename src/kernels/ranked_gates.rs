@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "ranked_gates",
     source: || include_str!("../../shaders/ranked_gates.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("circuits"),
         Binding::read("keys"),

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "sgd",
     source: || include_str!("../../shaders/sgd.wgsl").into(),
+    variants: &[],
     bindings: &[
         Binding::read("grads"),
         Binding::write("weights", Compare::Close(1e-6)),

@@ -18,6 +18,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "sparse_conv_forward",
     source: || super::unroll(include_str!("../../shaders/sparse_conv_forward.wgsl")),
+    variants: &[],
     bindings: &[
         Binding::read("input"),
         Binding::read("weights"),

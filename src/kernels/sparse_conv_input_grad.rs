@@ -17,6 +17,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "sparse_conv_input_grad",
     source: || super::unroll(include_str!("../../shaders/sparse_conv_input_grad.wgsl")),
+    variants: &[],
     bindings: &[
         Binding::read("output_grad"),
         Binding::read("codes"),

@@ -13,6 +13,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "sparse_linear_forward",
     source: || super::unroll(include_str!("../../shaders/sparse_linear_forward.wgsl")),
+    variants: &[],
     bindings: &[
         Binding::read("input"),
         Binding::read("weights"),

@@ -13,6 +13,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "sparse_linear_input_grad",
     source: || super::unroll(include_str!("../../shaders/sparse_linear_input_grad.wgsl")),
+    variants: &[],
     bindings: &[
         Binding::read("output"),
         Binding::read("output_grad"),

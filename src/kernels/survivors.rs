@@ -13,6 +13,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "survivors",
     source: || include_str!("../../shaders/survivors.wgsl").into(),
+    variants: &[],
     bindings: &[Binding::read("weights"), Binding::write("lists", Compare::Exact)],
     params_words: size_of::<Params>() / 4,
     workgroup: [64, 1, 1],

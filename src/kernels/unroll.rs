@@ -22,6 +22,14 @@ pub fn unroll(source: &str) -> String {
     out
 }
 
+/// As [`unroll`], after every `$NAME` of `with` has become its text.
+///
+/// # Panics
+/// As [`unroll`].
+pub fn unroll_with(source: &str, with: &[(&str, &str)]) -> String {
+    unroll(&with.iter().fold(source.to_string(), |text, (name, is)| text.replace(&format!("${name}"), is)))
+}
+
 /// Expands from line `at` to the block's end (or the text's) and returns the line where it stopped.
 fn expand(lines: &[&str], mut at: usize, out: &mut String) -> usize {
     while at < lines.len() {
@@ -55,13 +63,19 @@ fn header(text: &str) -> Option<(&str, u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::unroll;
+    use super::{unroll, unroll_with};
 
     #[test]
     fn nested_blocks_are_written_out_in_order() {
         let text = "a\n//@ for i in 0..2\nx$i\n  //@ for j in 1..3\n  y$i_$j\n  //@ end\n//@ end\nb";
         let text = text.replace("$i_", "$i.");
         assert_eq!(unroll(&text), "a\nx0\n  y0.1\n  y0.2\nx1\n  y1.1\n  y1.2\nb\n");
+    }
+
+    #[test]
+    fn names_become_their_texts_before_blocks_are_written_out() {
+        let text = "//@ for i in 0..$MANY\nx$i = $WHAT;\n//@ end";
+        assert_eq!(unroll_with(text, &[("MANY", "2"), ("WHAT", "f($i)")]), "x0 = f(0);\nx1 = f(1);\n");
     }
 
     #[test]

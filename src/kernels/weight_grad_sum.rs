@@ -11,6 +11,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "weight_grad_sum",
     source: || include_str!("../../shaders/weight_grad_sum.wgsl").into(),
+    variants: &[],
     bindings: &[Binding::read("partials"), Binding::write("grads", Compare::Exact)],
     params_words: CONV_WORDS,
     workgroup: [64, 1, 1],

@@ -11,6 +11,7 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "without_one",
     source: || include_str!("../../shaders/without_one.wgsl").into(),
+    variants: &[],
     bindings: &[Binding::read("hard"), Binding::write("kept", Compare::Exact), Binding::write("whole", Compare::Exact)],
     params_words: 3,
     workgroup: [64, 1, 1],

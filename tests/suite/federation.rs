@@ -252,7 +252,7 @@ fn the_shadow_device_finds_no_difference() {
     if gpu().is_none() {
         return;
     }
-    let (shadow, _) = open(&Choice::Shadow, GpuOptions { checked: true }, Some(2)).unwrap();
+    let (shadow, _) = open(&Choice::Shadow, GpuOptions { checked: true, ..Default::default() }, Some(2)).unwrap();
     let outcomes = run(shadow.as_ref(), &small(&["device.max_wave=3"])).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(outcomes.len(), 2);
     run(shadow.as_ref(), &linear(&["rounds=1"])).unwrap_or_else(|e| panic!("{e}"));

@@ -1,7 +1,7 @@
 //! Every kernel: its shader validates with no GPU and matches its declaration, and agrees with its twin.
 
 use fedcircuit::Error;
-use fedcircuit::device::{Access, Case, Choice, Cpu, Device, GpuOptions, Kernel, View, compare, open};
+use fedcircuit::device::{Access, Case, Choice, Cpu, Cut, Device, GpuOptions, Kernel, View, compare, open};
 use fedcircuit::kernels::ALL;
 use wgpu::naga;
 
@@ -12,14 +12,41 @@ const SENTINEL: u32 = 0x7fa5_a5a5;
 
 #[test]
 fn shaders_validate_and_match_their_declarations() {
+    use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
     for kernel in ALL {
-        let source = (kernel.source)();
-        let module = naga::front::wgsl::parse_str(&source)
-            .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));
-        let flags = naga::valid::ValidationFlags::all();
-        let mut validator = naga::valid::Validator::new(flags, naga::valid::Capabilities::default());
-        validator.validate(&module).unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));
-        declaration(kernel, &module);
+        let variants = kernel.variants.iter().map(|v| (v.source, v.lanes > 0));
+        for (source, subgroups) in std::iter::once((kernel.source, false)).chain(variants) {
+            let source = source();
+            let module = naga::front::wgsl::parse_str(&source)
+                .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));
+            let needs = if subgroups { Capabilities::SUBGROUP } else { Capabilities::default() };
+            let mut validator = Validator::new(ValidationFlags::all(), needs);
+            validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+            validator.validate(&module).unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));
+            declaration(kernel, &module);
+        }
+    }
+}
+
+/// Variants add the same terms in the same order, so they give the same bits; and so does whichever is found the fastest.
+#[test]
+fn every_variant_gives_the_bits_of_the_kernel_itself() {
+    if gpu().is_none() {
+        return;
+    }
+    let with = |cut| open(&Choice::Gpu, GpuOptions { checked: true, cut }, None).unwrap().0;
+    let plain = with(Cut::Number(0));
+    let varied = || ALL.iter().filter(|k| !k.variants.is_empty());
+    let most = varied().map(|k| k.variants.len()).max().unwrap_or(0);
+    assert!(most > 0);
+    for cut in (1..=most).map(Cut::Number).chain([Cut::Tried]) {
+        let device = with(cut);
+        for kernel in varied() {
+            for case in (kernel.cases)() {
+                let same = run(device.as_ref(), kernel, &case) == run(plain.as_ref(), kernel, &case);
+                assert!(same, "{}, {cut:?}, case {:?}", kernel.name, case.name);
+            }
+        }
     }
 }
 
@@ -128,6 +155,7 @@ fn the_shadow_device_names_a_kernel_whose_shader_is_wrong() {
     static WRONG: Kernel = Kernel {
         name: "wrong",
         source: || include_str!("../../shaders/complement.wgsl").into(),
+        variants: &[],
         bindings: fedcircuit::kernels::complement::KERNEL.bindings,
         params_words: 1,
         workgroup: [64, 1, 1],
@@ -138,7 +166,7 @@ fn the_shadow_device_names_a_kernel_whose_shader_is_wrong() {
     if gpu().is_none() {
         return;
     }
-    let (shadow, _) = open(&Choice::Shadow, GpuOptions { checked: true }, Some(1)).unwrap();
+    let (shadow, _) = open(&Choice::Shadow, GpuOptions { checked: true, ..Default::default() }, Some(1)).unwrap();
     let (gates, others) = (shadow.alloc("gates", 64).unwrap(), shadow.alloc("others", 64).unwrap());
     let views = [gates.all(), others.all()];
     let right = shadow.dispatch(&fedcircuit::kernels::complement::KERNEL, &[64], &views, [1, 1, 1]);

@@ -103,7 +103,7 @@ fn the_shadow_device_finds_no_difference_among_seeds() {
     if gpu().is_none() {
         return;
     }
-    let (shadow, _) = open(&Choice::Shadow, GpuOptions { checked: true }, Some(2)).unwrap();
+    let (shadow, _) = open(&Choice::Shadow, GpuOptions { checked: true, ..Default::default() }, Some(2)).unwrap();
     let experiment = small(&["seeds=2", "rounds=1", "device.max_wave=3", CONTROLS]);
     run_seeds(shadow.as_ref(), &experiment).unwrap_or_else(|e| panic!("{e}"));
 }

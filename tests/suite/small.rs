@@ -106,7 +106,7 @@ pub fn on_gpu(check: impl Fn(&dyn Device)) {
     let gpu = GPU.get_or_init(|| {
         // The shared one says aloud what is missing, and fails where a GPU is required.
         crate::common::gpu()?;
-        Some(Mutex::new(open(&Choice::Gpu, GpuOptions { checked: true }, None).unwrap().0))
+        Some(Mutex::new(open(&Choice::Gpu, GpuOptions { checked: true, ..Default::default() }, None).unwrap().0))
     });
     if let Some(gpu) = gpu {
         check(gpu.lock().unwrap_or_else(PoisonError::into_inner).as_ref());

@@ -1,12 +1,8 @@
 //! Recorded work, and its encoding for the queue.
 
-use std::sync::Arc;
-
-use super::pipeline::Pipeline;
-
 /// One thing the GPU is to do.
 pub(super) enum Op {
-    Dispatch { pipeline: Arc<Pipeline>, group: wgpu::BindGroup, slot: u32, groups: [u32; 3] },
+    Dispatch { pipeline: wgpu::ComputePipeline, group: wgpu::BindGroup, slot: u32, groups: [u32; 3] },
     Copy { from: wgpu::Buffer, start: u64, to: wgpu::Buffer, to_start: u64, bytes: u64 },
     Clear { buffer: wgpu::Buffer, start: u64, bytes: u64 },
 }
@@ -20,7 +16,7 @@ pub(super) fn encode(device: &wgpu::Device, ops: impl Iterator<Item = Op>) -> wg
         if let Op::Dispatch { pipeline, group, slot, groups: [x, y, z] } = op {
             let begin = || encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
             let pass = pass.get_or_insert_with(begin);
-            pass.set_pipeline(&pipeline.pipeline);
+            pass.set_pipeline(&pipeline);
             pass.set_bind_group(0, &group, &[slot]);
             pass.dispatch_workgroups(x, y, z);
             continue;

@@ -2,25 +2,38 @@
 
 use std::num::NonZeroU64;
 
-use crate::device::{Access, Kernel};
+use crate::device::{Access, Kernel, kernel::Grid};
 
-pub(super) struct Pipeline {
-    pub pipeline: wgpu::ComputePipeline,
-    layout: wgpu::BindGroupLayout,
+/// What kernels are compiled with.
+pub(super) struct Compiler<'a> {
+    pub device: &'a wgpu::Device,
+    /// Whether to keep wgpu's bounds checks.
+    pub checked: bool,
+    /// What the driver remembers of earlier compilations.
+    pub cache: Option<&'a wgpu::PipelineCache>,
 }
 
-impl Pipeline {
-    /// Compiles `kernel`, with wgpu's bounds checks if `checked`.
+pub(super) struct Pipeline {
+    pub raw: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+    /// The grid, where it is not the kernel's own.
+    groups: Option<Grid>,
+}
+
+impl Compiler<'_> {
+    /// Variant number `n` of `kernel`, counted from 1; for 0 the kernel itself.
     #[allow(unsafe_code)]
-    pub fn new(device: &wgpu::Device, kernel: &'static Kernel, checked: bool) -> Self {
-        let source = (kernel.source)();
+    pub fn compile(&self, kernel: &'static Kernel, n: usize) -> Pipeline {
+        let device = self.device;
+        let variant = n.checked_sub(1).map(|n| &kernel.variants[n]);
+        let source = variant.map_or(kernel.source, |v| v.source)();
         let module =
             wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
-        let module = if checked {
+        let module = if self.checked {
             device.create_shader_module(module)
         } else {
-            // SAFETY: the shader is one of ours; the tests run every kernel with the checks on, over odd sizes with
-            // sentinel words around each buffer, and the typed calls check every size before a dispatch.
+            // SAFETY: the shader is one of ours; the tests run every kernel and variant with the checks on, over odd sizes
+            // with sentinel words around each buffer, and the typed calls check every size before a dispatch.
             unsafe { device.create_shader_module_trusted(module, wgpu::ShaderRuntimeChecks::unchecked()) }
         };
         let mut entries: Vec<_> = kernel
@@ -46,15 +59,22 @@ impl Pipeline {
             bind_group_layouts: &[Some(&layout)],
             ..Default::default()
         });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name),
             layout: Some(&pipeline_layout),
             module: &module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
+            cache: self.cache,
         });
-        Self { pipeline, layout }
+        Pipeline { raw, layout, groups: variant.map(|v| v.groups) }
+    }
+}
+
+impl Pipeline {
+    /// Workgroups for these parameters, of which the kernel itself would take `declared`.
+    pub fn grid(&self, params: &[u32], declared: [u32; 3]) -> [u32; 3] {
+        self.groups.map_or(declared, |groups| groups(params))
     }
 
     /// Binds `storage` (buffer, first word, words), and the ring of parameters, whose offset comes with the dispatch.

@@ -1,0 +1,162 @@
+//! Which variant of a kernel an adapter runs: the one that was fastest when they were tried, at its first use here.
+//!
+//! The choice changes no bit, so what is noted of it in the user's cache may be lost or wrong at no other cost than time.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::SLOT;
+use super::cache;
+use super::commands::{Op, encode};
+use super::pipeline::{Compiler, Pipeline};
+use crate::device::{Case, Kernel};
+
+/// How a GPU picks among the variants of a kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cut {
+    /// The fastest: as noted in the user's cache, else by trying each. On software Vulkan, where compiling one takes longer
+    /// than it could save, the one that was made for it.
+    #[default]
+    Fastest,
+    /// The fastest, by trying each; nothing is noted.
+    Tried,
+    /// Number `n` of each kernel's variants, counted from 1, where the adapter can run it; else, and for 0, the kernel
+    /// itself.
+    Number(usize),
+}
+
+/// Each is timed so often after a first run, and its fastest counts.
+const TRIALS: usize = 4;
+
+/// Notes by adapter: kernel, then the name of its variant.
+type Notes = BTreeMap<String, BTreeMap<String, String>>;
+
+/// What is known of an adapter.
+pub(super) struct Variants {
+    pub cut: Cut,
+    /// The size of all its subgroups; 0 where they differ or cannot be used.
+    pub lanes: u32,
+    /// Whether it is a software adapter.
+    pub software: bool,
+    /// Its name in the notes: adapter, driver and this program's version.
+    pub adapter: String,
+}
+
+impl Variants {
+    /// The kernel compiled as this adapter is to run it.
+    pub fn pick(&self, compiler: &Compiler<'_>, queue: &wgpu::Queue, kernel: &'static Kernel) -> Pipeline {
+        let usable =
+            |n: usize| n == 0 || kernel.variants.get(n - 1).is_some_and(|v| [0, self.lanes].contains(&v.lanes));
+        let made_for_it = || (1..=kernel.variants.len()).find(|n| usable(*n) && kernel.variants[n - 1].lanes > 0);
+        match self.cut {
+            _ if kernel.variants.is_empty() => compiler.compile(kernel, 0),
+            Cut::Number(n) => compiler.compile(kernel, if usable(n) { n } else { 0 }),
+            Cut::Fastest if self.software => compiler.compile(kernel, made_for_it().unwrap_or(0)),
+            Cut::Tried => self.fastest(compiler, queue, kernel, &usable).1,
+            Cut::Fastest => match self.noted(kernel).filter(|n| usable(*n)) {
+                Some(n) => compiler.compile(kernel, n),
+                None => {
+                    let (n, pipeline) = self.fastest(compiler, queue, kernel, &usable);
+                    self.note(kernel, n);
+                    pipeline
+                }
+            },
+        }
+    }
+
+    /// Runs every usable variant on the kernel's largest case. The variants take turns, so that a change of the clock
+    /// meets them all.
+    fn fastest(
+        &self,
+        compiler: &Compiler<'_>,
+        queue: &wgpu::Queue,
+        kernel: &'static Kernel,
+        usable: &dyn Fn(usize) -> bool,
+    ) -> (usize, Pipeline) {
+        let numbers = (0..=kernel.variants.len()).filter(|n| usable(*n));
+        let mut compiled: Vec<_> = numbers.map(|n| (Duration::MAX, n, compiler.compile(kernel, n))).collect();
+        if let Some(case) = (kernel.cases)().into_iter().max_by_key(|case| case.flops) {
+            let bench = Bench::new(compiler.device, queue, &case);
+            for turn in 0..=TRIALS {
+                for (best, _, pipeline) in &mut compiled {
+                    let took = bench.run(compiler.device, queue, kernel, pipeline, &case);
+                    *best = if turn == 0 { *best } else { took.map_or(*best, |took| took.min(*best)) };
+                }
+            }
+        }
+        let best = (0..compiled.len()).min_by_key(|i| compiled[*i].0).unwrap_or(0);
+        let (_, n, pipeline) = compiled.swap_remove(best);
+        (n, pipeline)
+    }
+
+    fn noted(&self, kernel: &Kernel) -> Option<usize> {
+        let notes = read()?;
+        let name = notes.get(&self.adapter)?.get(kernel.name)?;
+        names(kernel).position(|known| known == name)
+    }
+
+    fn note(&self, kernel: &Kernel, n: usize) {
+        let (Some(path), Some(name)) = (path(), names(kernel).nth(n)) else { return };
+        let mut notes = read().unwrap_or_default();
+        notes.entry(self.adapter.clone()).or_default().insert(kernel.name.into(), name.into());
+        if let Ok(text) = serde_json::to_vec_pretty(&notes) {
+            cache::write(&path, &text);
+        }
+    }
+}
+
+/// The kernel itself, then its variants.
+fn names(kernel: &Kernel) -> impl Iterator<Item = &'static str> {
+    std::iter::once("as declared").chain(kernel.variants.iter().map(|v| v.name))
+}
+
+fn path() -> Option<PathBuf> {
+    Some(cache::folder()?.join("variants.json"))
+}
+
+fn read() -> Option<Notes> {
+    serde_json::from_slice(&cache::read(&path()?)?).ok()
+}
+
+/// A case in buffers of its own.
+struct Bench {
+    buffers: Vec<wgpu::Buffer>,
+    params: wgpu::Buffer,
+}
+
+impl Bench {
+    fn new(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Self {
+        let buffer = |words: &[u32], size: usize, usage| {
+            let usage = usage | wgpu::BufferUsages::COPY_DST;
+            let descriptor =
+                wgpu::BufferDescriptor { label: Some("trial"), size: size as u64, usage, mapped_at_creation: false };
+            let buffer = device.create_buffer(&descriptor);
+            queue.write_buffer(&buffer, 0, bytemuck::cast_slice(words));
+            buffer
+        };
+        let storage = |words: &Vec<u32>| buffer(words, 4 * words.len(), wgpu::BufferUsages::STORAGE);
+        Self {
+            buffers: case.buffers.iter().map(storage).collect(),
+            params: buffer(&case.params, SLOT, wgpu::BufferUsages::UNIFORM),
+        }
+    }
+
+    fn run(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        kernel: &'static Kernel,
+        pipeline: &Pipeline,
+        case: &Case,
+    ) -> Option<Duration> {
+        let parts: Vec<_> = self.buffers.iter().zip(&case.buffers).map(|(b, words)| (b, 0, words.len())).collect();
+        let group = pipeline.group(device, kernel, &parts, &self.params);
+        let groups = pipeline.grid(&case.params, case.groups);
+        let clock = Instant::now();
+        let op = Op::Dispatch { pipeline: pipeline.raw.clone(), group, slot: 0, groups };
+        let submitted = queue.submit([encode(device, std::iter::once(op))]);
+        device.poll(wgpu::PollType::Wait { submission_index: Some(submitted), timeout: None }).ok()?;
+        Some(clock.elapsed())
+    }
+}

@@ -1,0 +1,33 @@
+//! How the dense convolutions that read filters are cut into threads.
+
+use super::unroll_with;
+
+/// What one thread owns, and how it comes by the filters, which are the same for the 8 threads of a chunk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tile {
+    pub name: &'static str,
+    /// Channels of a thread.
+    pub channels: u32,
+    /// Whether a lane loads one filter and hands it to the other seven. Only where a subgroup is the 8 threads of a chunk:
+    /// software Vulkan, which loads for each lane apart even what is the same for all.
+    shared: bool,
+}
+
+impl Tile {
+    pub const PLAIN: Self = Self { name: "8 channels", channels: 8, shared: false };
+    /// Half as many accumulators, for GPUs with few registers.
+    pub const NARROW: Self = Self { name: "4 channels", channels: 4, shared: false };
+    pub const SHARED: Self = Self { name: "8 channels, filters through the subgroup", channels: 8, shared: true };
+
+    /// The shader's text. A thread finds its filter of the loop variable's channel at word `at`; where filters are shared,
+    /// the lane of number `lane` holds it, and loads it from word `mine`.
+    pub fn text(&self, shader: &str, at: &str, lane: &str, mine: &str) -> String {
+        let (share, filter) = if self.shared {
+            let part = |field: &str| format!("subgroupBroadcast(mine.{field}, {lane})");
+            (format!("let mine = filter_at({mine});"), format!("Filter({}, {}, {})", part("a"), part("b"), part("c")))
+        } else {
+            (String::new(), format!("filter_at({at})"))
+        };
+        unroll_with(shader, &[("TILE", &self.channels.to_string()), ("SHARE", &share), ("FILTER", &filter)])
+    }
+}
