@@ -1,7 +1,8 @@
 //! How fast a device is: its peaks, every kernel against them, training, the search for circuits, and a whole round.
 //! `fedcircuit bench` prints what is measured here; `cargo bench` runs the same work under criterion.
 //!
-//! Times are those of the host's clock around dispatches and one wait for the device, many dispatches between two waits.
+//! A kernel's times are by the device's own clock where it has one, and else by the host's around many dispatches and one
+//! wait for the device, as are those of all larger work.
 //! A kernel's bytes are those of all its bindings, each counted once: more than it moves where it touches only a part,
 //! less where it updates in place. Where everything fits a cache, it can be faster than the peak, which is that of memory.
 
@@ -78,7 +79,9 @@ pub fn run(
             }
         }
     }
-    Ok(Report { version: env!("CARGO_PKG_VERSION"), device: device.info().clone(), depth, peak, timings, ratios })
+    let kernel_clock = if device.has_clock() { "device" } else { "host" };
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(Report { version, device: device.info().clone(), kernel_clock, depth, peak, timings, ratios })
 }
 
 fn time(device: &dyn Device, kernel: &'static Kernel, case: Case, depth: Depth) -> Result<Timing> {

@@ -116,6 +116,8 @@ pub struct Report {
     pub version: &'static str,
     /// What was measured.
     pub device: DeviceInfo,
+    /// Whose clock timed the kernels: `device` or `host`. Larger work is timed by the host.
+    pub kernel_clock: &'static str,
     /// `full`, or `quick`: then the numbers mean nothing.
     pub depth: Depth,
     /// The device's.

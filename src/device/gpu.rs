@@ -5,17 +5,22 @@
 //! [`Device::read`], and the rule that at most two submissions are under way.
 
 mod cache;
+mod clock;
 mod commands;
+mod faults;
 mod pipeline;
 mod remembered;
 mod variants;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures_intrusive::channel::shared::oneshot_channel;
 
+use clock::Clock;
 use commands::{Op, encode};
+use faults::{mib, too_large, watch};
 pub use variants::Cut;
 
 use pipeline::{Compiler, Pipeline};
@@ -32,6 +37,10 @@ const SLOT: usize = 256;
 /// Dispatches recorded before they are submitted. About three training steps: long enough to hide the cost of a
 /// submission, short enough to stay far from any watchdog.
 const OPS_A_SUBMIT: usize = 96;
+/// What is used where the adapter has it: lanes that share what they load, compilations that are remembered, and the time
+/// that passes take.
+const WELCOME: wgpu::Features =
+    wgpu::Features::SUBGROUP.union(wgpu::Features::PIPELINE_CACHE).union(wgpu::Features::TIMESTAMP_QUERY);
 /// Submissions under way before the host waits for the oldest.
 const IN_FLIGHT: usize = 2;
 
@@ -65,6 +74,8 @@ struct State {
     ring_data: Vec<u8>,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     traffic: Traffic,
+    /// Set while work is timed.
+    clock: Option<Clock>,
 }
 
 type GroupKey = (&'static str, Vec<(u64, usize, usize)>);
@@ -83,8 +94,7 @@ impl Gpu {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("fedcircuit"),
             required_limits: limits.clone(),
-            // Where the adapter has them: lanes that share what they load, and compilations that are remembered.
-            required_features: adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE),
+            required_features: adapter.features() & WELCOME,
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         };
@@ -120,6 +130,7 @@ impl Gpu {
             ring_data: Vec::with_capacity(SLOT * OPS_A_SUBMIT),
             in_flight: VecDeque::new(),
             traffic: Traffic::default(),
+            clock: None,
         };
         let sizes = [about.subgroup_min_size, about.subgroup_max_size];
         let even = sizes[0] == sizes[1] && device.features().contains(wgpu::Features::SUBGROUP);
@@ -195,7 +206,7 @@ impl Gpu {
         }
         self.queue.write_buffer(&state.ring, 0, &state.ring_data);
         state.ring_data.clear();
-        let commands = encode(&self.device, state.ops.drain(..));
+        let commands = encode(&self.device, state.ops.drain(..), state.clock.as_mut());
         state.in_flight.push_back(self.queue.submit([commands]));
         while state.in_flight.len() > IN_FLIGHT {
             let oldest = state.in_flight.pop_front();
@@ -227,35 +238,6 @@ impl Gpu {
             None => Ok(buffer),
             Some(_) => Err(too_large(label, bytes, format!("{} has not that much memory left", self.info.name))),
         }
-    }
-}
-
-/// Keeps the first fault until the next call asks for it: wgpu reports validation errors and lost devices aside.
-fn watch(device: &wgpu::Device, faults: &Arc<Mutex<Option<String>>>) {
-    let keep = |faults: Arc<Mutex<Option<String>>>| {
-        move |text: String| {
-            lock(&faults).get_or_insert(text);
-        }
-    };
-    let (report, lost) = (keep(faults.clone()), keep(faults.clone()));
-    device.on_uncaptured_error(Arc::new(move |e| report(e.to_string())));
-    device.set_device_lost_callback(move |reason, text| {
-        if reason != wgpu::DeviceLostReason::Destroyed {
-            lost(format!("the device was lost: {text}"));
-        }
-    });
-}
-
-fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
-fn too_large(label: &str, bytes: u64, limit: String) -> Error {
-    Error::TooLarge {
-        what: format!("buffer {label:?}"),
-        needed: mib(bytes),
-        limit,
-        help: "lower training.batch_size or device.max_wave, take a smaller model, or run with --device cpu".into(),
     }
 }
 
@@ -368,6 +350,22 @@ impl Device for Gpu {
             let mut words = mapped.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             Ok(views.iter().map(|v| words.by_ref().take(v.words).collect()).collect())
         })
+    }
+
+    fn has_clock(&self) -> bool {
+        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
+
+    fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Duration>> {
+        {
+            let state = &mut *lock(&self.state);
+            self.submit(state)?;
+            state.clock = Clock::new(&self.device);
+        }
+        let done = work().and_then(|()| self.wait());
+        let clock = lock(&self.state).clock.take();
+        done?;
+        Ok(clock.and_then(|clock| clock.read(&self.device, &self.queue)))
     }
 
     fn traffic(&self) -> Traffic {

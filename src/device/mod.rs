@@ -14,6 +14,7 @@ mod shadow;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 pub use buffer::{Buffer, View};
 pub use cpu::Cpu;
@@ -89,6 +90,21 @@ pub trait Device: Send + Sync {
 
     /// Reads all `views` in one go, after everything dispatched so far.
     fn read<'a>(&'a self, views: &[View<'a>]) -> Reading<'a>;
+
+    /// Whether it has a clock of its own for [`Device::timed`].
+    fn has_clock(&self) -> bool {
+        false
+    }
+
+    /// Does `work` and waits for it. Gives the time that its kernels took by the device's own clock, where it has one.
+    ///
+    /// # Errors
+    /// Those of `work`, and what the device says.
+    fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Duration>> {
+        work()?;
+        self.wait()?;
+        Ok(None)
+    }
 
     /// The counters so far.
     fn traffic(&self) -> Traffic;

@@ -105,6 +105,23 @@ fn shaders_agree_with_their_twins() {
     }
 }
 
+/// The device's own clock counts what its kernels took, which is a part of what the host waited.
+#[test]
+fn the_devices_clock_runs_within_the_hosts() {
+    if gpu().is_none_or(|gpu| !gpu.has_clock()) {
+        return;
+    }
+    // A device of its own: on the shared one other tests' kernels would count.
+    let (gpu, _) = open(&Choice::Gpu, GpuOptions { checked: true, ..Default::default() }, None).unwrap();
+    let kernel = &fedcircuit::kernels::conv_forward::KERNEL;
+    let case = (kernel.cases)().into_iter().max_by_key(|case| case.flops).unwrap();
+    let prepared = fedcircuit::bench::kernels::Prepared::new(gpu.as_ref(), kernel, case).unwrap();
+    prepared.run(1).unwrap();
+    let host = std::time::Instant::now();
+    let own = prepared.run(3).unwrap();
+    assert!(own <= host.elapsed() && own.as_micros() > 0, "{own:?}");
+}
+
 /// Twins give the same bits whatever the number of threads.
 #[test]
 fn twins_do_not_depend_on_threads() {

@@ -1,5 +1,7 @@
 //! Recorded work, and its encoding for the queue.
 
+use super::clock::Clock;
+
 /// One thing the GPU is to do.
 pub(super) enum Op {
     Dispatch { pipeline: wgpu::ComputePipeline, group: wgpu::BindGroup, slot: u32, groups: [u32; 3] },
@@ -8,14 +10,21 @@ pub(super) enum Op {
 }
 
 /// Encodes `ops` in order. Dispatches that follow each other share a pass; wgpu puts barriers where one needs what
-/// another wrote.
-pub(super) fn encode(device: &wgpu::Device, ops: impl Iterator<Item = Op>) -> wgpu::CommandBuffer {
+/// another wrote. With a `clock`, passes are timed.
+pub(super) fn encode(
+    device: &wgpu::Device,
+    ops: impl Iterator<Item = Op>,
+    mut clock: Option<&mut Clock>,
+) -> wgpu::CommandBuffer {
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     let mut pass: Option<wgpu::ComputePass<'static>> = None;
     for op in ops {
         if let Op::Dispatch { pipeline, group, slot, groups: [x, y, z] } = op {
-            let begin = || encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
-            let pass = pass.get_or_insert_with(begin);
+            let pass = pass.get_or_insert_with(|| {
+                let timestamp_writes = clock.as_mut().and_then(|clock| clock.next());
+                let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+                encoder.begin_compute_pass(&descriptor).forget_lifetime()
+            });
             pass.set_pipeline(&pipeline);
             pass.set_bind_group(0, &group, &[slot]);
             pass.dispatch_workgroups(x, y, z);

@@ -155,7 +155,7 @@ impl Bench {
         let groups = pipeline.grid(&case.params, case.groups);
         let clock = Instant::now();
         let op = Op::Dispatch { pipeline: pipeline.raw.clone(), group, slot: 0, groups };
-        let submitted = queue.submit([encode(device, std::iter::once(op))]);
+        let submitted = queue.submit([encode(device, std::iter::once(op), None)]);
         device.poll(wgpu::PollType::Wait { submission_index: Some(submitted), timeout: None }).ok()?;
         Some(clock.elapsed())
     }
