@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 /// More than this is no data set this program could train on; it bounds what a small gzip file can unpack to.
 const MAX_BYTES: u64 = 1 << 30;
 
+/// Blank paper packs better than a hundredfold; a data set of any use does not.
+const MAX_RATIO: u64 = 100;
+
 const HELP: &str = "an IDX file of unsigned bytes is accepted, plain or gzip; \
                     delete this one and get it again, for MNIST with `fedcircuit data fetch mnist`";
 
@@ -25,20 +28,25 @@ const HELP: &str = "an IDX file of unsigned bytes is accepted, plain or gzip; \
 /// or goes on after its last value, or if its gzip stream is damaged.
 pub fn read(path: &Path, item: &[usize]) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(Error::io("read", path))?;
-    decode(path, &mut BufReader::new(file), item)
+    let length = file.metadata().map_err(Error::io("read", path))?.len();
+    decode(path, &mut BufReader::new(file), length, item)
 }
 
-fn decode(path: &Path, source: &mut dyn BufRead, item: &[usize]) -> Result<Vec<u8>> {
+fn decode(path: &Path, source: &mut dyn BufRead, length: u64, item: &[usize]) -> Result<Vec<u8>> {
     let start = source.fill_buf().map_err(Error::io("read", path))?;
     if start.starts_with(&[0x1f, 0x8b]) {
-        parse(path, &mut MultiGzDecoder::new(source), item)
+        parse(path, &mut MultiGzDecoder::new(source), length.saturating_mul(MAX_RATIO), item)
     } else {
-        parse(path, source, item)
+        parse(path, source, length, item)
     }
 }
 
-fn parse(path: &Path, reader: &mut dyn Read, item: &[usize]) -> Result<Vec<u8>> {
+/// `most` is what a file of its length can hold.
+fn parse(path: &Path, reader: &mut dyn Read, most: u64, item: &[usize]) -> Result<Vec<u8>> {
     let size = read_header(path, reader, item)?;
+    if size > most {
+        return Err(fault(path, format!("its header declares {size} values, more than so short a file can hold")));
+    }
     let mut bytes = Vec::new();
     // One more than declared, so that a longer file is noticed and the gzip checksum is reached.
     reader.take(size + 1).read_to_end(&mut bytes).map_err(|error| match error.kind() {
@@ -123,7 +131,7 @@ mod tests {
     use crate::rng::{Purpose, stream};
 
     fn decode_bytes(bytes: &[u8], item: &[usize]) -> Result<Vec<u8>> {
-        decode(Path::new("some-file"), &mut &bytes[..], item)
+        decode(Path::new("some-file"), &mut &bytes[..], bytes.len() as u64, item)
     }
 
     fn zipped(bytes: &[u8]) -> Vec<u8> {

@@ -12,6 +12,7 @@ mod kernels;
 mod many_clients;
 mod measures;
 mod mnist;
+mod mutated;
 mod reference;
 mod seeds;
 mod small;
