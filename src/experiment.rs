@@ -9,9 +9,11 @@ mod folders;
 mod inputs;
 mod keeper;
 mod overlap_means;
+mod plan;
 mod records;
 mod run;
 
 pub use federation::{Federation, Outcome};
 pub use inputs::{layer_specs, load_data, partition};
+pub use plan::{peak_memory, resident_memory};
 pub use run::{Request, run};

@@ -31,6 +31,10 @@ pub enum Purpose {
     Centralised = 11,
     /// Images whose activations stand in for ablated ones.
     Donors = 12,
+    /// Whether a client drops out of a round.
+    Dropout = 13,
+    /// Who does only some of the local epochs, and how many.
+    Straggling = 14,
 }
 
 /// The key of a stream that belongs to no round.

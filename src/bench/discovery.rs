@@ -48,7 +48,7 @@ impl Discovery {
         let (network, circuits) = (simple_cnn()?, self.circuits()?);
         let examples = Examples::upload(device, &dataset, &dataset.train)?;
         let budget = Budget::new(device.info(), None, None);
-        let stage = Stage { device, network: &network, train: &examples, test: &examples, budget };
+        let stage = Stage { device, network: &network, train: &examples, test: &examples, budget, replicates: 1 };
         let models: Vec<u32> =
             (0..self.clients as u64).flat_map(|seed| pruned(&network.layout, seed)).map(f32::to_bits).collect();
         let models = upload(device, "pruned weights", &models)?;

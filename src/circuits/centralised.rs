@@ -29,12 +29,12 @@ impl Centralised {
         origins: &[Origin<'_>],
         weights: &dyn Fn(u64) -> Vec<f32>,
     ) -> Result<Self> {
-        let examples = origins.iter().flat_map(|o| o.clients).map(Vec::len).max().unwrap_or(0);
+        let examples = origins.iter().map(|o| o.clients.largest()).max().unwrap_or(0);
         let local = LocalTraining::new(device, network, &experiment.training, &experiment.sparsity, examples)?;
         Ok(Self {
             local,
             weights: first_weights(device, network, origins, weights)?,
-            pools: origins.iter().map(|o| (o.seed, pool(o.clients))).collect(),
+            pools: origins.iter().map(|o| (o.seed, o.clients.pool())).collect(),
             examples,
         })
     }
@@ -81,25 +81,7 @@ impl Centralised {
     }
 }
 
-/// Examples of every client, each once.
-fn pool(clients: &[Vec<u32>]) -> Vec<u32> {
-    let mut all: Vec<u32> = clients.concat();
-    all.sort_unstable();
-    all.dedup();
-    all
-}
-
 /// The virtual client of a training without federation.
 fn nobody<'a>(replicate: usize, seed: u64, examples: &'a [u32], steps: usize) -> Member<'a> {
     Member { replicate, seed, client: usize::MAX, examples, steps, longest: steps }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pool_holds_shared_examples_once() {
-        assert_eq!(pool(&[vec![5, 1], vec![], vec![1, 2]]), [1, 2, 5]);
-    }
 }

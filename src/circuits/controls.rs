@@ -5,6 +5,7 @@ use super::masks::MaskLayout;
 use super::rank::Found;
 use super::subject::Subject;
 use crate::config;
+use crate::data::Population;
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
 use crate::federation::{Pulse, Stage, upload};
@@ -103,7 +104,7 @@ pub struct Origin<'a> {
     /// The federation's seed.
     pub seed: u64,
     /// Every client's training examples.
-    pub clients: &'a [Vec<u32>],
+    pub clients: &'a Population,
 }
 
 /// The weights in which the controls search.

@@ -20,7 +20,7 @@ use crate::config::{CircuitClasses, Circuits, Experiment};
 use crate::data::{Dataset, indices_by_class, partition::count_classes};
 use crate::device::{Device, View};
 use crate::error::Result;
-use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, replicates};
+use crate::federation::{LocalModels, Member, Observer, Pulse, Stage};
 use crate::kernels::edge_bits::edge_bits;
 use crate::model::{Network, Weights};
 use crate::rng::Purpose;
@@ -98,8 +98,8 @@ impl Laboratory {
             notes: Vec::new(),
             told: Told::default(),
         };
-        let owned = |client: &Vec<u32>| count_classes(client, &dataset.train.labels, network.classes);
-        let chosen = |o: &Origin<'_>| laboratory.clients.iter().map(|c| (*c, owned(&o.clients[*c]))).collect();
+        let owned = |examples: &[u32]| count_classes(examples, &dataset.train.labels, network.classes);
+        let chosen = |o: &Origin<'_>| laboratory.clients.iter().map(|c| (*c, owned(&o.clients.examples(*c)))).collect();
         let owners: Vec<Vec<(usize, Vec<u32>)>> = origins.iter().map(chosen).collect();
         laboratory.notes = before_the_run(circuits, &owners.concat(), &images);
         Ok(laboratory)
@@ -226,12 +226,19 @@ impl Observer for Laboratory {
 
     fn before_round(&mut self, stage: Stage<'_>, members: &[Member<'_>], round: usize) -> Result<()> {
         self.round = round;
+        if !self.circuits.studies(round, self.rounds) {
+            return Ok(());
+        }
         let pairs = self.pairs(stage, members);
-        if pairs.is_empty() || !self.circuits.studies(round, self.rounds) {
+        if pairs.is_empty() {
+            let anyone = members.iter().any(|m| self.clients.binary_search(&m.client).is_ok());
+            self.notes.extend(self.told.of_cohort(round, round == self.rounds, anyone));
+            // Circuits are compared with those of the studied round before, and now that one has none.
+            self.before = None;
             return Ok(());
         }
         let before = self.before.as_ref().map_or(&[][..], |sets| &sets.pairs);
-        let (models, controls) = (members.len() + replicates(members), self.searched(round));
+        let (models, controls) = (members.len() + stage.replicates, self.searched(round));
         let (circuits, layouts) = (&self.circuits, self.layouts());
         let buffers = RoundBuffers::new(stage.device, pairs, before, models, circuits, &controls, &layouts)?;
         self.buffers = Some(buffers);
@@ -292,7 +299,7 @@ impl Observer for Laboratory {
             self.control(&subject, counts, pulse)?;
         }
         let device = stage.device;
-        let (rows, words) = (replicates(members), stage.network.layout.words);
+        let (rows, words) = (stage.replicates, stage.network.layout.words);
         let alive = device.alloc("surviving connections", rows * self.edges.words)?;
         edge_bits(device, rows, words, global.values, self.edges.weight_table.all(), alive.all())?;
         device.copy(alive.all(), buffers.alive.view(members.len() * self.edges.words, alive.words()))?;

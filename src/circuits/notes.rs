@@ -46,9 +46,20 @@ pub(super) fn before_the_run(circuits: &Circuits, owners: &[(usize, Vec<u32>)], 
 pub(super) struct Told {
     empty: bool,
     broken: bool,
+    absent: bool,
 }
 
 impl Told {
+    /// Before one-based `round` without a circuit to find; `anyone` says whether a chosen client takes part: if so, the
+    /// reason lies in its examples, and was told before the run.
+    pub fn of_cohort(&mut self, round: usize, last: bool, anyone: bool) -> Option<String> {
+        let tell = !anyone && (last || !self.absent);
+        self.absent |= !anyone;
+        tell.then(|| {
+            format!("round {round}: no client that circuits are looked for in takes part, so none are found in it")
+        })
+    }
+
     /// After one-based `round`: circuits that are empty or have an empty layer, the first time and in the last round.
     pub fn of_round(&mut self, round: usize, last: bool, results: &[PairResult]) -> Vec<String> {
         let sides = results.iter().flat_map(|pair| [(pair, "local", &pair.local), (pair, "global", &pair.global)]);

@@ -4,6 +4,7 @@
 mod analysis;
 mod bytes;
 mod circuits;
+mod cohort;
 mod keys;
 mod model;
 mod overrides;
@@ -23,6 +24,7 @@ pub use bytes::Bytes;
 pub use circuits::{
     Ablation, CircuitClasses, CircuitClients, CircuitSize, Circuits, Controls, EdgeUnit, Measures, Method, Thresholds,
 };
+pub use cohort::{Cohort, Sampling};
 pub(crate) use keys::{did_you_mean, nearest};
 pub use model::{Activation, Architecture, Layer, LayerKind, Model, ModelPreset};
 pub use overrides::Override;
@@ -45,6 +47,8 @@ pub struct Experiment {
     pub data: Data,
     /// Which client owns which examples.
     pub partition: Partition,
+    /// Which clients take part in a round.
+    pub cohort: Cohort,
     /// The network.
     pub model: Model,
     /// What a client does in a round.
@@ -180,6 +184,31 @@ pub enum Partition {
         /// Examples in a chunk. Required.
         shard_size: usize,
     },
+    /// Each client draws its examples with replacement, when it takes part: there may be more clients than examples.
+    Bootstrap {
+        /// Clients. Required.
+        num_clients: usize,
+        /// Examples of each client. Required.
+        examples_per_client: usize,
+        /// Concentration, above 0, of a Dirichlet over classes for each client: small alpha, few classes a client. Without
+        /// it, all examples are equally likely.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alpha: Option<f64>,
+    },
+}
+
+impl Partition {
+    /// How many clients there are.
+    pub fn num_clients(&self) -> usize {
+        match self {
+            Partition::ByClass { classes } => classes.len(),
+            Partition::Iid { num_clients }
+            | Partition::Dirichlet { num_clients, .. }
+            | Partition::Pathological { num_clients, .. }
+            | Partition::Shards { num_clients, .. }
+            | Partition::Bootstrap { num_clients, .. } => *num_clients,
+        }
+    }
 }
 
 /// How a pathological partition deals classes.

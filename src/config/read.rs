@@ -11,6 +11,7 @@ const EPOCHS: Limits = Limits::new(1, 10_000, "");
 const BATCH: Limits = Limits::new(1, 65_536, "a whole batch is on the device at once");
 const EXAMPLES: Limits = Limits::new(1, 10_000_000, "the data set is held in the device's memory");
 const MIN_ALIVE: Limits = Limits::new(0, 4096, "no filter is larger where it matters");
+const ALPHA: &str = "a number above 0, at most 1000000";
 pub(super) const RATE: &str = "a number above 0, at most 1000";
 pub(super) const CLASS_LIST: &str = "a list of classes such as [0, 1, 2]";
 const CLIENT_CLASSES: &str = "one list of classes a client, such as [[0, 1, 2], [3, 4, 5], [6, 7, 8]]";
@@ -25,13 +26,14 @@ pub(super) fn experiment(table: &Table) -> Result<Experiment> {
         keys.section("data")?
             .ok_or_else(|| keys.missing("data", "add [data] with source = \"mnist\" or \"digits\""))?,
     )?;
-    let kinds = "add [partition] with kind = \"iid\", \"dirichlet\", \"by_class\", \"pathological\" or \"shards\"";
-    let partition = keys.section("partition")?.ok_or_else(|| keys.missing("partition", kinds))?;
+    let kinds = format!("add [partition] with one of kind = {}", quoted(&KINDS.map(|(name, _)| name)));
+    let partition = keys.section("partition")?.ok_or_else(|| keys.missing("partition", &kinds))?;
     let experiment = Experiment {
         name,
         seeds,
         rounds,
         partition: self::partition(partition, data.source.classes())?,
+        cohort: section(&mut keys, "cohort", cohort::read)?,
         model: model::read(keys.section("model")?)?,
         training: section(&mut keys, "training", training)?,
         sparsity: section(&mut keys, "sparsity", sparsity)?,
@@ -44,6 +46,7 @@ pub(super) fn experiment(table: &Table) -> Result<Experiment> {
     // Known to the file, though not to the experiment: named here so that a misspelling of it is recognised.
     keys.value("compare");
     keys.finish("the experiment")?;
+    experiment.cohort.check(&experiment.partition, &experiment.training)?;
     Ok(experiment)
 }
 
@@ -84,18 +87,21 @@ enum Kind {
     ByClass,
     Pathological,
     Shards,
+    Bootstrap,
 }
 
+const KINDS: [(&str, Kind); 6] = [
+    ("iid", Kind::Iid),
+    ("dirichlet", Kind::Dirichlet),
+    ("by_class", Kind::ByClass),
+    ("pathological", Kind::Pathological),
+    ("shards", Kind::Shards),
+    ("bootstrap", Kind::Bootstrap),
+];
+
 fn partition(mut keys: Keys<'_>, classes: usize) -> Result<Partition> {
-    let kinds = [
-        ("iid", Kind::Iid),
-        ("dirichlet", Kind::Dirichlet),
-        ("by_class", Kind::ByClass),
-        ("pathological", Kind::Pathological),
-        ("shards", Kind::Shards),
-    ];
-    let names = kinds.map(|(name, _)| name);
-    let kind = keys.choice("kind", &kinds)?;
+    let names = KINDS.map(|(name, _)| name);
+    let kind = keys.choice("kind", &KINDS)?;
     let kind = kind.ok_or_else(|| keys.missing("kind", &format!("accepted: {}", quoted(&names))))?;
     let partition = match kind {
         Kind::Iid => Partition::Iid { num_clients: required(&mut keys, "num_clients", &CLIENTS)? },
@@ -107,6 +113,11 @@ fn partition(mut keys: Keys<'_>, classes: usize) -> Result<Partition> {
             shards_per_client: required(&mut keys, "shards_per_client", &EXAMPLES)?,
             shard_size: required(&mut keys, "shard_size", &EXAMPLES)?,
         },
+        Kind::Bootstrap => Partition::Bootstrap {
+            num_clients: required(&mut keys, "num_clients", &CLIENTS)?,
+            examples_per_client: required(&mut keys, "examples_per_client", &EXAMPLES)?,
+            alpha: keys.real("alpha", ALPHA, is_alpha)?,
+        },
     };
     keys.finish(&format!("[partition] with kind = \"{}\"", names[kind as usize]))?;
     Ok(partition)
@@ -117,9 +128,13 @@ fn required(keys: &mut Keys<'_>, key: &'static str, limits: &Limits) -> Result<u
     keys.count(key, limits)?.ok_or_else(|| keys.missing(key, &help))
 }
 
+fn is_alpha(x: f64) -> bool {
+    x > 0.0 && x <= 1e6
+}
+
 fn dirichlet(keys: &mut Keys<'_>) -> Result<Partition> {
     let num_clients = required(keys, "num_clients", &CLIENTS)?;
-    let alpha = keys.real("alpha", "a number above 0, at most 1000000", |x| x > 0.0 && x <= 1e6)?;
+    let alpha = keys.real("alpha", ALPHA, is_alpha)?;
     let alpha =
         alpha.ok_or_else(|| keys.missing("alpha", "a dirichlet partition needs its concentration, such as 0.5"))?;
     let min_partition_size = keys.count("min_partition_size", &EXAMPLES)?.unwrap_or(10);

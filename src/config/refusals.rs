@@ -53,6 +53,26 @@ fn refusals_name_the_key_the_value_and_what_is_accepted() {
         ("partition={kind=\"by_class\",classes=[[4,4]]}", "partition.classes[0]: names class 4 twice", "once"),
         ("partition={kind=\"pathological\",num_clients=3,classes_per_client=11}", "classes_per_client", "from 1 to 10"),
         ("partition={kind=\"shards\",num_clients=3,shards_per_client=2}", "partition.shard_size: is missing", "from 1"),
+        ("partition={kind=\"bootstrap\",num_clients=3}", "partition.examples_per_client: is missing", "from 1"),
+        (
+            "partition={kind=\"bootstrap\",num_clients=3,examples_per_client=2,alpha=nan}",
+            "partition.alpha: the number nan",
+            "above 0",
+        ),
+        ("cohort.clients_per_round=0", "cohort.clients_per_round: the number 0", "from 1"),
+        ("cohort.clients_per_round=6", "cohort.clients_per_round: 6 clients cannot be drawn from 5", "from 1 to 5"),
+        ("cohort.fraction_train=0", "cohort.fraction_train: the number 0", "above 0, at most 1"),
+        ("cohort.fraction_train=nan", "cohort.fraction_train: the number nan", "above 0, at most 1"),
+        (
+            "cohort={fraction_train=0.5,clients_per_round=2}",
+            "is given beside cohort.clients_per_round",
+            "one of the two",
+        ),
+        ("cohort.sampling=weigthed", "cohort.sampling: the text \"weigthed\"", "did you mean weighted?"),
+        ("cohort.dropout_rate=1", "cohort.dropout_rate: the number 1", "below 1"),
+        ("cohort.dropout_rate=nan", "cohort.dropout_rate: the number nan", "below 1"),
+        ("cohort.partial_epochs=1.5", "cohort.partial_epochs: the number 1.5", "from 0 to 1"),
+        ("cohort.stragglers=0.5", "cohort.stragglers: unknown key", "accepted in [cohort]: clients_per_round"),
         ("model.preset=simple_cnn", "model.preset: the text \"simple_cnn\"", "did you mean simple-cnn?"),
         ("training.local_epochs=0", "training.local_epochs: the number 0", "from 1"),
         ("training.batch_size=0", "training.batch_size: the number 0", "from 1 to 65536"),
@@ -192,12 +212,21 @@ fn defaults_fill_what_the_file_leaves_out() {
     assert_eq!((e.data.train_examples, e.data.test_examples), (Some(12_000), Some(2_000)));
     assert_eq!(e.training, Training { local_epochs: 5, batch_size: 256, optimizer: Optimizer::Adam, lr: 0.001 });
     assert_eq!(e.sparsity, Sparsity { target: 0.0, anneal: 0.5, min_alive: 4 });
+    assert_eq!(e.cohort, Cohort::default());
     assert_eq!(e.strategy, Strategy::FedAvg { weighting: Weighting::Examples });
     assert_eq!(e.circuits, None);
     assert_eq!(e.device, Device::default());
     assert_eq!(e.model.architecture, Architecture::Preset(ModelPreset::SimpleCnn));
     let circuits = read(BASE, &["circuits={}"]).unwrap().circuits.unwrap();
     assert_eq!((circuits.classes, circuits.steps, circuits.lr, circuits.l0), (CircuitClasses::Owned, 200, 0.1, 0.01));
+}
+
+#[test]
+fn partial_work_needs_more_than_one_epoch() {
+    let cohort = "cohort.partial_epochs=0.5";
+    let message = read(BASE, &[cohort, "training.local_epochs=1"]).unwrap_err().to_string();
+    assert!(message.contains("cohort.partial_epochs: does nothing with training.local_epochs = 1"), "{message}");
+    read(BASE, &[cohort, "training.local_epochs=2"]).unwrap();
 }
 
 #[test]
@@ -229,6 +258,11 @@ fn a_resolved_experiment_reads_back_as_itself() {
         vec!["partition={kind=\"by_class\",classes=[[0,1],[2]]}", "data={source=\"mnist\",fallback=\"digits\"}"],
         vec!["partition={kind=\"pathological\",num_clients=4,classes_per_client=2,assignment=\"first_deterministic\"}"],
         vec!["partition={kind=\"shards\",num_clients=4,shards_per_client=2,shard_size=30}"],
+        vec![
+            "partition={kind=\"bootstrap\",num_clients=100000,examples_per_client=6,alpha=0.3}",
+            "cohort={clients_per_round=1000,sampling=\"weighted\",dropout_rate=0.1,partial_epochs=0.5}",
+        ],
+        vec!["partition={kind=\"bootstrap\",num_clients=7,examples_per_client=6}", "cohort.fraction_train=0.3"],
     ] {
         let experiment = read(BASE, &sets).unwrap();
         let text = experiment.to_toml().unwrap();

@@ -5,6 +5,9 @@ pub mod fetch;
 pub mod idx;
 pub mod mnist;
 pub mod partition;
+mod population;
+
+pub use population::Population;
 
 /// Labelled pictures for one task, split into training and test examples.
 #[derive(Clone, Debug, PartialEq)]

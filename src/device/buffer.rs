@@ -44,6 +44,11 @@ impl Buffer {
         self.0.words
     }
 
+    /// How many bytes they are.
+    pub fn bytes(&self) -> u64 {
+        4 * self.words() as u64
+    }
+
     /// What it was called when it was made.
     pub fn label(&self) -> &str {
         &self.0.label

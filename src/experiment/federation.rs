@@ -8,10 +8,10 @@ use super::records::record;
 use crate::circuits::analyses::{Analysed, Subject, analyse};
 use crate::circuits::{Laboratory, Origin};
 use crate::config::{Analysis, Experiment};
-use crate::data::{Dataset, partition::class_counts};
+use crate::data::{Dataset, Population};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::federation::{Observer, Pulse, Replicate, Simulation};
+use crate::federation::{Observer, Pulse, Replicate, ReplicateRound, Round, RoundPlan, Simulation, Stage};
 use crate::model::{Input, Layout, Network, chain, initial_weights, load};
 use crate::report::{CircuitRecord, ControlRecord, OverlapMean, OverlapRecord, RoundRecord};
 
@@ -39,8 +39,7 @@ pub struct Federation<'d> {
     layout: Layout,
     pub(super) gated: Vec<(String, usize)>,
     pub(super) class_names: Vec<String>,
-    /// By replicate.
-    class_counts: Vec<Vec<Vec<u32>>>,
+    notes: Vec<String>,
     round: usize,
 }
 
@@ -92,8 +91,6 @@ impl<'d> Federation<'d> {
         let laboratory = laboratory.transpose()?;
         let gates = network.layout.gates.iter();
         let gated = gates.map(|g| (network.layers[g.layer].name.clone(), g.channels)).collect();
-        let counts = |replicate: &Replicate| class_counts(&replicate.clients, &dataset.train.labels, classes);
-        let class_counts = replicates.iter().map(counts).collect();
         let simulation = Simulation::new(device, experiment, network, dataset, replicates, &weights)?;
         if let Some(laboratory) = &laboratory {
             // Here rather than after the first round's training.
@@ -107,7 +104,7 @@ impl<'d> Federation<'d> {
             layout,
             gated,
             class_names: dataset.class_names.clone(),
-            class_counts,
+            notes: Vec::new(),
             round: 0,
         })
     }
@@ -122,12 +119,23 @@ impl<'d> Federation<'d> {
         &self.layout
     }
 
-    /// `[client][class]`: training examples in the federation of the i-th seed, counted from 0.
+    /// `[class]`, for one client after the other: training examples in the federation of the i-th seed, counted from 0.
     ///
     /// # Panics
     /// When there are not so many seeds.
-    pub fn class_counts(&self, i: usize) -> &[Vec<u32>] {
-        &self.class_counts[i]
+    pub fn class_counts(&self, i: usize) -> impl Iterator<Item = Vec<u32>> {
+        let Stage { network, train, .. } = self.simulation.stage();
+        self.simulation.replicates()[i].clients.class_counts(&train.host_labels, network.classes)
+    }
+
+    /// The clients of each seed's federation.
+    pub fn populations(&self) -> impl Iterator<Item = &Population> {
+        self.simulation.replicates().iter().map(|replicate| &replicate.clients)
+    }
+
+    /// What a round will take: waves, and the device's memory.
+    pub fn plan(&self) -> RoundPlan {
+        self.simulation.plan()
     }
 
     /// Clients computed at once.
@@ -135,14 +143,18 @@ impl<'d> Federation<'d> {
         self.simulation.wave_size()
     }
 
-    /// What the user should know and has not been told yet, of circuits that cannot be found or mean nothing.
+    /// What the user should know and has not been told yet: of rounds without clients, and of circuits that cannot be
+    /// found or mean nothing.
     pub fn take_notes(&mut self) -> Vec<String> {
-        self.laboratory.as_mut().map(Laboratory::take_notes).unwrap_or_default()
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.extend(self.laboratory.iter_mut().flat_map(Laboratory::take_notes));
+        notes
     }
 
     /// Client-steps of the next round, training and circuits: the length of its progress bar.
     pub fn cost(&self) -> u64 {
-        let members = self.simulation.members();
+        let cohort = self.simulation.cohort(self.round + 1);
+        let members = self.simulation.waves(&cohort).members;
         let training: u64 = members.iter().map(|m| m.steps as u64).sum();
         training + self.laboratory.as_ref().map_or(0, |l| l.cost(self.simulation.stage(), &members, self.round + 1))
     }
@@ -172,6 +184,7 @@ impl<'d> Federation<'d> {
         }
         let outcome = self.simulation.run_round(&mut observers, &mut Pulse { stop, round, advance })?;
         self.round = round;
+        self.notes.extend(outcome.replicates.iter().filter_map(|r| lost(&outcome, r)));
         let mut kept = std::mem::take(&mut self.keeper.words).into_iter();
         let each = outcome.replicates.iter().enumerate().map(|(i, replicate)| {
             let (weights, client_weights) = kept.next().unwrap_or_default();
@@ -205,7 +218,7 @@ impl<'d> Federation<'d> {
     pub fn analyse(&self, stop: &AtomicBool) -> Result<Vec<Vec<Analysed>>> {
         let Some(laboratory) = self.laboratory.as_ref().filter(|_| self.keeper.stays) else { return Ok(Vec::new()) };
         let (stage, words) = (self.simulation.stage(), self.layout.words);
-        let each = self.class_counts.iter().enumerate().map(|(i, class_counts)| {
+        let each = self.simulation.replicates().iter().enumerate().map(|(i, Replicate { clients, .. })| {
             let global = stage.device.alloc("global weights of a seed", words)?;
             stage.device.copy(self.simulation.global().view(i * words, words), global.all())?;
             let subject = Subject {
@@ -213,7 +226,7 @@ impl<'d> Federation<'d> {
                 global: &global,
                 locals: &self.keeper.locals(i, words),
                 pairs: of_replicate(laboratory.results(), i, |p| p.replicate),
-                class_counts,
+                clients,
             };
             analyse(subject, self.analyses(), &mut Pulse { stop, round: self.round + 1, advance: &mut |_| {} })
         });
@@ -226,6 +239,15 @@ pub(super) fn of_replicate<T>(results: &[T], replicate: usize, of: impl Fn(&T) -
     let start = results.partition_point(|r| of(r) < replicate);
     let end = results.partition_point(|r| of(r) <= replicate);
     &results[start..end]
+}
+
+/// What to tell of a round of which nobody's update arrived.
+fn lost(round: &Round, replicate: &ReplicateRound) -> Option<String> {
+    let of = if round.replicates.len() > 1 { format!(" of seed {}", replicate.seed) } else { String::new() };
+    replicate.clients.is_empty().then(|| {
+        let (round, count) = (round.round, replicate.dropped.len());
+        format!("round {round}: all {count} drawn clients{of} dropped out, so the global model stays as it was")
+    })
 }
 
 /// Says which seed an error of the configuration came up with, where there are several.

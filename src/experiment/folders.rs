@@ -14,6 +14,9 @@ use crate::report::{
     DeviceRecord, Environment, RoundFigures, RoundRows, RunFolder, SeedsFolder, SeedsSummary, Summary, seed_folder,
 };
 
+/// Clients that `partition.csv` has, of however many: those of a larger population are drawn again as quickly as read.
+pub(super) const LISTED_CLIENTS: usize = 100_000;
+
 /// The folder of each seed, in their order, and that of all where there are several.
 pub(super) struct Folders {
     seeds: Vec<RunFolder>,
@@ -48,7 +51,7 @@ impl Folders {
             let folder = RunFolder::create(&folder_of(experiment, i, path), gated_layers)?;
             folder.write_experiment(&experiment.with_seed(*seed).to_toml()?)?;
             folder.write_environment(&environment)?;
-            folder.write_partition(federation.class_counts(i))?;
+            folder.write_partition(federation.class_counts(i).take(LISTED_CLIENTS))?;
             seeds.push(folder);
         }
         Ok(Self { seeds, all })

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::config::{self, Activation, Assignment, Experiment, LayerKind, Partition, Source};
 use crate::data::partition as deal;
-use crate::data::{Dataset, digits, mnist};
+use crate::data::{Dataset, Population, digits, mnist};
 use crate::error::{Error, Result};
 use crate::model::{LayerSpec, SpecKind};
 use crate::rng::{NO_CLIENT, NO_ROUND, Purpose, stream};
@@ -48,14 +48,15 @@ pub fn load_data(data: &config::Data, folder: &Path) -> Result<(Dataset, Option<
     Ok((dataset, None))
 }
 
-/// Deals the training examples to the clients, as the first seed draws it.
+/// Deals the training examples to the clients, as the first seed draws it, or says how each draws its own.
 ///
 /// # Errors
 /// [`Error::Config`] naming the key of `[partition]` that cannot be met.
-pub fn partition(experiment: &Experiment, dataset: &Dataset) -> Result<Vec<Vec<u32>>> {
+pub fn partition(experiment: &Experiment, dataset: &Dataset) -> Result<Population> {
     let (labels, classes) = (dataset.train.labels.as_slice(), dataset.classes);
-    let mut rng = stream(experiment.seeds.first(), NO_ROUND, NO_CLIENT, Purpose::Partition);
-    match &experiment.partition {
+    let seed = experiment.seeds.first();
+    let mut rng = stream(seed, NO_ROUND, NO_CLIENT, Purpose::Partition);
+    let dealt = match &experiment.partition {
         Partition::Iid { num_clients } => deal::iid(labels, *num_clients, &mut rng),
         Partition::Dirichlet { num_clients, alpha, min_partition_size, self_balancing } => {
             let split = deal::Dirichlet {
@@ -88,7 +89,13 @@ pub fn partition(experiment: &Experiment, dataset: &Dataset) -> Result<Vec<Vec<u
             };
             deal::shards(labels, classes, &split, &mut rng)
         }
-    }
+        Partition::Bootstrap { num_clients, examples_per_client, alpha } => {
+            let (num_clients, examples_per_client, alpha) = (*num_clients, *examples_per_client, *alpha);
+            let split = deal::Bootstrap { num_clients, examples_per_client, alpha };
+            return deal::bootstrap(labels, classes, &split, seed).map(Population::Drawn);
+        }
+    };
+    dealt.map(Population::from)
 }
 
 /// The layers of `[model]`, as the model module describes them.

@@ -4,7 +4,7 @@
 use crate::circuits::analyses::LocalModel;
 use crate::device::{Buffer, View, f32s};
 use crate::error::Result;
-use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, replicates};
+use crate::federation::{LocalModels, Member, Observer, Pulse, Stage};
 use crate::model::Weights;
 
 /// A replicate's global weights, and its clients' by number, as far as they were kept.
@@ -48,7 +48,7 @@ impl Observer for Keeper {
     fn before_round(&mut self, stage: Stage<'_>, members: &[Member<'_>], _: usize) -> Result<()> {
         self.row = stage.network.layout.words;
         self.members = members.iter().map(|m| (m.replicate, m.client)).collect();
-        self.words = vec![Kept::default(); replicates(members)];
+        self.words = vec![Kept::default(); stage.replicates];
         self.waves.clear();
         self.global = None;
         Ok(())

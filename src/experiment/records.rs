@@ -53,7 +53,7 @@ impl Federation<'_> {
         let asked = self.experiment.circuits.as_ref();
         let Some((asked, CircuitClasses::List(classes))) = asked.map(|c| (c, &c.classes)) else { return Vec::new() };
         // That the clients are there was found when the federation was made.
-        let studied = asked.clients.chosen(self.class_counts(0).len()).unwrap_or_default();
+        let studied = asked.clients.chosen(self.simulation.replicates()[0].clients.len()).unwrap_or_default();
         let found: HashSet<(usize, u32)> = circuits.iter().map(|circuit| (circuit.client, circuit.class)).collect();
         let clients = record.clients.iter().map(|c| c.client).filter(|client| studied.binary_search(client).is_ok());
         let pairs = clients.flat_map(|client| classes.iter().map(move |class| (client, *class)));
@@ -138,7 +138,7 @@ fn row(round: usize, overlap: &OverlapResult, name: &str, layers: Range<usize>, 
 }
 
 pub(super) fn record(round: &Round, replicate: &ReplicateRound) -> RoundRecord {
-    let (seconds, ReplicateRound { global, clients, sparsity, .. }) = (round.seconds, replicate);
+    let (seconds, ReplicateRound { global, clients, dropped, sparsity, .. }) = (round.seconds, replicate);
     RoundRecord {
         round: round.round,
         seconds: Seconds {
@@ -164,6 +164,7 @@ pub(super) fn record(round: &Round, replicate: &ReplicateRound) -> RoundRecord {
                 accuracy: c.summary.accuracy,
             })
             .collect(),
+        dropped: dropped.clone(),
         sparsity: sparsity.clone(),
         readbacks: round.readbacks,
         bytes_read_back: round.bytes_read_back,

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use super::finished::{Finished, ROUNDS_PICTURE};
-use super::folders::Folders;
+use super::folders::{Folders, LISTED_CLIENTS};
+use super::plan::{HostMemory, resident_memory, told};
 use super::{Federation, load_data};
 use crate::config::{Experiment, Plan};
 use crate::data::Dataset;
@@ -44,6 +45,7 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
     let threads = request.plan.variants.first().and_then(|v| v.experiment.device.threads);
     let (device, why) = open(&request.device, GpuOptions::default(), threads)?;
     progress.message(&format!("device: {why}"));
+    let program = resident_memory();
     let mut datasets: Vec<Dataset> = Vec::new();
     for variant in &request.plan.variants {
         let (dataset, told) = load_data(&variant.experiment.data, &request.data)?;
@@ -61,7 +63,13 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
         let folder = request.folder_of(variant.label.as_deref());
         let experiment = &variant.experiment;
         let label = variant.label.as_ref().unwrap_or(&experiment.name).clone();
-        let done = one(device.as_ref(), experiment, dataset, &folder, label, &progress, stop)?;
+        let begin = || {
+            let federation = Federation::new(device.as_ref(), experiment, dataset)?;
+            let host = HostMemory::new(program, dataset, federation.populations());
+            told(experiment, &federation.plan(), &host).iter().for_each(|line| progress.message(line));
+            Ok(federation)
+        };
+        let done = one(begin()?, device.as_ref(), experiment, &folder, label, &progress, stop)?;
         done.draw(experiment, &folder)?;
         finished.push(done);
     }
@@ -75,19 +83,22 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
 }
 
 fn one(
+    mut federation: Federation<'_>,
     device: &dyn Device,
     experiment: &Experiment,
-    dataset: &Dataset,
     path: &Path,
     label: String,
     progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<Finished> {
-    let mut federation = Federation::new(device, experiment, dataset)?;
     let channels = experiment.circuits.as_ref().map_or_else(Vec::new, |_| federation.gated_layers().to_vec());
     let gated: Vec<String> = channels.iter().map(|(name, _)| name.clone()).collect();
     let mut folders = Folders::create(path, device, experiment, &federation, &gated)?;
     let mut done = Finished::new(label, channels);
+    if experiment.partition.num_clients() > LISTED_CLIENTS {
+        let all = experiment.partition.num_clients();
+        progress.message(&format!("note: partition.csv has the first {LISTED_CLIENTS} of {all} clients"));
+    }
     progress.start_run(&title(experiment), experiment.rounds);
     tell(&mut federation, progress);
     for round in 1..=experiment.rounds {

@@ -1,4 +1,4 @@
-//! Who takes part in a round, in which order, and in which waves.
+//! Those who take part in a round: in which order, and in which waves.
 
 use std::cmp::Reverse;
 
@@ -13,7 +13,7 @@ pub struct Member<'a> {
     pub client: usize,
     /// Indices of its training examples.
     pub examples: &'a [u32],
-    /// Optimiser steps it takes in a round.
+    /// Optimiser steps it takes in the round: whole epochs, of a straggler fewer than of others.
     pub steps: usize,
     /// Steps of the longest client of its replicate in the round.
     pub longest: usize,
@@ -50,14 +50,9 @@ impl<'a> Waves<'a> {
     }
 }
 
-/// How many federations these members belong to.
-pub fn replicates(members: &[Member<'_>]) -> usize {
-    members.iter().map(|m| m.replicate + 1).max().unwrap_or(0)
-}
-
-/// Steps of `local_epochs` passes over `examples` in batches of `batch_size`, a last partial batch kept.
-pub(super) fn steps(examples: usize, batch_size: usize, local_epochs: usize) -> usize {
-    local_epochs * examples.div_ceil(batch_size)
+/// Steps of `epochs` passes over `examples` in batches of `batch_size`, a last partial batch kept.
+pub(super) fn steps(examples: usize, batch_size: usize, epochs: usize) -> usize {
+    epochs * examples.div_ceil(batch_size)
 }
 
 #[cfg(test)]
@@ -92,7 +87,6 @@ mod tests {
             let of: Vec<_> = all.iter().copied().filter(|(r, _)| *r == replicate).collect();
             assert_eq!(of, order(alone.to_vec()));
         }
-        assert_eq!((replicates(&members), replicates(&[])), (2, 0));
     }
 
     #[test]

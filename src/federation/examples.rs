@@ -53,6 +53,11 @@ impl Examples {
         })
     }
 
+    /// Bytes of the device's memory that they take.
+    pub fn bytes(&self) -> u64 {
+        [&self.pixels, &self.labels, &self.norm].into_iter().map(Buffer::bytes).sum()
+    }
+
     /// Fills the workspace's images and targets with batch `step` of `orders`.
     ///
     /// # Errors
@@ -118,6 +123,11 @@ impl Orders {
             slots,
             stride,
         })
+    }
+
+    /// Bytes of the device's memory that they take.
+    pub fn bytes(&self) -> u64 {
+        self.order.bytes() + self.counts.bytes()
     }
 
     /// The batch of `step` for the first `slots` slots.

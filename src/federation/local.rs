@@ -26,7 +26,7 @@ pub(super) const SUMMARY_WORDS: usize = 4;
 /// The training that every client does in a round.
 #[derive(Debug)]
 pub struct LocalTraining {
-    training: Training,
+    pub(super) training: Training,
     sparsity: Sparsity,
     stride: usize,
     tensors: Vec<usize>,
@@ -42,7 +42,7 @@ struct WaveBuffers {
     weights: Buffer,
     grads: Buffer,
     first: Buffer,
-    second: Buffer,
+    second: Option<Buffer>,
     thresholds: Buffer,
     rows: Buffer,
     summary: Buffer,
@@ -98,7 +98,7 @@ impl LocalTraining {
         })
     }
 
-    /// Optimiser steps of a client with `examples` examples in a round.
+    /// Optimiser steps of a client with `examples` examples that makes all local epochs of a round.
     pub fn steps(&self, examples: usize) -> usize {
         steps(examples, self.training.batch_size, self.training.local_epochs)
     }
@@ -113,13 +113,28 @@ impl LocalTraining {
     /// # Errors
     /// [`crate::Error::TooLarge`] when not even one does.
     pub fn wave_size(&self, stage: Stage<'_>, most: usize, steps: usize) -> Result<usize> {
-        let words = stage.network.layout.words;
-        let (space, largest) = stage.network.workspace_words(self.stride, Depth::Weights);
-        let orders = steps * (self.stride + 1 + self.tensors.len() + 2);
-        let lists = Survivors::words(stage.network);
+        let (total, largest) = self.client_words(stage, steps);
         let what = format!("one client of batch size {}", self.training.batch_size);
-        let total = space + 4 * words + orders + lists[0] + lists[1];
-        slots_that_fit(stage.budget, most, total, largest.max(lists[0]).max(lists[1]).max(orders), &what)
+        slots_that_fit(stage.budget, most, total, largest, &what)
+    }
+
+    /// Words that one client of `steps` steps takes in a wave: in all, and in its largest buffer.
+    pub fn client_words(&self, stage: Stage<'_>, steps: usize) -> (usize, usize) {
+        let (network, tensors) = (stage.network, self.tensors.len());
+        let (space, largest) = network.workspace_words(self.stride, Depth::Weights);
+        let (words, order) = (network.layout.words, steps * self.stride);
+        let lists = Survivors::room(stage.device, network, &self.density(network));
+        let rows = if self.second() { 4 } else { 3 };
+        // Beside the order of its examples: their numbers, losses and right answers, and what to keep of every tensor.
+        let steps = steps * (1 + 2 + tensors) + tensors;
+        let reports = SUMMARY_WORDS + 2 * tensors + 1;
+        let total = space + rows * words + order + steps + reports + lists[0] + lists[1];
+        (total, [largest, words, order, steps, lists[0], lists[1]].into_iter().max().unwrap_or(0))
+    }
+
+    /// Whether the optimiser keeps a second moment of every weight.
+    fn second(&self) -> bool {
+        matches!(self.training.optimizer, Optimizer::Adam)
     }
 
     /// Trains each member of `wave` from its replicate's row of `global`, `[R][P]`, and leaves its models on the device.
@@ -152,8 +167,9 @@ impl LocalTraining {
         let which = upload(device, "replicates of the wave", &which)?;
         broadcast(device, stage.network.layout.words, global.all(), which.all(), weights)?;
         let longest = wave.iter().map(|m| m.longest).max().unwrap_or(0);
-        device.clear(buffers.first.all())?;
-        device.clear(buffers.second.all())?;
+        for moments in std::iter::once(&buffers.first).chain(&buffers.second) {
+            device.clear(moments.all())?;
+        }
         for step in 0..orders.steps {
             let active = wave.partition_point(|m| m.steps > step);
             let sparse = buffers.survivors.as_ref().filter(|s| this.sparse_at(stage, s, longest, step));
@@ -214,9 +230,11 @@ impl LocalTraining {
         network.backward(device, space, batch, from, Wants::Weights(buffers.grads.all()))?;
         let part = active * network.layout.words;
         let (grads, weights) = (buffers.grads.view(0, part), buffers.weights.view(0, part));
-        let (first, second) = (buffers.first.view(0, part), buffers.second.view(0, part));
+        let first = buffers.first.view(0, part);
         match self.training.optimizer {
             Optimizer::Adam => {
+                let Some(second) = &buffers.second else { unreachable!("reserved for Adam") };
+                let second = second.view(0, part);
                 adam(device, Adam::new(self.training.lr), step as u32 + 1, grads, weights, first, second)
             }
             Optimizer::Sgd { momentum, weight_decay } => {
@@ -249,7 +267,8 @@ impl LocalTraining {
     ) -> Result<()> {
         let device = stage.device;
         let steps: Vec<u32> = wave.iter().map(|m| m.steps as u32).collect();
-        let last: Vec<u32> = steps.iter().map(|s| s - s / self.training.local_epochs as u32).collect();
+        let epoch = |m: &Member<'_>| m.examples.len().div_ceil(self.training.batch_size);
+        let last: Vec<u32> = wave.iter().map(|m| (m.steps - epoch(m)) as u32).collect();
         let (steps, last) = (upload(device, "steps", &steps)?, upload(device, "last epochs", &last)?);
         let (counts, out) = (orders.counts.all(), buffers.summary.all());
         loss_summary(device, wave.len(), stats.all(), counts, steps.all(), last.all(), out)?;
@@ -265,7 +284,7 @@ impl LocalTraining {
                 let mut rng = stream(member.seed, round as u64, member.client as u64, Purpose::Shuffle);
                 let mut order = member.examples.to_vec();
                 let mut batches = Vec::with_capacity(member.steps);
-                for _ in 0..self.training.local_epochs {
+                while batches.len() < member.steps {
                     order.shuffle(&mut rng);
                     batches.extend(order.chunks(self.training.batch_size).map(<[u32]>::to_vec));
                 }
@@ -308,7 +327,7 @@ impl LocalTraining {
             weights: device.alloc("local weights", words)?,
             grads: device.alloc("gradients", words)?,
             first: device.alloc("first moments", words)?,
-            second: device.alloc("second moments", words)?,
+            second: self.second().then(|| device.alloc("second moments", words)).transpose()?,
             thresholds: device.alloc("thresholds", slots * self.tensors.len())?,
             rows: upload(device, "rows", &identity)?,
             summary: device.alloc("summaries", slots * SUMMARY_WORDS)?,

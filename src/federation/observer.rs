@@ -20,6 +20,8 @@ pub struct Stage<'a> {
     pub test: &'a Examples,
     /// Memory a wave may take.
     pub budget: Budget,
+    /// R: federations side by side, whether clients of theirs take part in a round or not.
+    pub replicates: usize,
 }
 
 /// The trained local models of one wave.

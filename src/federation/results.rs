@@ -27,9 +27,12 @@ pub struct ReplicateRound {
     pub seed: u64,
     /// Its new global model on the test set.
     pub global: Global,
-    /// Every client, by number.
+    /// Every client that took part, by number.
     pub clients: Vec<Client>,
-    /// Share of zero weights in each prunable layer of the clients' trained models, averaged over clients.
+    /// The drawn clients that dropped out, by number.
+    pub dropped: Vec<usize>,
+    /// Share of zero weights in each prunable layer of the clients' trained models, averaged over clients; not a number
+    /// where none took part.
     pub sparsity: Vec<(String, f64)>,
 }
 
@@ -101,7 +104,7 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// Each replicate's results. `words` are the summaries of all members, their numbers of nonzero weights, and for as
+    /// Each replicate's results, with the clients that dropped out of it. `words` are the summaries of all members, their numbers of nonzero weights, and for as
     /// many replicates as were evaluated at once the confusion counts and the sums of losses.
     ///
     /// # Errors
@@ -109,7 +112,7 @@ impl Judge {
     pub fn round(
         &self,
         replicates: &[Replicate],
-        members: &[Member<'_>],
+        (members, dropped): (&[Member<'_>], &[Vec<usize>]),
         words: &[Vec<u32>],
         round: usize,
     ) -> Result<Vec<ReplicateRound>> {
@@ -126,6 +129,7 @@ impl Judge {
             Ok(ReplicateRound {
                 seed,
                 clients: summarise(members, &places[i], &words[0], at)?,
+                dropped: dropped[i].clone(),
                 global: Global::new(&counters, loss, &self.held[i], at)?,
                 sparsity: realised(&self.tensors, &places[i], &words[1]),
             })
@@ -136,14 +140,7 @@ impl Judge {
 
 /// Which classes some client of each replicate holds.
 pub(super) fn held(replicates: &[Replicate], dataset: &Dataset) -> Vec<Vec<bool>> {
-    let of = |replicate: &Replicate| {
-        let mut held = vec![false; dataset.classes];
-        for example in replicate.clients.iter().flatten() {
-            held[usize::from(dataset.train.labels[*example as usize])] = true;
-        }
-        held
-    };
-    replicates.iter().map(of).collect()
+    replicates.iter().map(|replicate| replicate.clients.held(&dataset.train.labels, dataset.classes)).collect()
 }
 
 impl Global {
@@ -204,7 +201,7 @@ fn summarise(members: &[Member<'_>], places: &[usize], words: &[u32], at: Place)
 fn realised(tensors: &[(String, usize)], places: &[usize], alive: &[u32]) -> Vec<(String, f64)> {
     let share = |(i, (name, words)): (usize, &(String, usize))| {
         let nonzero: u64 = places.iter().map(|place| u64::from(alive[place * tensors.len() + i])).sum();
-        (name.clone(), 1.0 - nonzero as f64 / (words * places.len()).max(1) as f64)
+        (name.clone(), 1.0 - nonzero as f64 / (words * places.len()) as f64)
     };
     tensors.iter().enumerate().map(share).collect()
 }

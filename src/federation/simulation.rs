@@ -7,9 +7,9 @@ use super::examples::{Orders, upload};
 use super::local::SUMMARY_WORDS;
 use super::results::{Judge, Round, Seconds, held};
 use super::strategy::FedAvg;
-use super::{Budget, Examples, LocalTraining, Member, Observer, Pulse, Stage, Waves, slots_that_fit};
-use crate::config::{Experiment, Strategy};
-use crate::data::Dataset;
+use super::{Budget, Cohort, Examples, LocalTraining, Observer, Pulse, RoundPlan, Stage, Waves, slots_that_fit};
+use crate::config::{self, Experiment, Strategy};
+use crate::data::{Dataset, Population};
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
 use crate::kernels::confusion::{self, confusion};
@@ -23,6 +23,7 @@ pub struct Simulation<'d> {
     device: &'d dyn Device,
     network: Network,
     replicates: Vec<Replicate>,
+    cohort: config::Cohort,
     judge: Judge,
     train: Examples,
     test: Examples,
@@ -40,7 +41,7 @@ pub struct Replicate {
     /// The root of every draw in it.
     pub seed: u64,
     /// Each client's training examples.
-    pub clients: Vec<Vec<u32>>,
+    pub clients: Population,
 }
 
 /// The test set through the global models of all replicates.
@@ -109,6 +110,13 @@ impl Evaluation {
         Ok(())
     }
 
+    /// Bytes of the device's memory that it takes, its workspace included.
+    fn bytes(&self, network: &Network) -> u64 {
+        let (space, _) = network.workspace_words(self.orders.stride, Depth::Forward);
+        let parts = self.results().map(|view| 4 * view.words as u64).sum::<u64>();
+        4 * (self.most * space) as u64 + self.orders.bytes() + parts
+    }
+
     /// The confusion counts of each part, then its losses.
     fn results(&self) -> impl Iterator<Item = View<'_>> {
         self.parts.iter().flat_map(|part| [part.counters.all(), part.losses.all()])
@@ -129,8 +137,10 @@ impl<'d> Simulation<'d> {
         replicates: Vec<Replicate>,
         weights: &dyn Fn(u64) -> Vec<f32>,
     ) -> Result<Self> {
-        let sizes = || replicates.iter().flat_map(|r| &r.clients).map(Vec::len);
-        let (largest, clients, count) = (sizes().max().unwrap_or(0), sizes().count(), replicates.len());
+        let largest = replicates.iter().map(|r| r.clients.largest()).max().unwrap_or(0);
+        let cohort = &experiment.cohort;
+        let clients = replicates.iter().map(|r| cohort.size(r.clients.len())).sum();
+        let count = replicates.len();
         let memory = experiment.device.memory.map(|m| m.0);
         let budget = Budget::new(device.info(), memory, experiment.device.max_wave);
         let budget = budget.beside_models(count, network.layout.words)?;
@@ -152,6 +162,7 @@ impl<'d> Simulation<'d> {
             network,
             judge: Judge { held: held(&replicates, dataset), tensors, lr: training.lr },
             replicates,
+            cohort: cohort.clone(),
             train,
             test,
             budget,
@@ -166,8 +177,37 @@ impl<'d> Simulation<'d> {
 
     /// What observers are given.
     pub fn stage(&self) -> Stage<'_> {
-        let Self { device, network, train, test, budget, .. } = self;
-        Stage { device: *device, network, train, test, budget: *budget }
+        let Self { device, network, train, test, budget, replicates, .. } = self;
+        Stage { device: *device, network, train, test, budget: *budget, replicates: replicates.len() }
+    }
+
+    /// What a round takes when nobody drops out of it: the first one's waves, and bytes.
+    pub fn plan(&self) -> RoundPlan {
+        let all = config::Cohort { dropout_rate: 0.0, ..self.cohort.clone() };
+        let cohort = Cohort::draw(&self.replicates, &all, &self.local.training, 1);
+        let waves = self.waves(&cohort);
+        let (stage, network) = (self.stage(), &self.network);
+        let largest = self.replicates.iter().map(|r| r.clients.largest()).max().unwrap_or(0);
+        let (words, _) = self.local.client_words(stage, self.local.steps(largest));
+        let lists =
+            Survivors::room(self.device, network, &self.density()).iter().sum::<usize>() * self.replicates.len();
+        RoundPlan {
+            clients: waves.members.len(),
+            waves: waves.iter().count(),
+            wave_size: waves.iter().map(|(_, wave)| wave.len()).max().unwrap_or(0),
+            client_bytes: 4 * words as u64,
+            budget: self.budget.bytes,
+            images: self.train.bytes() + self.test.bytes(),
+            models: 2 * self.global.bytes() + 4 * lists as u64,
+            evaluation: self.evaluation.bytes(network),
+        }
+    }
+
+    /// Of new global models: a mean is zero where all local models are. It is that of as many as are drawn, of whom some
+    /// may drop out, and so the same in every round.
+    fn density(&self) -> Density {
+        let sizes = self.replicates.iter().map(|r| self.cohort.size(r.clients.len()));
+        self.local.density(&self.network).of_mean(sizes.max().unwrap_or(0))
     }
 
     /// Clients of a wave.
@@ -180,9 +220,19 @@ impl<'d> Simulation<'d> {
         &self.global
     }
 
-    /// All clients of all replicates, in the order of the waves.
-    pub fn members(&self) -> Vec<Member<'_>> {
-        waves(&self.replicates, &self.local, self.wave_size, apart(self.device)).members
+    /// The federations, as they began.
+    pub fn replicates(&self) -> &[Replicate] {
+        &self.replicates
+    }
+
+    /// The clients of one-based `round`, in all replicates.
+    pub fn cohort(&self, round: usize) -> Cohort<'_> {
+        Cohort::draw(&self.replicates, &self.cohort, &self.local.training, round)
+    }
+
+    /// A round's clients in the waves in which they are computed.
+    pub fn waves<'a>(&self, cohort: &'a Cohort<'_>) -> Waves<'a> {
+        cohort.waves(self.wave_size, apart(self.device))
     }
 
     /// Runs one round.
@@ -192,13 +242,15 @@ impl<'d> Simulation<'d> {
     pub fn run_round(&mut self, observers: &mut [&mut dyn Observer], pulse: &mut Pulse<'_>) -> Result<Round> {
         let start = Instant::now();
         let before = self.device.traffic();
+        let density = self.density();
         let mut seconds = Seconds::default();
         let Self {
             device, network, replicates, train, test, budget, local, strategy, global, evaluation, judge, ..
         } = self;
-        let device = *device;
-        let stage = Stage { device, network, train, test, budget: *budget };
-        let waves = waves(replicates, local, self.wave_size, apart(device));
+        let (device, models) = (*device, replicates.len());
+        let stage = Stage { device, network, train, test, budget: *budget, replicates: models };
+        let cohort = Cohort::draw(replicates, &self.cohort, &local.training, pulse.round);
+        let waves = cohort.waves(self.wave_size, apart(device));
         let count = waves.members.len();
         let summaries = device.alloc("summaries of the round", count * SUMMARY_WORDS)?;
         let alive = device.alloc("nonzero weights of the round", count * judge.tensors.len())?;
@@ -229,8 +281,6 @@ impl<'d> Simulation<'d> {
             }
         }
         strategy.finish(device, global)?;
-        let models = replicates.len();
-        let density = mean_density(replicates, &local.density(network));
         let survivors = Survivors::new(device, network, &density, models, true)?;
         let weights = match &survivors {
             Some(survivors) => survivors.list(device, network, models, global.all())?,
@@ -262,7 +312,7 @@ impl<'d> Simulation<'d> {
         for (observer, words) in observers.iter_mut().zip(observed) {
             observer.absorb(words)?;
         }
-        let replicates = judge.round(replicates, &waves.members, &own, pulse.round)?;
+        let replicates = judge.round(replicates, (&waves.members, &cohort.dropped), &own, pulse.round)?;
         let traffic = device.traffic();
         seconds.total = start.elapsed().as_secs_f64();
         Ok(Round {
@@ -279,26 +329,4 @@ impl<'d> Simulation<'d> {
 /// dense one differ in rounding, a wave has to change from one to the other in a single step.
 fn apart(device: &dyn Device) -> bool {
     device.info().kind == "cpu"
-}
-
-/// Of the new global models, when local ones have density `local`: a mean is zero where all of them are.
-fn mean_density(replicates: &[Replicate], local: &Density) -> Density {
-    local.of_mean(replicates.iter().map(|r| r.clients.len()).max().unwrap_or(0))
-}
-
-/// Every client of every replicate takes part.
-fn waves<'a>(replicates: &'a [Replicate], local: &LocalTraining, size: usize, apart: bool) -> Waves<'a> {
-    let members = replicates.iter().enumerate().flat_map(|(replicate, Replicate { seed, clients })| {
-        let clients = clients.iter().enumerate();
-        let longest = clients.clone().map(|(_, e)| local.steps(e.len())).max().unwrap_or(0);
-        clients.map(move |(client, e)| Member {
-            replicate,
-            seed: *seed,
-            client,
-            examples: e,
-            steps: local.steps(e.len()),
-            longest,
-        })
-    });
-    Waves::new(members.collect(), size, apart)
 }

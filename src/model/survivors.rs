@@ -113,6 +113,12 @@ impl Survivors {
         })
     }
 
+    /// Words of one row's lists where [`Survivors::new`] makes any for weights of `density`, and else none.
+    pub fn room(device: &dyn Device, network: &Network, density: &Density) -> [usize; 2] {
+        let dense = density.sparse(network, device.info()).iter().all(|used| *used == [false; 2]);
+        if dense { [0, 0] } else { Self::words(network) }
+    }
+
     /// Room for the lists of `rows` rows of at most `density`, with those for input gradients where `backward` says so;
     /// nothing where every layer is faster dense. [`Survivors::list`] fills it.
     ///

@@ -61,7 +61,7 @@ impl RunFolder {
     }
 
     /// `partition.csv`, from how many examples of each class each client holds.
-    pub fn write_partition(&self, counts: &[Vec<u32>]) -> Result<()> {
+    pub fn write_partition(&self, counts: impl Iterator<Item = Vec<u32>>) -> Result<()> {
         let path = self.path.join("partition.csv");
         write_whole(&path, &rows::partition(counts).map_err(unwritable(&path))?)
     }
@@ -195,7 +195,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&parent.path().join("a"), &[]).unwrap();
         folder.write_experiment("name = \"a\"\n").unwrap();
-        folder.write_partition(&[vec![3]]).unwrap();
+        folder.write_partition([vec![3]].into_iter()).unwrap();
         folder.write_summary(&Summary::new("a", 1, &[], &[], &[])).unwrap();
         assert!(folder.write_model(10, b"w").unwrap().ends_with("model/round_0010.safetensors"));
         assert!(folder.write_client_model(10, 3, b"w").unwrap().ends_with("model/round_0010_client_0003.safetensors"));

@@ -140,6 +140,7 @@ pub(super) mod tests {
             seconds: Seconds::default(),
             global: GlobalRecord::default(),
             clients: vec![],
+            dropped: vec![],
             sparsity: vec![],
             readbacks: 1,
             bytes_read_back: 0,

@@ -17,6 +17,8 @@ pub struct RoundRecord {
     pub global: GlobalRecord,
     /// The clients that took part, in order of their number.
     pub clients: Vec<ClientRecord>,
+    /// The drawn clients that dropped out, ascending.
+    pub dropped: Vec<usize>,
     /// Per layer, in the network's order, the share of zero weights in the trained clients' models, averaged over clients.
     #[serde(serialize_with = "as_map")]
     pub sparsity: Vec<(String, f64)>,
@@ -298,13 +300,14 @@ mod tests {
                 per_class_accuracy: vec![1.0, f64::INFINITY],
             },
             clients: vec![ClientRecord { client: 0, examples: 10, steps: 5, loss: 0.5, accuracy: 1.0 }],
+            dropped: vec![3, 8],
             sparsity: vec![("conv1".into(), 0.5), ("another".into(), 0.0)],
             readbacks: 1,
             bytes_read_back: 64,
         };
         assert_eq!(
             serde_json::to_string(&record).unwrap(),
-            r#"{"round":2,"seconds":{"train":1.5,"circuits":0.25,"evaluate":0.25,"total":2.0},"global":{"loss":null,"accuracy":0.5,"trained_accuracy":0.75,"per_class_accuracy":[1.0,null]},"clients":[{"client":0,"examples":10,"steps":5,"loss":0.5,"accuracy":1.0}],"sparsity":{"conv1":0.5,"another":0.0},"readbacks":1,"bytes_read_back":64}"#
+            r#"{"round":2,"seconds":{"train":1.5,"circuits":0.25,"evaluate":0.25,"total":2.0},"global":{"loss":null,"accuracy":0.5,"trained_accuracy":0.75,"per_class_accuracy":[1.0,null]},"clients":[{"client":0,"examples":10,"steps":5,"loss":0.5,"accuracy":1.0}],"dropped":[3,8],"sparsity":{"conv1":0.5,"another":0.0},"readbacks":1,"bytes_read_back":64}"#
         );
     }
 }

@@ -167,9 +167,9 @@ pub fn overlap_means(means: &[OverlapMean]) -> csv::Result<Vec<u8>> {
 }
 
 /// `partition.csv`, from how many examples of each class each client holds; classes that a client lacks get no row.
-pub fn partition(counts: &[Vec<u32>]) -> csv::Result<Vec<u8>> {
-    let held = counts.iter().enumerate().flat_map(|(client, counts)| {
-        let classes = counts.iter().enumerate().filter(|(_, examples)| **examples > 0);
+pub fn partition(counts: impl Iterator<Item = Vec<u32>>) -> csv::Result<Vec<u8>> {
+    let held = counts.enumerate().flat_map(|(client, counts)| {
+        let classes = counts.into_iter().enumerate().filter(|(_, examples)| *examples > 0);
         classes.map(move |(class, examples)| vec![client.to_string(), class.to_string(), examples.to_string()])
     });
     Ok([PARTITION.as_bytes(), &rows(held)?].concat())
@@ -206,6 +206,7 @@ mod tests {
             seconds: Seconds { total: 1.5, ..Seconds::default() },
             global: GlobalRecord { loss: f64::NAN, accuracy: 0.25, trained_accuracy: 1.0, per_class_accuracy: vec![] },
             clients: vec![],
+            dropped: vec![],
             sparsity: vec![],
             readbacks: 1,
             bytes_read_back: 8,
@@ -288,6 +289,6 @@ mod tests {
         let overall = OverlapMean { class: None, iou: None, ..mean.clone() };
         let expected = b"3,inter_client_local,node,all,4,3,1,0.5,\n3,inter_client_local,node,all,,3,1,,\n";
         assert_eq!(overlap_means(&[mean, overall]).unwrap(), expected);
-        assert_eq!(partition(&[vec![5, 0], vec![0, 7]]).unwrap(), b"client,class,examples\n0,0,5\n1,1,7\n");
+        assert_eq!(partition([vec![5, 0], vec![0, 7]].into_iter()).unwrap(), b"client,class,examples\n0,0,5\n1,1,7\n");
     }
 }

@@ -188,6 +188,7 @@ mod tests {
             seconds: Seconds { train: 1.5, total: 2.0, ..Seconds::default() },
             global: GlobalRecord { accuracy, ..GlobalRecord::default() },
             clients: vec![],
+            dropped: vec![],
             sparsity: vec![],
             readbacks: 1,
             bytes_read_back: 64,

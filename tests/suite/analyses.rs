@@ -49,7 +49,7 @@ fn finished(device: &dyn Device, experiment: &Experiment) -> Run {
     assert!(federation.analyse(&go_on).unwrap().is_empty(), "nothing is done before the last round");
     let outcome = federation.round().unwrap().remove(0);
     let analysed = federation.analyse(&go_on).unwrap().remove(0);
-    let (layout, counts) = (federation.layout().clone(), federation.class_counts(0).to_vec());
+    let (layout, counts) = (federation.layout().clone(), federation.class_counts(0).collect::<Vec<_>>());
     drop(federation);
     Run { dataset, layout, counts, outcome, analysed }
 }

@@ -39,7 +39,7 @@ fn rounds() -> &'static (Dataset, Vec<Studied>) {
         let (dataset, studied) = (data(&experiment), RefCell::new(Vec::new()));
         on_each_device(|device| {
             let mut federation = Federation::new(device, &experiment, &dataset).unwrap();
-            let (layout, counts) = (federation.layout().clone(), federation.class_counts(0).to_vec());
+            let (layout, counts) = (federation.layout().clone(), federation.class_counts(0).collect::<Vec<_>>());
             let outcome = federation.round().unwrap().remove(0);
             studied.borrow_mut().push(Studied { kind: device.info().kind, outcome, layout, counts });
         });

@@ -1,10 +1,13 @@
 //! Federations: the same bits however they are computed, and the right ones.
 
+use std::collections::BTreeSet;
+
 use fedcircuit::config::{Experiment, Optimizer, Strategy, Weighting};
+use fedcircuit::data::Population;
 use fedcircuit::device::{Choice, Cpu, Device, GpuOptions, open};
 use fedcircuit::experiment::{Federation, partition};
 use fedcircuit::model::{initial_weights, save};
-use fedcircuit::report::GlobalRecord;
+use fedcircuit::report::{GlobalRecord, RoundRecord};
 use fedcircuit::rng::{Purpose, stream};
 use rand::seq::SliceRandom;
 
@@ -61,6 +64,24 @@ fn one_client_alone_equals_plain_training() {
     });
 }
 
+/// Clients that draw their examples with replacement; some take part, some of these drop out, and some do fewer epochs.
+#[test]
+fn a_sampled_cohort_equals_its_clients_trained_alone_in_float64() {
+    on_each_device(|device| {
+        let bootstrap =
+            "partition={ kind = \"bootstrap\", num_clients = 1000000, examples_per_client = 50, alpha = 0.5 }";
+        for (seed, cohort) in [
+            (1, "cohort={ clients_per_round = 6, dropout_rate = 0.3, partial_epochs = 0.5 }"),
+            (2, "cohort={ clients_per_round = 3, sampling = \"weighted\", dropout_rate = 0.8 }"),
+        ] {
+            let set = [bootstrap, cohort, &format!("seed={seed}"), "rounds=3"];
+            against_float64(device, &linear(&set), cohort);
+        }
+        let dealt = ["cohort={ clients_per_round = 2, sampling = \"weighted\", partial_epochs = 1 }", "rounds=3"];
+        against_float64(device, &linear(&dealt), "weighted");
+    });
+}
+
 /// Runs `experiment` on `device` and in float64, and compares weights, records and evaluation.
 fn against_float64(device: &dyn Device, experiment: &Experiment, what: &str) {
     let dataset = data(experiment);
@@ -74,25 +95,28 @@ fn against_float64(device: &dyn Device, experiment: &Experiment, what: &str) {
     for round in 1..=experiment.rounds {
         let outcome = federation.round().unwrap().remove(0);
         let what = format!("{}, {what}, round {round}", device.info().kind);
-        let train = |(k, own): (usize, &Vec<u32>)| {
-            train_linear(&layout, &global, &dataset, &epochs(experiment, round, k, own), rule)
+        let took_part = took_part(experiment, &outcome.record, &clients);
+        let train = |(k, epochs): &(usize, usize)| {
+            let batches = batches(experiment, round, *k, &clients.examples(*k), *epochs);
+            train_linear(&layout, &global, &dataset, &batches, rule)
         };
-        let trained: Vec<Trained> = clients.iter().enumerate().map(train).collect();
-        assert_eq!((outcome.client_weights.len(), outcome.record.clients.len()), (clients.len(), clients.len()));
-        for (k, trained) in trained.iter().enumerate() {
-            let (client, row) = &outcome.client_weights[k];
+        let trained: Vec<Trained> = took_part.iter().map(train).collect();
+        assert_eq!(outcome.client_weights.len(), took_part.len(), "{what}");
+        for (place, trained) in trained.iter().enumerate() {
+            let (k, (client, row)) = (took_part[place].0, &outcome.client_weights[place]);
             assert_eq!(*client, k, "{what}");
             assert_near(row, &trained.row, &format!("{what}, client {k}"));
-            let (record, n) = (&outcome.record.clients[k], clients[k].len());
+            let (record, n) = (&outcome.record.clients[place], clients.size(k));
             assert_eq!((record.client, record.examples, trained.last_epoch.len()), (k, n, n), "{what}");
-            assert_eq!(record.steps, 2 * n.div_ceil(32), "{what}: a last partial batch is a step");
             let loss = trained.last_epoch.iter().map(|(loss, _)| loss).sum::<f64>() / n as f64;
             assert!((record.loss - loss).abs() <= 1e-5 * loss, "{what}: loss {} instead of {loss}", record.loss);
             let right = trained.last_epoch.iter().filter(|(_, right)| *right).count() as f64;
             // A picture near a tie may fall to either side in float32.
             assert!((record.accuracy * n as f64 - right).abs() <= 1.01, "{what}: {} of {n}", record.accuracy);
         }
-        global = mean(&trained, experiment);
+        if !trained.is_empty() {
+            global = mean(&trained, experiment);
+        }
         assert_near(outcome.weights.as_ref().unwrap(), &global, &format!("{what}, global"));
         let test = &dataset.test;
         let judged = (0..test.len()).map(|i| {
@@ -100,20 +124,38 @@ fn against_float64(device: &dyn Device, experiment: &Experiment, what: &str) {
             (usize::from(test.labels[i]), judge(&logits, usize::from(test.labels[i])))
         });
         let judged: Vec<_> = judged.map(|(label, v)| (label, v.loss, v.right)).collect();
-        let held = |class: usize| federation.class_counts(0).iter().any(|counts| counts[class] > 0);
+        let held = |class: usize| federation.class_counts(0).any(|counts| counts[class] > 0);
         assert_evaluated(&outcome.record.global, &judged, held, &what);
     }
 }
 
+/// The clients that a round's record says took part, and the epochs that their steps amount to: of so many as the
+/// experiment asks for, each once, and all that did not drop out.
+fn took_part(experiment: &Experiment, record: &RoundRecord, clients: &Population) -> Vec<(usize, usize)> {
+    let (cohort, all) = (&experiment.cohort, experiment.training.local_epochs);
+    let took_part = record.clients.iter().map(|c| {
+        let epochs = c.steps / clients.size(c.client).div_ceil(32);
+        assert_eq!(c.steps, epochs * clients.size(c.client).div_ceil(32), "a last partial batch is a step");
+        assert!((1..=all).contains(&epochs) && (epochs == all || cohort.partial_epochs > 0.0), "{epochs} epochs");
+        (c.client, epochs)
+    });
+    let took_part: Vec<_> = took_part.collect();
+    let drawn: BTreeSet<usize> = took_part.iter().map(|(k, _)| *k).chain(record.dropped.iter().copied()).collect();
+    assert_eq!(drawn.len(), cohort.clients_per_round.unwrap_or(clients.len()));
+    assert_eq!(drawn.len(), took_part.len() + record.dropped.len());
+    assert!(record.dropped.is_empty() || cohort.dropout_rate > 0.0);
+    took_part
+}
+
 /// The client's batches in each epoch: its examples in a new order, in batches of 32 of which the last is what is left.
-fn epochs(experiment: &Experiment, round: usize, client: usize, own: &[u32]) -> Vec<Vec<Vec<u32>>> {
+fn batches(experiment: &Experiment, round: usize, client: usize, own: &[u32], epochs: usize) -> Vec<Vec<Vec<u32>>> {
     let mut rng = stream(experiment.seeds.first(), round as u64, client as u64, Purpose::Shuffle);
     let mut order = own.to_vec();
     let mut epoch = || {
         order.shuffle(&mut rng);
         order.chunks(32).map(<[u32]>::to_vec).collect()
     };
-    (0..experiment.training.local_epochs).map(|_| epoch()).collect()
+    (0..epochs).map(|_| epoch()).collect()
 }
 
 fn mean(trained: &[Trained], experiment: &Experiment) -> Vec<f64> {

@@ -43,7 +43,7 @@ fn network(specs: &[LayerSpec], input: Input) -> Network {
 
 /// What a federation hands around, for a test without one.
 fn stage<'a>(device: &'a dyn Device, network: &'a Network, train: &'a Examples, test: &'a Examples) -> Stage<'a> {
-    Stage { device, network, train, test, budget: Budget::new(device.info(), None, None) }
+    Stage { device, network, train, test, budget: Budget::new(device.info(), None, None), replicates: 1 }
 }
 
 /// Runs `work` in round 1 of a federation that nobody stops.

@@ -35,7 +35,7 @@ fn run(device: &dyn fedcircuit::device::Device, set: &[&str]) -> Run {
     let dataset = data(&experiment);
     let mut federation = Federation::new(device, &experiment, &dataset).unwrap();
     let outcome = federation.round().unwrap().remove(0);
-    let (layout, counts) = (federation.layout().clone(), federation.class_counts(0).to_vec());
+    let (layout, counts) = (federation.layout().clone(), federation.class_counts(0).collect::<Vec<_>>());
     let notes = federation.take_notes();
     drop(federation);
     Run { dataset, layout, outcome, notes, counts }
@@ -187,7 +187,7 @@ fn attribution_is_the_slope_of_the_loss_by_each_gate() {
 fn clients_examples(run: &Run, client: usize) -> Vec<usize> {
     let experiment = small(&[&SET[..], &["partition={kind=\"iid\",num_clients=2}"]].concat());
     let clients = fedcircuit::experiment::partition(&experiment, &run.dataset).unwrap();
-    clients[client].iter().map(|e| *e as usize).collect()
+    clients.examples(client).iter().map(|e| *e as usize).collect()
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn single_examples_missing_test_images_and_empty_circuits_are_said() {
     let absent: Vec<u32> = (0..10u8).filter(|c| !dataset.test.labels.contains(c)).map(u32::from).collect();
     let mut federation = Federation::new(&device, &experiment, &dataset).unwrap();
     let notes = federation.take_notes();
-    let counts = federation.class_counts(0).to_vec();
+    let counts = federation.class_counts(0).collect::<Vec<_>>();
     for class in absent.iter().filter(|c| counts.iter().any(|k| k[**c as usize] > 1)) {
         assert!(
             notes.iter().any(|n| n.starts_with(&format!("class {class} is absent from the test set"))),

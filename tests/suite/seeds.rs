@@ -68,7 +68,7 @@ fn unequal_federations_share_waves_without_a_trace() {
         let seeds = ["seeds=2", "seed=1", "device.max_wave=5", "training={ batch_size = 150, local_epochs = 1 }"];
         let experiment = small(&[&[skewed, "rounds=1", "circuits.steps=4"][..], &seeds].concat());
         let federation = Federation::new(device, &experiment, &data(&experiment)).unwrap();
-        let largest = |i| federation.class_counts(i).iter().map(|c| c.iter().sum::<u32>()).max().unwrap();
+        let largest = |i| federation.class_counts(i).map(|c| c.iter().sum::<u32>()).max().unwrap();
         assert_ne!(largest(0).min(150).div_ceil(4), largest(1).min(150).div_ceil(4), "paddings would be equal");
         assert_each_as_alone(device, &experiment, device.info().kind);
         assert_each_as_alone(

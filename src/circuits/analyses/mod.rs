@@ -23,7 +23,8 @@ pub use shared_neurons::{SharedNeurons, SharedRow};
 
 use super::results::{CircuitResult, PairResult};
 use crate::config::Analysis;
-use crate::data::indices_by_class;
+use crate::data::partition::count_classes;
+use crate::data::{Population, indices_by_class};
 use crate::device::{Buffer, View, f32s};
 use crate::error::Result;
 use crate::federation::{Pulse, Stage};
@@ -51,8 +52,8 @@ pub struct Subject<'a> {
     pub locals: &'a [LocalModel<'a>],
     /// The last round's circuits, by client and class.
     pub pairs: &'a [PairResult],
-    /// `[client][class]`: training examples.
-    pub class_counts: &'a [Vec<u32>],
+    /// Who has which training examples.
+    pub clients: &'a Population,
 }
 
 /// What one analysis found.
@@ -135,10 +136,14 @@ struct Scene<'a> {
 impl<'a> Scene<'a> {
     fn new(subject: Subject<'a>) -> Result<Self> {
         let network = subject.stage.network;
+        let labels = &subject.stage.train.host_labels;
+        let count =
+            |l: &'a LocalModel<'a>| (l, count_classes(&subject.clients.examples(l.client), labels, network.classes));
+        let counts: Vec<(&LocalModel<'_>, Vec<u32>)> = subject.locals.iter().map(count).collect();
         let holder = |class: usize| {
-            let held = |l: &&LocalModel<'_>| subject.class_counts[l.client][class];
             // Of equal maxima the last one counts: so from the highest client down.
-            subject.locals.iter().rev().filter(|l| held(l) > 0).max_by_key(held)
+            let holders = counts.iter().rev().filter(|(_, counts)| counts[class] > 0);
+            holders.max_by_key(|(_, counts)| counts[class]).map(|(local, _)| *local)
         };
         let specialists: Vec<(u32, LocalModel<'a>)> =
             (0..network.classes).filter_map(|class| Some((class as u32, *holder(class)?))).collect();

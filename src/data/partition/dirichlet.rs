@@ -107,7 +107,7 @@ fn draw(members: &[Vec<u32>], examples: usize, split: &Dirichlet, rng: &mut ChaC
 /// Gamma variates of a tiny shape are all zero in floating point, and their ratios undefined. So below alpha = 1 they
 /// are kept as logarithms: if G ~ Gamma(alpha + 1) and U is uniform, G U^(1/alpha) ~ Gamma(alpha) (Marsaglia and
 /// Tsang 2000). The difference to the largest is taken before dividing by alpha, which keeps it finite for every alpha.
-fn shares(alpha: f64, open: &[bool], rng: &mut ChaCha8Rng) -> Vec<f64> {
+pub(super) fn shares(alpha: f64, open: &[bool], rng: &mut ChaCha8Rng) -> Vec<f64> {
     let alpha = alpha.min(EQUAL_SHARES);
     let (shape, power) = if alpha < 1.0 { (alpha + 1.0, alpha) } else { (alpha, 1.0) };
     let gamma = Gamma::new(shape, 1.0).expect("the shape is finite and above zero");

@@ -1,14 +1,17 @@
 //! Dealing the training examples to clients: one file a kind, named and defined as in Flower Datasets.
 //!
-//! Every kind takes the labels `[N]` and returns, client by client, the positions of its examples. No client is empty.
+//! Every kind takes the labels `[N]` and returns, client by client, the positions of its examples; `bootstrap` returns them
+//! when a client is asked for. No client is empty.
 //! Within a client the order carries no meaning: training shuffles it.
 
+mod bootstrap;
 mod by_class;
 mod dirichlet;
 mod iid;
 mod pathological;
 mod shards;
 
+pub use bootstrap::{Bootstrap, Drawn, bootstrap};
 pub use by_class::by_class;
 pub use dirichlet::{Dirichlet, dirichlet};
 pub use iid::iid;

@@ -60,12 +60,16 @@ impl FedAvg {
         accumulate(device, self.words, &buffers)
     }
 
-    /// The new global models, `[R][P]`, replace `global`.
+    /// The new global models, `[R][P]`, replace `global`; that of a replicate of which nobody took part stays.
     ///
     /// # Errors
     /// What the device says.
     pub fn finish(&self, device: &dyn Device, global: &Buffer) -> Result<()> {
-        device.copy(self.sums.all(), global.all())
+        for row in (0..self.totals.len()).filter(|row| self.totals[*row] > 0.0) {
+            let at = row * self.words;
+            device.copy(self.sums.view(at, self.words), global.view(at, self.words))?;
+        }
+        Ok(())
     }
 }
 
@@ -81,6 +85,8 @@ fn size(weighting: Weighting, member: &Member<'_>) -> f64 {
 mod tests {
     use super::*;
     use crate::device::{Cpu, f32s};
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
 
     /// The mean of two clients, beside a replicate that has the second client alone.
     fn average(weighting: Weighting) -> Vec<f32> {
@@ -108,5 +114,60 @@ mod tests {
     fn uniform_is_the_plain_mean_and_examples_weights_by_size() {
         assert_eq!(average(Weighting::Uniform), [3.0, 4.0, 5.0, 2.0]);
         assert_eq!(average(Weighting::Examples), [4.0, 5.0, 6.0, 1.0]);
+    }
+
+    /// What the federations' clients sent, and which of its own examples each counts.
+    fn rounds() -> impl Strategy<Value = Vec<(usize, usize, Vec<f32>)>> {
+        let model = prop::collection::vec(-10.0..10.0f32, 8);
+        prop::collection::vec((0..3usize, 1..50usize, model), 1..20)
+    }
+
+    /// The sums of three federations after waves of at most `wave` clients, from other weights than zero.
+    fn averaged(clients: &[(usize, usize, Vec<f32>)], weighting: Weighting, wave: usize) -> Vec<f32> {
+        let cpu = Cpu::new(Some(1)).unwrap();
+        let examples = [0; 50];
+        let member = |(client, (replicate, n, _)): (usize, &(usize, usize, Vec<f32>))| Member {
+            replicate: *replicate,
+            seed: 1,
+            client,
+            examples: &examples[..*n],
+            steps: 1,
+            longest: 1,
+        };
+        let members: Vec<Member<'_>> = clients.iter().enumerate().map(member).collect();
+        let mut fedavg = FedAvg::new(&cpu, weighting, 3, 8).unwrap();
+        let global = upload(&cpu, "global", bytemuck::cast_slice(&[0.5f32; 24])).unwrap();
+        fedavg.begin(&cpu, &members).unwrap();
+        for (members, models) in members.chunks(wave).zip(clients.chunks(wave)) {
+            let rows: Vec<f32> = models.iter().flat_map(|(.., model)| model).copied().collect();
+            let rows = upload(&cpu, "rows", bytemuck::cast_slice(&rows)).unwrap();
+            fedavg.add(&cpu, rows.all(), members).unwrap();
+        }
+        fedavg.finish(&cpu, &global).unwrap();
+        f32s(&pollster::block_on(cpu.read(&[global.all()])).unwrap()[0]).to_vec()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 100, rng_seed: RngSeed::Fixed(20), failure_persistence: None, ..ProptestConfig::default()
+        })]
+
+        /// Against the weighted mean in float64; the waves change no bit, and a federation without clients stays.
+        #[test]
+        fn averages_are_those_of_float64(clients in rounds(), uniform: bool, wave in 1..20usize) {
+            let weighting = if uniform { Weighting::Uniform } else { Weighting::Examples };
+            let got = averaged(&clients, weighting, wave);
+            prop_assert_eq!(&averaged(&clients, weighting, clients.len()), &got);
+            for (replicate, got) in got.chunks(8).enumerate() {
+                let own = clients.iter().filter(|(of, ..)| *of == replicate);
+                let weigh = |n: usize| if uniform { 1.0 } else { n as f64 };
+                let total: f64 = own.clone().map(|(_, n, _)| weigh(*n)).sum();
+                for (i, got) in got.iter().enumerate() {
+                    let sum: f64 = own.clone().map(|(_, n, model)| weigh(*n) * f64::from(model[i])).sum();
+                    let mean = if total > 0.0 { sum / total } else { 0.5 };
+                    prop_assert!((f64::from(*got) - mean).abs() <= 2e-5, "{} instead of {}", got, mean);
+                }
+            }
+        }
     }
 }

@@ -46,6 +46,7 @@ pub fn round(round: usize, accuracy: f64, trained_accuracy: f64) -> RoundRecord 
         seconds: Seconds::default(),
         global: GlobalRecord { loss: 0.5, accuracy, trained_accuracy, per_class_accuracy: vec![] },
         clients: vec![],
+        dropped: vec![],
         sparsity: vec![],
         readbacks: 1,
         bytes_read_back: 0,

@@ -79,7 +79,7 @@ fn json_files(run: &Path) {
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
 
     let round = rounds(run).remove(0);
-    assert_eq!(keys(&round), "bytes_read_back clients global readbacks round seconds sparsity");
+    assert_eq!(keys(&round), "bytes_read_back clients dropped global readbacks round seconds sparsity");
     assert_eq!(keys(&round["seconds"]), "circuits evaluate total train");
     assert_eq!(keys(&round["global"]), "accuracy loss per_class_accuracy trained_accuracy");
     assert_eq!(keys(&round["clients"][0]), "accuracy client examples loss steps");
