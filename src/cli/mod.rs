@@ -4,6 +4,7 @@ mod bench;
 mod data;
 mod devices;
 mod presets;
+mod report;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -14,6 +15,7 @@ pub use bench::BenchArgs;
 pub use data::DataArgs;
 pub use devices::DevicesArgs;
 pub use presets::PresetsArgs;
+pub use report::ReportArgs;
 pub use run::{RunArgs, prepare};
 
 /// Where data sets are kept unless `--data` says otherwise.
@@ -33,6 +35,8 @@ pub struct Cli {
 pub enum Command {
     /// Run an experiment: a preset by name, or a TOML file
     Run(RunArgs),
+    /// Write the page about a run, or one that compares runs
+    Report(ReportArgs),
     /// List the experiments that come with the program, or show one
     Presets(PresetsArgs),
     /// List the devices that can compute, with the limits that matter
@@ -47,6 +51,7 @@ pub enum Command {
 pub fn execute(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run(args) => run::execute(args),
+        Command::Report(args) => report::execute(args),
         Command::Presets(args) => presets::execute(args),
         Command::Devices(args) => devices::execute(args),
         Command::Bench(args) => bench::execute(args),

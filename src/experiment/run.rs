@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use rayon::prelude::*;
+
 use super::finished::{Finished, ROUNDS_PICTURE};
-use super::folders::{Folders, LISTED_CLIENTS};
+use super::folders::{Folders, LISTED_CLIENTS, folder_of};
 use super::plan::{HostMemory, resident_memory, told};
 use super::{Federation, load_data};
 use crate::config::{Experiment, Plan};
 use crate::data::Dataset;
 use crate::device::{Choice, Device, GpuOptions, open};
 use crate::error::Result;
-use crate::report::{Estimate, Figure, Progress, RoundFigures, closing_table, draw_rounds};
+use crate::report::{Estimate, Figure, Progress, RoundFigures, closing_table, draw_rounds, html};
 
 /// What a run needs to know, with nothing left to look up.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,15 +73,26 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
         };
         let done = one(begin()?, device.as_ref(), experiment, &folder, label, &progress, stop)?;
         done.draw(experiment, &folder)?;
+        report(experiment, &folder)?;
         finished.push(done);
     }
     if finished.len() > 1 {
         let figures: Vec<_> = finished.iter().map(Finished::figures).collect();
         draw_rounds(&figures, &request.out.join(ROUNDS_PICTURE))?;
+        html::write(std::slice::from_ref(&request.out), &request.out)?;
     }
     progress.done();
-    progress.message(&format!("written to {0}; for a picture, see {0}/{ROUNDS_PICTURE}", request.out.display()));
+    progress.message(&format!("written to {0}; to read it, open {0}/{1}", request.out.display(), html::PAGE));
     Ok(closing_table(&finished.iter().map(Finished::view).collect::<Vec<_>>()))
+}
+
+/// The page of a run, made from the files of its folder; where there are several seeds, each has one too.
+fn report(experiment: &Experiment, folder: &Path) -> Result<()> {
+    let mut folders = vec![folder.to_path_buf()];
+    if experiment.seeds.several() {
+        folders.extend((0..experiment.seeds.all().len()).map(|i| folder_of(experiment, i, folder)));
+    }
+    folders.par_iter().try_for_each(|folder| html::write(std::slice::from_ref(folder), folder).map(drop))
 }
 
 fn one(

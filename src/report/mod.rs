@@ -8,6 +8,7 @@ pub mod estimate;
 pub mod figures;
 pub mod folder;
 pub mod growing;
+pub mod html;
 pub mod plots;
 pub mod progress;
 pub mod records;

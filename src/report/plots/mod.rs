@@ -1,6 +1,6 @@
 //! Pictures of a run: accuracy and overlap by round, and the channels of every circuit.
 
-mod canvas;
+pub(super) mod canvas;
 mod channel_map;
 mod circuits;
 mod panel;

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{Desk, entries, rounds};
 
-/// The paths that `fedcircuit run` leaves for one federation of one round.
-const FILES: [&str; 20] = [
+/// The paths that `fedcircuit run` leaves for one federation of one round, but for the report's figures.
+const FILES: [&str; 21] = [
     "circuits.csv",
     "circuits.json",
     "controls.csv",
@@ -28,6 +28,7 @@ const FILES: [&str; 20] = [
     "plots",
     "plots/circuits.png",
     "plots/rounds.png",
+    "report.html",
     "rounds.jsonl",
     "summary.json",
 ];
@@ -40,18 +41,36 @@ fn the_quickstart_leaves_every_promised_file() {
     let ended = desk.run(&[&["quickstart", "--rounds", "1", "--out", "out"], &sets[..]].concat());
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.out.contains("Overlap of circuits") && ended.out.contains("one-class"), "{ended:?}");
-    assert!(ended.err.contains("CPU engine") && ended.err.contains("out/plots/rounds.png"), "{ended:?}");
+    assert!(ended.err.contains("CPU engine") && ended.err.contains("out/report.html"), "{ended:?}");
     let out = desk.path("out");
     for (run, circuits) in [("iid", 9), ("one-class", 3)] {
         let run = out.join(run);
-        assert_eq!(entries(&run), FILES);
+        assert_eq!(report(&run), FILES);
         tables(&run, circuits);
         json_files(&run);
         weights(&run.join("model/round_0001.safetensors"));
     }
+    assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("2 runs compared"));
     for picture in ["plots/rounds.png", "iid/plots/rounds.png", "iid/plots/circuits.png"] {
         assert!(fs::read(out.join(picture)).unwrap().starts_with(b"\x89PNG\r\n\x1a\n"), "{picture}");
     }
+}
+
+/// A folder's entries without the figures of its report, each of which is there in both formats and in the page.
+fn report(run: &Path) -> Vec<String> {
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    let mut entries = entries(run);
+    let stem = |path: &String| Some(path.strip_prefix("plots/")?.strip_suffix(".svg")?.to_string());
+    let figures: Vec<String> = entries.iter().filter_map(stem).collect();
+    assert!(figures.len() > 10, "{figures:?}");
+    for id in figures {
+        assert!(page.contains(&format!("<section id=\"{id}\">")), "{id}");
+        let files = [format!("plots/{id}.png"), format!("plots/{id}.svg")];
+        let before = entries.len();
+        entries.retain(|path| !files.contains(path));
+        assert_eq!(entries.len(), before - 2, "{id}");
+    }
+    entries
 }
 
 /// Headers, and rows for so many circuits in each model.

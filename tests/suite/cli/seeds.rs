@@ -19,9 +19,12 @@ fn each_seed_leaves_the_folder_it_leaves_alone() {
     assert!(ended.out.contains("Means over 2 seeds") && ended.out.contains("% ± "), "{ended:?}");
     assert!(ended.err.contains("tiny, 2 seeds: 2 rounds"), "{ended:?}");
     let out = desk.path("runs/tiny-9");
-    let above = ["environment.json", "experiment.toml", "figures.csv", "metrics.csv", "plots", "plots/rounds.png"];
-    let of_all: Vec<String> = entries(&out).into_iter().filter(|path| !path.starts_with("seed_")).collect();
-    assert_eq!(of_all, [&above[..], &["summary.json"]].concat());
+    let above =
+        ["environment.json", "experiment.toml", "figures.csv", "metrics.csv", "plots", "report.html", "summary.json"];
+    let elsewhere = |path: &String| path.starts_with("seed_") || path.starts_with("plots/");
+    let of_all: Vec<String> = entries(&out).into_iter().filter(|path| !elsewhere(path)).collect();
+    assert_eq!(of_all, above);
+    assert!(out.join("plots/rounds.png").is_file() && out.join("plots/accuracy.svg").is_file());
     for (seed, again) in [(9, "tiny.toml"), (3, "runs/tiny-9/seed_3/experiment.toml")] {
         let (alone, seed) = (format!("alone-{seed}"), seed.to_string());
         let set = ["--seed", &seed, "--set", "output.save_clients=true", "--out", &alone];
@@ -107,7 +110,7 @@ fn variants_have_the_seeds_inside() {
     let ended = desk.run(&["both.toml", "--rounds", "1", "--out", "out"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for run in ["a", "b"] {
-        for file in ["summary.json", "plots/rounds.png", "seed_4/summary.json", "seed_6/plots/rounds.png"] {
+        for file in ["summary.json", "plots/rounds.png", "seed_4/summary.json", "seed_6/report.html"] {
             assert!(desk.path("out").join(run).join(file).is_file(), "{run}/{file}");
         }
     }

@@ -1,0 +1,24 @@
+// Tables sort by the column whose heading is pressed; without this they stay in the order they were written in.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  table.querySelectorAll("thead th").forEach((heading, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = heading.textContent;
+    heading.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const down = heading.getAttribute("aria-sort") === "ascending";
+      table.querySelectorAll("thead th").forEach((other) => other.removeAttribute("aria-sort"));
+      heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const key = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent;
+      const numbers = [...body.rows].some((row) => row.cells[column].dataset.v !== undefined);
+      const order = (a, b) => {
+        if (!numbers) return key(a).localeCompare(key(b));
+        const [x, y] = [a, b].map((row) => Number(row.cells[column].dataset.v ?? NaN));
+        return Number.isNaN(x) - Number.isNaN(y) || x - y;
+      };
+      const rows = [...body.rows].sort((a, b) => (down ? -1 : 1) * order(a, b));
+      body.append(...rows);
+    });
+  });
+}

@@ -1,0 +1,36 @@
+//! `fedcircuit report`: the page about a run that is on disk.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::Result;
+use crate::report::html;
+
+/// The flags of `fedcircuit report`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Writes report.html, one file that needs no network, and its figures as SVG and PNG in plots/, from the files of the run's
+folder alone. Earlier reports there are replaced, nothing else is.
+
+Examples:
+  fedcircuit report runs/quickstart-42          one run, or one of several seeds
+  fedcircuit report runs/iid runs/one-class     two runs beside each other")]
+pub struct ReportArgs {
+    /// A run's folder; several are compared
+    #[arg(required = true, value_name = "RUN FOLDER")]
+    pub folders: Vec<PathBuf>,
+    /// Where the report goes [default: the run's folder; for several, comparison/ beside the first]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Writes the report and says where it is.
+pub fn execute(args: ReportArgs) -> Result<()> {
+    let out = args.out.unwrap_or_else(|| match &args.folders[..] {
+        [one] => one.clone(),
+        several => several[0].parent().unwrap_or(Path::new("")).join("comparison"),
+    });
+    let page = html::write(&args.folders, &out)?;
+    super::print(&format!("{}\n", page.display()))
+}

@@ -1,0 +1,248 @@
+//! Charts of lines.
+
+use super::super::plots::canvas::Anchor;
+use super::axes::{Axis, Unit, from_zero, ticks};
+use super::scene::{BODY, Paint, Scene, Shape, TITLE, fit, text_width};
+
+/// As wide as a phone shows without scrolling or shrinking.
+pub const WIDTH: f64 = 348.0;
+/// Room for the numbers of the vertical axis and its title.
+pub const LEFT: f64 = 50.0;
+/// Room right of the plane.
+pub const RIGHT: f64 = 10.0;
+/// Room for the title.
+pub const TOP: f64 = 28.0;
+const HEIGHT: f64 = 170.0;
+/// Room for the numbers of the horizontal axis and its title.
+const BELOW: f64 = 38.0;
+const LEGEND_LINE: f64 = 16.0;
+const INSET: f64 = 8.0;
+/// With more points than this, dots on the lines would run together.
+const MAX_DOTS: usize = 25;
+/// Lines that a description spells out.
+const MAX_DESCRIBED: usize = 12;
+
+/// One value, with the interval of its mean where there is one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Along the horizontal axis.
+    pub x: f64,
+    /// Along the vertical one; a line is interrupted where it is not a number.
+    pub mean: f64,
+    /// Lower end of the interval; not a number without one.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// How a line is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// What was measured.
+    Solid,
+    /// A second measure beside it.
+    Dashed,
+    /// What chance or noise would give.
+    Dotted,
+}
+
+/// A line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// In the legend.
+    pub label: String,
+    /// From left to right.
+    pub points: Vec<Point>,
+    /// Its colour.
+    pub paint: Paint,
+    /// How it is drawn.
+    pub style: Style,
+}
+
+/// A chart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chart {
+    /// Above it.
+    pub title: String,
+    /// Below the horizontal axis.
+    pub x_title: &'static str,
+    /// Beside the vertical one.
+    pub y_title: &'static str,
+    /// How values are written.
+    pub unit: Unit,
+    /// What the vertical axis spans; from zero to the highest value where not given.
+    pub range: Option<(f64, f64)>,
+    /// How places along the horizontal axis are written.
+    pub x_unit: Unit,
+    /// Later ones over earlier ones.
+    pub lines: Vec<Line>,
+}
+
+impl Chart {
+    /// By round, of fractions between 0 and 1.
+    pub fn by_round(title: impl Into<String>, y_title: &'static str, unit: Unit, lines: Vec<Line>) -> Self {
+        let (x_title, x_unit) = ("round", Unit::Count);
+        Self { title: title.into(), x_title, y_title, unit, range: Some((0.0, 1.0)), x_unit, lines }
+    }
+
+    /// Draws it.
+    pub fn draw(&self) -> Scene {
+        let legend = legend_rows(&self.lines);
+        let bottom = TOP + HEIGHT;
+        let mut scene = Scene::new(WIDTH, bottom + BELOW + LEGEND_LINE * legend.len() as f64, self.title.clone());
+        scene.description = self.description();
+        scene.text(fit(&self.title, TITLE, WIDTH - 8.0), TITLE, Paint::Ink, (4.0, 12.0), Anchor::Start);
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let least = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::INFINITY, f64::min);
+        let xs = (least(&mut points().map(|p| p.x)), -least(&mut points().map(|p| -p.x)));
+        let tops = points().flat_map(|p| [p.mean, p.high]);
+        let x = Axis { values: xs, ends: (LEFT + INSET, WIDTH - RIGHT - INSET) };
+        let y = Axis { values: self.range.unwrap_or_else(|| from_zero(tops)), ends: (bottom, TOP) };
+        self.axes(&mut scene, &x, &y);
+        for line in &self.lines {
+            draw_line(&mut scene, line, &x, &y);
+        }
+        for (i, row) in legend.iter().enumerate() {
+            draw_legend(&mut scene, row, bottom + BELOW + LEGEND_LINE * i as f64);
+        }
+        scene
+    }
+
+    fn axes(&self, scene: &mut Scene, x: &Axis, y: &Axis) {
+        let bottom = y.ends.0;
+        for (value, name) in ticks(y.values, 6, self.unit) {
+            let at = y.at(value);
+            let paint = if value == 0.0 { Paint::Faded } else { Paint::Pale };
+            scene.line(vec![(LEFT, at), (WIDTH - RIGHT, at)], paint, 0.8);
+            scene.text(name, BODY, Paint::Faded, (LEFT - 6.0, at), Anchor::End);
+        }
+        for (value, name) in ticks(x.values, 7, self.x_unit) {
+            let at = x.at(value);
+            scene.line(vec![(at, bottom), (at, bottom + 3.0)], Paint::Faded, 0.8);
+            scene.text(name, BODY, Paint::Faded, (at, bottom + 11.0), Anchor::Middle);
+        }
+        let percent =
+            |title: &str, unit| if unit == Unit::Percent { format!("{title} (%)") } else { title.to_string() };
+        let middle = (LEFT + WIDTH - RIGHT) / 2.0;
+        scene.text(percent(self.x_title, self.x_unit), BODY, Paint::Faded, (middle, bottom + 25.0), Anchor::Middle);
+        scene.text_upwards(percent(self.y_title, self.unit), Paint::Faded, (9.0, TOP + HEIGHT / 2.0));
+    }
+
+    /// What it shows, in words: every line's first and last value.
+    fn description(&self) -> String {
+        let mut text = format!("{} by {}.", self.y_title, self.x_title);
+        for line in self.lines.iter().take(MAX_DESCRIBED) {
+            let defined: Vec<&Point> = line.points.iter().filter(|point| point.mean.is_finite()).collect();
+            let value = |p: &Point| format!("{} at {}", self.unit.text(p.mean), self.x_unit.text(p.x));
+            text += &match defined[..] {
+                [] => format!(" {}: no values.", line.label),
+                [only] => format!(" {}: {}.", line.label, value(only)),
+                [first, .., last] => format!(" {}: {}, {}.", line.label, value(first), value(last)),
+            };
+        }
+        match self.lines.len().saturating_sub(MAX_DESCRIBED) {
+            0 => text,
+            more => format!("{text} And {more} more lines."),
+        }
+    }
+}
+
+fn dash(style: Style) -> Option<(f64, f64)> {
+    match style {
+        Style::Solid => None,
+        Style::Dashed => Some((6.0, 4.0)),
+        Style::Dotted => Some((1.5, 3.0)),
+    }
+}
+
+fn width(style: Style) -> f64 {
+    if style == Style::Dotted { 1.5 } else { 1.8 }
+}
+
+fn draw_line(scene: &mut Scene, line: &Line, x: &Axis, y: &Axis) {
+    let at = |point: &Point, value: f64| (x.at(point.x), y.at(value));
+    for part in line.points.split(|point| !(point.low.is_finite() && point.high.is_finite())) {
+        match part {
+            [] => {}
+            [p] => scene.line(vec![at(p, p.low), at(p, p.high)], line.paint, 0.8),
+            _ => {
+                let below = part.iter().map(|p| at(p, p.low));
+                let above = part.iter().rev().map(|p| at(p, p.high));
+                scene.shapes.push(Shape::Area { corners: below.chain(above).collect(), paint: line.paint });
+            }
+        }
+    }
+    for part in line.points.split(|point| !point.mean.is_finite()).filter(|part| !part.is_empty()) {
+        let places: Vec<(f64, f64)> = part.iter().map(|p| at(p, p.mean)).collect();
+        // A dotted line has no dots to show a single value with.
+        match places[..] {
+            [(x, y)] if line.style == Style::Dotted => {
+                scene.dashed(vec![(x - INSET, y), (x + INSET, y)], line.paint, width(line.style), dash(line.style));
+            }
+            [_] => {}
+            _ => scene.dashed(places.clone(), line.paint, width(line.style), dash(line.style)),
+        }
+        if line.style != Style::Dotted && (places.len() == 1 || line.points.len() <= MAX_DOTS) {
+            places.into_iter().for_each(|place| scene.dot(place, 2.4, line.paint, 1.0));
+        }
+    }
+}
+
+/// Labels that fit beside each other, with where each begins.
+fn legend_rows(lines: &[Line]) -> Vec<Vec<(f64, &Line)>> {
+    let mut rows: Vec<Vec<(f64, &Line)>> = Vec::new();
+    let mut x = f64::INFINITY;
+    for line in lines.iter().filter(|line| !line.label.is_empty()) {
+        let needed = 24.0 + text_width(&line.label, BODY).min(WIDTH - 40.0);
+        if x + needed > WIDTH {
+            rows.push(Vec::new());
+            x = 8.0;
+        }
+        if let Some(row) = rows.last_mut() {
+            row.push((x, line));
+        }
+        x += needed + 14.0;
+    }
+    rows
+}
+
+fn draw_legend(scene: &mut Scene, row: &[(f64, &Line)], y: f64) {
+    for (x, line) in row {
+        let (from, to) = ((*x, y + 4.0), (x + 18.0, y + 4.0));
+        scene.dashed(vec![from, to], line.paint, width(line.style), dash(line.style));
+        let text = fit(&line.label, BODY, WIDTH - 40.0);
+        scene.text(text, BODY, Paint::Ink, (x + 23.0, y + 4.0), Anchor::Start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(means: &[f64]) -> Chart {
+        let point =
+            |(i, mean): (usize, &f64)| Point { x: i as f64 + 1.0, mean: *mean, low: mean - 0.1, high: f64::NAN };
+        let points = means.iter().enumerate().map(point).collect();
+        let line = Line { label: "all".into(), points, paint: Paint::Ink, style: Style::Solid };
+        Chart::by_round("accuracy", "test accuracy", Unit::Percent, vec![line])
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_interrupts_the_line() {
+        let scene = chart(&[0.25, 0.5, f64::NAN, 0.75]).draw();
+        let lines =
+            |shape: &&Shape| matches!(shape, Shape::Line { paint: Paint::Ink, points, .. } if points.len() == 2);
+        // The first two rounds, and the legend; the last round is a dot.
+        assert_eq!(scene.shapes.iter().filter(lines).count(), 2);
+        assert_eq!(scene.shapes.iter().filter(|shape| matches!(shape, Shape::Dot { .. })).count(), 3);
+        assert_eq!(scene.description, "test accuracy by round. all: 25.0% at 1, 75.0% at 4.");
+    }
+
+    #[test]
+    fn charts_without_values_can_be_drawn() {
+        assert!(chart(&[]).draw().description.ends_with("all: no values."));
+        assert!(chart(&[f64::NAN]).draw().height > HEIGHT);
+        let many = Chart { lines: vec![chart(&[0.5]).lines[0].clone(); 30], ..chart(&[]) };
+        assert!(many.draw().description.ends_with("And 18 more lines."));
+    }
+}

@@ -1,0 +1,142 @@
+//! How much circuits share.
+
+use super::super::axes::Unit;
+use super::super::chart::{Chart, Line, Style};
+use super::super::run::{Run, circuit_means, overlap_means};
+use super::super::scene::{Paint, Scene};
+use super::{Figure, bands, nth, present};
+use crate::report::Comparison;
+
+/// Clients' classes with a picture of their own.
+const MAX_PAIRS: usize = 12;
+/// Layers with a picture of their own.
+const MAX_LAYERS: usize = 8;
+
+/// All layers together, then each layer.
+fn layers(run: &Run) -> Vec<(String, String)> {
+    let each = run.layers().into_iter().take(MAX_LAYERS).map(|layer| (layer.clone(), layer));
+    std::iter::once(("all".to_string(), "All layers together".to_string())).chain(each).collect()
+}
+
+fn mean_line(run: &Run, label: &str, look: (Paint, Style), comparison: Comparison, layer: &str) -> Line {
+    run.line(label, look.0, look.1, |seed| overlap_means(seed, comparison, layer, false))
+}
+
+fn chance_line(run: &Run, label: &str, comparison: Comparison, layer: &str) -> Line {
+    run.line(label, Paint::Faded, Style::Dotted, |seed| overlap_means(seed, comparison, layer, true))
+}
+
+fn chart(title: String, lines: Vec<Line>) -> Option<Scene> {
+    let lines = present(lines);
+    (!lines.is_empty()).then(|| Chart::by_round(title, "IoU of channels", Unit::Plain, lines).draw())
+}
+
+/// Local circuits against global ones, with everything that they must be held against.
+pub fn local_global(run: &Run) -> Option<Figure> {
+    use Comparison::{LocalGlobal, Mismatched};
+    let panel = |(layer, title): (String, String)| {
+        let mut lines = vec![
+            chance_line(run, "chance", LocalGlobal, &layer),
+            mean_line(run, "another class", (Paint::Series(1), Style::Dashed), Mismatched, &layer),
+            mean_line(run, "same class", (Paint::Series(0), Style::Solid), LocalGlobal, &layer),
+        ];
+        if layer == "all" {
+            let ceiling = |seed: &_| circuit_means(seed, true, |circuit| circuit.measure("ceiling"));
+            let ceiling = run.line("noise ceiling", Paint::Series(2), Style::Dotted, ceiling);
+            // Rounds without the control do not interrupt it.
+            let points = ceiling.points.into_iter().filter(|point| point.mean.is_finite()).collect();
+            lines.insert(0, Line { points, ..ceiling });
+        }
+        chart(title, lines)
+    };
+    let caption = format!(
+        "Does averaging keep a circuit where the client had it? Solid: mean intersection over union (IoU) of the channels \
+         of a class's circuit in the client's model and in the new global model; 1 is the same channels, 0 no channel in \
+         common. Read it against the other lines. Dotted grey: random circuits of the same sizes. Dashed: the local circuit \
+         against the global circuit of another class of the same client: what channels of general use share anyway. \
+         Noise ceiling: a second search in the same weights with other minibatches; no measured overlap can be expected above \
+         it. It is known for all layers together, and only in rounds with controls.{}",
+        bands(run)
+    );
+    let scenes = layers(run).into_iter().filter_map(panel).collect();
+    Some(Figure::new("local-global", "Local circuits against global ones", &caption, scenes))
+}
+
+/// The same for each client and class.
+pub fn by_pair(run: &Run) -> Option<Figure> {
+    let mut pairs: Vec<(usize, u32)> =
+        run.seeds.iter().flat_map(|s| s.pairs.keys().map(|key| (key.0, key.1))).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    let layers = run.layers();
+    let panel = |&(client, class): &(usize, u32)| {
+        let line = |(i, layer): (usize, &String)| {
+            let (paint, style) = nth(i);
+            let key = (client, class, layer.clone());
+            run.line(layer.as_str(), paint, style, |seed| seed.pairs.get(&key).cloned().unwrap_or_default())
+        };
+        chart(format!("Client {client}, class {class}"), layers.iter().enumerate().take(MAX_LAYERS).map(line).collect())
+    };
+    let scenes: Vec<Scene> = pairs.iter().take(MAX_PAIRS).filter_map(panel).collect();
+    let left_out = match pairs.len().saturating_sub(MAX_PAIRS) {
+        0 => String::new(),
+        more => format!("The first {MAX_PAIRS} of {} pairs; {more} are in overlap.csv only.", pairs.len()),
+    };
+    let caption = format!(
+        "Overlap (IoU) of the local circuit with the global one, a picture for each client and class, a line for each layer. \
+         Where both circuits are empty there is no value and the line is interrupted: the paper counts that as 1.{}",
+        bands(run)
+    );
+    Some(Figure::new("local-global-pairs", "The same by client and class", &caption, scenes).without(left_out))
+}
+
+/// Between clients and between classes.
+pub fn between(run: &Run) -> Option<Figure> {
+    use Comparison::{InterClassGlobal, InterClassLocal, InterClientGlobal, InterClientLocal};
+    let panel = |title: &str, local, global, layer: &str| {
+        chart(
+            title.into(),
+            vec![
+                chance_line(run, "chance", global, layer),
+                mean_line(run, "clients' models", (Paint::Series(1), Style::Solid), local, layer),
+                mean_line(run, "global model", (Paint::Series(0), Style::Solid), global, layer),
+            ],
+        )
+    };
+    let scenes = layers(run).into_iter().flat_map(|(layer, title)| {
+        let lower = title.to_lowercase();
+        let clients = format!("One class, two clients: {lower}");
+        let classes = format!("One client, two classes: {lower}");
+        [
+            panel(&clients, InterClientLocal, InterClientGlobal, &layer),
+            panel(&classes, InterClassLocal, InterClassGlobal, &layer),
+        ]
+    });
+    let caption = format!(
+        "Left: the same class at two clients, high where clients agree on where a class lives. Right: two classes of one \
+         client, low where classes have channels of their own. Orange: in the clients' own models; blue: in the global model, \
+         found with each client's data. Dotted: random circuits of the same sizes.{}",
+        bands(run)
+    );
+    Some(Figure::new("between", "Between clients and between classes", &caption, scenes.flatten().collect()))
+}
+
+/// From round to round.
+pub fn stability(run: &Run) -> Option<Figure> {
+    use Comparison::{StabilityGlobal, StabilityLocal};
+    let panel = |(layer, title): (String, String)| {
+        chart(
+            title,
+            vec![
+                chance_line(run, "chance", StabilityGlobal, &layer),
+                mean_line(run, "clients' models", (Paint::Series(1), Style::Solid), StabilityLocal, &layer),
+                mean_line(run, "global model", (Paint::Series(0), Style::Solid), StabilityGlobal, &layer),
+            ],
+        )
+    };
+    let caption = format!(
+        "The same client and class in a round and in the one before it with circuits: rising lines mean that circuits settle.{}",
+        bands(run)
+    );
+    Some(Figure::new("stability", "From round to round", &caption, layers(run).into_iter().filter_map(panel).collect()))
+}

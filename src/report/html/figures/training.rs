@@ -1,0 +1,99 @@
+//! How training went.
+
+use std::collections::BTreeMap;
+
+use super::super::axes::Unit;
+use super::super::chart::{Chart, Style};
+use super::super::run::{Run, mean};
+use super::super::scene::Paint;
+use super::super::seed::{Round, Seed};
+use super::{Figure, bands, nth, present};
+
+/// Lines by class, at most.
+const MAX_CLASSES: usize = 14;
+
+/// By round, what `value` says of each.
+fn by_round(seed: &Seed, value: impl Fn(&Round) -> Option<f64>) -> BTreeMap<usize, f64> {
+    seed.rounds.iter().map(|round| (round.round, value(round).unwrap_or(f64::NAN))).collect()
+}
+
+/// The global model's accuracy and loss.
+pub fn accuracy(run: &Run) -> Option<Figure> {
+    let ceiling = run.line("centralised", Paint::Faded, Style::Dotted, centralised);
+    let total = vec![
+        run.line("trained classes", Paint::Faded, Style::Dashed, |s| by_round(s, |r| r.global.trained_accuracy)),
+        run.line("all classes", Paint::Ink, Style::Solid, |s| by_round(s, |r| r.global.accuracy)),
+        ceiling,
+    ];
+    let classes = run.seeds.iter().flat_map(|seed| &seed.rounds).map(|r| r.global.per_class_accuracy.len()).max()?;
+    let class = |class: usize| {
+        let (paint, style) = nth(class);
+        let value = move |r: &Round| r.global.per_class_accuracy.get(class).copied().flatten();
+        run.line(format!("class {class}"), paint, style, |s| by_round(s, value))
+    };
+    let by_class = present((0..classes.min(MAX_CLASSES)).map(class).collect());
+    let loss = vec![run.line("global model", Paint::Ink, Style::Solid, |s| by_round(s, |r| r.global.loss))];
+    let chart = |title, lines| Chart::by_round(title, "test accuracy", Unit::Percent, lines).draw();
+    let mut scenes = vec![chart("Test accuracy", present(total))];
+    if !by_class.is_empty() {
+        scenes.push(chart("Test accuracy by class", by_class));
+    }
+    let loss = Chart { range: None, ..Chart::by_round("Test loss", "mean cross-entropy", Unit::Plain, present(loss)) };
+    scenes.push(loss.draw());
+    let caption = format!(
+        "How well the averaged model classifies test images after each round. “Trained classes” counts only images of \
+         classes that some client holds: the difference to “all classes” is what no client could teach.{}",
+        bands(run)
+    );
+    let left_out = if classes > MAX_CLASSES {
+        format!("Of {classes} classes, the first {MAX_CLASSES} have a line.")
+    } else {
+        String::new()
+    };
+    Some(Figure::new("accuracy", "Accuracy of the global model", &caption, scenes).without(left_out))
+}
+
+/// The accuracy of the model trained on all examples together, where that control was asked for.
+fn centralised(seed: &Seed) -> BTreeMap<usize, f64> {
+    let mut by_round: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for control in seed.controls.iter().filter(|control| control.control == "centralised") {
+        by_round.entry(control.round).or_default().push(control.accuracy);
+    }
+    by_round.into_iter().map(|(round, values)| (round, mean(values.into_iter()))).collect()
+}
+
+/// Training loss over clients, and realised sparsity by layer.
+pub fn clients(run: &Run) -> Option<Figure> {
+    let over = |pick: fn(&mut dyn Iterator<Item = f64>) -> f64| {
+        move |seed: &Seed| {
+            by_round(seed, |round| Some(pick(&mut round.clients.iter().filter_map(|client| client.loss))))
+        }
+    };
+    let losses = present(vec![
+        run.line("highest of the clients", Paint::Series(1), Style::Dotted, over(|v| v.fold(f64::NAN, f64::max))),
+        run.line("mean over clients", Paint::Ink, Style::Solid, over(|v| mean(v))),
+        run.line("lowest of the clients", Paint::Series(0), Style::Dotted, over(|v| v.fold(f64::NAN, f64::min))),
+    ]);
+    let mut scenes = Vec::new();
+    if !losses.is_empty() {
+        let chart = Chart::by_round("Training loss of the clients", "mean cross-entropy", Unit::Plain, losses);
+        scenes.push(Chart { range: None, ..chart }.draw());
+    }
+    let mut layers: Vec<&String> = run.seeds.iter().flat_map(|s| &s.rounds).flat_map(|r| r.sparsity.keys()).collect();
+    layers.sort_unstable();
+    layers.dedup();
+    let layer = |(i, layer): (usize, &&String)| {
+        let (paint, style) = nth(i);
+        run.line(layer.as_str(), paint, style, |s| by_round(s, |r| r.sparsity.get(*layer).copied().flatten()))
+    };
+    let sparsity = present(layers.iter().enumerate().take(14).map(layer).collect());
+    if sparsity.iter().any(|line| line.points.iter().any(|point| point.mean > 0.0)) {
+        scenes.push(
+            Chart::by_round("Zero weights of the clients' models", "share of weights", Unit::Percent, sparsity).draw(),
+        );
+    }
+    let caption = "Left: how well the clients fit their own examples after local training; the global model is worse on \
+         them wherever averaging costs. Right: how sparse the layers really are, which a floor on the weights of a filter \
+         keeps below the target in small layers.";
+    Some(Figure::new("clients", "Local training", caption, scenes))
+}

@@ -1,0 +1,93 @@
+//! `report.html`: what a run's folder, or several runs' folders, say, as one page for people, made from their files
+//! alone: those of old runs too, and of runs that were stopped.
+
+mod axes;
+mod bars;
+mod chart;
+mod circuits_file;
+mod figures;
+mod page;
+mod png;
+mod rows;
+mod run;
+mod scatter;
+mod scene;
+mod seed;
+mod svg;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use self::figures::Figure;
+use self::page::Page;
+use self::run::Run;
+use super::folder::replace_whole;
+use crate::{Error, Result};
+
+/// The page in its folder.
+pub const PAGE: &str = "report.html";
+
+/// Writes `report.html` and the figures in `plots/`, as SVG and PNG, into `out`: about the run of one folder, or of
+/// several folders, or of folders that hold several, about all of them beside each other. Reports that are there are
+/// replaced. Returns where the page is.
+///
+/// # Errors
+/// Folders that hold no run, files that are broken, by name and line, and whatever stands in the way of writing.
+pub fn write(folders: &[PathBuf], out: &Path) -> Result<PathBuf> {
+    let mut runs = Vec::new();
+    for folder in folders {
+        runs.extend(run::read_runs(folder)?);
+    }
+    name_apart(&mut runs);
+    let figures = match &runs[..] {
+        [run] => figures::of_run(run),
+        runs => figures::of_runs(runs),
+    };
+    let page = page(&runs, &figures);
+    fs::create_dir_all(out).map_err(Error::io("create", out))?;
+    let path = out.join(PAGE);
+    replace_whole(&path, page.as_bytes())?;
+    let plots = out.join("plots");
+    fs::create_dir_all(&plots).map_err(Error::io("create", &plots))?;
+    figures.par_iter().try_for_each(|figure| draw(figure, &plots))?;
+    Ok(path)
+}
+
+fn page(runs: &[Run], figures: &[Figure]) -> String {
+    let (title, words, tables) = match runs {
+        [run] => (run.label.clone(), words::of_run(run), tables::of_run(run)),
+        runs => {
+            let labels: Vec<&str> = runs.iter().map(|run| run.label.as_str()).collect();
+            (labels.join(", "), words::of_runs(runs), tables::of_runs(runs))
+        }
+    };
+    Page { title, runs, words, figures, tables: &tables }.html()
+}
+
+/// A figure's files.
+fn draw(figure: &Figure, plots: &Path) -> Result<()> {
+    let sheet = scene::sheet(&figure.title, &figure.scenes, &figure.left_out);
+    replace_whole(&plots.join(format!("{}.svg", figure.id)), svg::file(&sheet).as_bytes())?;
+    let path = plots.join(format!("{}.png", figure.id));
+    let bytes = png::file(&sheet).map_err(Error::io("draw", &path))?;
+    replace_whole(&path, &bytes)
+}
+
+/// Runs of one name are told apart by their folders, which those of one name by their order.
+fn name_apart(runs: &mut [Run]) {
+    let twice = |runs: &[Run], label: &str| runs.iter().filter(|run| run.label == label).count() > 1;
+    let labels: Vec<bool> = runs.iter().map(|run| twice(runs, &run.label)).collect();
+    for (run, _) in runs.iter_mut().zip(labels).filter(|(_, twice)| *twice) {
+        run.label = run::folder_name(&run.folder);
+    }
+    let labels: Vec<bool> = runs.iter().map(|run| twice(runs, &run.label)).collect();
+    for (i, (run, _)) in runs.iter_mut().zip(labels).enumerate().filter(|(_, (_, twice))| *twice) {
+        run.label = format!("{} ({})", run.label, i + 1);
+    }
+}

@@ -1,0 +1,187 @@
+//! A run as its folder tells of it: of one seed, or of several.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::chart::{Line, Point, Style};
+use super::scene::Paint;
+use super::seed::{Circuit, Seed};
+use crate::report::{Comparison, Estimate};
+use crate::{Error, Result};
+
+/// A run.
+pub struct Run {
+    /// What reports call it.
+    pub label: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// At least one.
+    pub seeds: Vec<Seed>,
+    /// `experiment.toml` as it stands; empty if there is none.
+    pub experiment: String,
+    /// The same, as far as it is TOML.
+    pub config: toml::Table,
+    /// `environment.json` as it stands; empty if there is none.
+    pub environment: String,
+}
+
+/// The runs that a folder holds: itself, or those in its folders.
+pub fn read_runs(folder: &Path) -> Result<Vec<Run>> {
+    if let Some(run) = Run::find(folder)? {
+        return Ok(vec![run]);
+    }
+    let mut runs = Vec::new();
+    for variant in subfolders(folder)? {
+        runs.extend(Run::find(&variant)?);
+    }
+    if runs.is_empty() {
+        let help = "accepted: the folder of a run, of several seeds, or one that holds such folders";
+        return Err(Error::config(folder.display().to_string(), "has no rounds.jsonl, so it is no run's folder", help));
+    }
+    Ok(runs)
+}
+
+fn is_run(folder: &Path) -> bool {
+    folder.join("rounds.jsonl").exists()
+}
+
+/// The folders in a folder, sorted by name.
+fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        if path.is_dir() {
+            found.push(path);
+        }
+    }
+    // Seed 9 before seed 10.
+    found.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+    Ok(found)
+}
+
+impl Run {
+    /// The run of a folder, or of the seeds in it; `None` if it is neither.
+    fn find(folder: &Path) -> Result<Option<Self>> {
+        if is_run(folder) {
+            return Self::read(folder, vec![folder.into()]).map(Some);
+        }
+        let named = |path: &PathBuf| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("seed_"))
+        };
+        let seeds: Vec<PathBuf> = subfolders(folder)?.into_iter().filter(|path| named(path) && is_run(path)).collect();
+        if seeds.is_empty() { Ok(None) } else { Self::read(folder, seeds).map(Some) }
+    }
+
+    fn read(folder: &Path, seeds: Vec<PathBuf>) -> Result<Self> {
+        let text = |name: &str| match fs::read(folder.join(name)) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(_) => String::new(),
+        };
+        let experiment = text("experiment.toml");
+        let config: toml::Table = experiment.parse().unwrap_or_default();
+        let named = config.get("name").and_then(|name| name.as_str()).map(str::to_string);
+        let label = named.unwrap_or_else(|| folder_name(folder));
+        let seeds = seeds.iter().map(|seed| Seed::read(seed)).collect::<Result<Vec<_>>>()?;
+        Ok(Self { label, folder: folder.into(), seeds, experiment, config, environment: text("environment.json") })
+    }
+
+    /// A key of its configuration, such as `training.lr`, as it is written; empty if it is not there.
+    pub fn setting(&self, path: &str) -> String {
+        let mut keys = path.split('.');
+        let first = keys.next().and_then(|key| self.config.get(key));
+        let value = keys.try_fold(first, |value, key| value.map(|value| value.get(key)));
+        match value.flatten() {
+            None => String::new(),
+            Some(toml::Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+        }
+    }
+
+    /// The last round of all seeds; 0 without any.
+    pub fn last_round(&self) -> usize {
+        self.seeds.iter().filter_map(|seed| Some(seed.rounds.last()?.round)).max().unwrap_or(0)
+    }
+
+    /// A value by round of each seed, as points with their intervals.
+    pub fn points(&self, values: impl Fn(&Seed) -> BTreeMap<usize, f64>) -> Vec<Point> {
+        let each: Vec<BTreeMap<usize, f64>> = self.seeds.iter().map(values).collect();
+        let mut rounds: Vec<usize> = each.iter().flat_map(|by_round| by_round.keys().copied()).collect();
+        rounds.sort_unstable();
+        rounds.dedup();
+        let point = |round: usize| {
+            let values: Vec<f64> = each.iter().map(|by| by.get(&round).copied().unwrap_or(f64::NAN)).collect();
+            point(round as f64, Estimate::new(&values))
+        };
+        rounds.into_iter().map(point).collect()
+    }
+
+    /// A line of such points.
+    pub fn line(
+        &self,
+        label: impl Into<String>,
+        paint: Paint,
+        style: Style,
+        values: impl Fn(&Seed) -> BTreeMap<usize, f64>,
+    ) -> Line {
+        Line { label: label.into(), points: self.points(values), paint, style }
+    }
+
+    /// A value of each seed's last round, or whatever `value` looks at.
+    pub fn estimate(&self, value: impl Fn(&Seed) -> f64) -> Estimate {
+        Estimate::new(&self.seeds.iter().map(value).collect::<Vec<_>>())
+    }
+
+    /// Layers with circuits, in the order of the files.
+    pub fn layers(&self) -> Vec<String> {
+        let sides = self.seeds.iter().filter_map(|seed| seed.last.as_ref());
+        let circuit =
+            sides.flat_map(|last| last.local.iter().chain(&last.global)).find_map(|(_, classes)| classes.first());
+        let of_pictures = circuit.map(|(_, circuit)| circuit.channels.iter().map(|(layer, _)| layer.clone()).collect());
+        let of_table = || {
+            let circuit = self.seeds.iter().flat_map(|seed| &seed.circuits).next();
+            circuit.map(|circuit| circuit.sizes.iter().map(|(layer, _)| layer.clone()).collect::<Vec<_>>())
+        };
+        of_pictures.or_else(of_table).unwrap_or_default()
+    }
+}
+
+/// A point with its interval.
+pub fn point(x: f64, estimate: Estimate) -> Point {
+    Point { x, mean: estimate.mean, low: estimate.low, high: estimate.high }
+}
+
+/// A folder's own name, also of `.`.
+pub fn folder_name(folder: &Path) -> String {
+    let full = folder.canonicalize().unwrap_or_else(|_| folder.into());
+    full.file_name().map_or_else(|| full.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Mean over the finite values; not a number without any.
+pub fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, n) = values.filter(|v| v.is_finite()).fold((0.0, 0.0), |(sum, n), v| (sum + v, n + 1.0));
+    sum / n
+}
+
+/// By round, the mean over the circuits of a model of what `value` says of each.
+pub fn circuit_means(seed: &Seed, global: bool, value: impl Fn(&Circuit) -> f64) -> BTreeMap<usize, f64> {
+    let mut by_round: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for circuit in seed.circuits.iter().filter(|circuit| circuit.global == global) {
+        by_round.entry(circuit.round).or_default().push(value(circuit));
+    }
+    by_round.into_iter().map(|(round, values)| (round, mean(values.into_iter()))).collect()
+}
+
+/// By round, a mean overlap of channels, or what chance gives.
+pub fn overlap_means(seed: &Seed, comparison: Comparison, layer: &str, chance: bool) -> BTreeMap<usize, f64> {
+    let wanted = |(_, name, of, class): &(usize, String, String, Option<u32>)| {
+        name == comparison.name() && of == layer && class.is_none()
+    };
+    let found = seed.means.iter().filter(|(key, _)| wanted(key));
+    found.map(|(key, mean)| (key.0, if chance { mean.chance } else { mean.iou })).collect()
+}
+
+/// The last of values by round.
+pub fn last(by_round: BTreeMap<usize, f64>) -> f64 {
+    by_round.into_values().next_back().unwrap_or(f64::NAN)
+}

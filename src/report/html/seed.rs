@@ -1,0 +1,336 @@
+//! What the folder of one seed says, as far as reports show it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::circuits_file::{self, RoundCircuits};
+use super::rows::{Row, each_row};
+use crate::report::{Comparison, Level};
+use crate::{Error, Result};
+
+/// The folder of one seed.
+#[derive(Clone, Debug, Default)]
+pub struct Seed {
+    /// By round.
+    pub rounds: Vec<Round>,
+    /// Examples by client and class.
+    pub partition: Vec<(usize, u32, u64)>,
+    /// One a row of `circuits.csv`.
+    pub circuits: Vec<Circuit>,
+    /// Mean overlaps of channels.
+    pub means: BTreeMap<MeanKey, Mean>,
+    /// Overlap of each client's local circuits with the global ones, by client, class and layer, then round.
+    pub pairs: BTreeMap<(usize, u32, String), BTreeMap<usize, f64>>,
+    /// One a row of `controls.csv`.
+    pub controls: Vec<Control>,
+    /// One a row of `curve.csv`.
+    pub curve: Vec<CurvePoint>,
+    /// The channels of the last round's circuits.
+    pub last: Option<RoundCircuits>,
+}
+
+/// Which mean overlap: round, comparison by name, layer, and class, `None` for all of them.
+pub type MeanKey = (usize, String, String, Option<u32>);
+
+/// A mean overlap, and what chance would give; not numbers where undefined.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Mean {
+    /// Shared over united.
+    pub iou: f64,
+    /// Of random circuits as large.
+    pub chance: f64,
+    /// How many pairs it is over.
+    pub pairs: u64,
+}
+
+/// A line of `rounds.jsonl`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+pub struct Round {
+    /// One-based.
+    pub round: usize,
+    /// Where the time went.
+    #[serde(default)]
+    pub seconds: BTreeMap<String, Option<f64>>,
+    /// The global model on the test set.
+    pub global: Global,
+    /// Those that took part.
+    #[serde(default)]
+    pub clients: Vec<Client>,
+    /// Share of zero weights by layer.
+    #[serde(default)]
+    pub sparsity: BTreeMap<String, Option<f64>>,
+}
+
+/// The global model on the test set.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+pub struct Global {
+    /// Mean cross-entropy.
+    pub loss: Option<f64>,
+    /// Over all classes.
+    pub accuracy: Option<f64>,
+    /// Over the classes that some client holds.
+    pub trained_accuracy: Option<f64>,
+    /// By class.
+    #[serde(default)]
+    pub per_class_accuracy: Vec<Option<f64>>,
+}
+
+/// A client's training.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+pub struct Client {
+    /// Mean training loss of the round.
+    pub loss: Option<f64>,
+    /// Training accuracy of the round.
+    pub accuracy: Option<f64>,
+}
+
+/// A circuit's measures; those that were not measured are not numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Circuit {
+    /// One-based.
+    pub round: usize,
+    /// Found in the global model, or in the client's.
+    pub global: bool,
+    /// Its number.
+    pub client: usize,
+    /// Its number.
+    pub class: u32,
+    /// Kept channels by layer, in the file's order.
+    pub sizes: Vec<(String, f64)>,
+    /// What became of it, by the name in the file.
+    pub diagnosis: String,
+    /// All other columns, by name.
+    pub measures: BTreeMap<String, f64>,
+}
+
+impl Circuit {
+    /// A measure; not a number where there is none.
+    pub fn measure(&self, name: &str) -> f64 {
+        self.measures.get(name).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Channels of all layers.
+    pub fn size(&self) -> f64 {
+        self.sizes.iter().map(|(_, size)| size).sum()
+    }
+}
+
+/// A row of `controls.csv`.
+#[derive(Clone, Debug, Default)]
+pub struct Control {
+    /// One-based.
+    pub round: usize,
+    /// By the name in the file.
+    pub control: String,
+    /// Overlap with the global model's circuit.
+    pub iou: f64,
+    /// What chance would give.
+    pub chance: f64,
+    /// In the control's weights, nothing ablated.
+    pub accuracy: f64,
+    /// Of its circuit alone.
+    pub sufficiency: f64,
+    /// Of its circuit alone.
+    pub false_positive: f64,
+}
+
+/// A row of `curve.csv`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CurvePoint {
+    /// One-based.
+    pub round: usize,
+    /// Of the global model's circuit, or of the client's.
+    pub global: bool,
+    /// Its class.
+    pub class: u32,
+    /// Of the network's channels.
+    pub share: f64,
+    /// With so many of the best channels.
+    pub accuracy: f64,
+}
+
+impl Seed {
+    /// Reads the folder; files that it lacks are empty here.
+    ///
+    /// # Errors
+    /// Files that cannot be read or are broken, with the line.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let mut seed = Self { rounds: rounds(&folder.join("rounds.jsonl"))?, ..Self::default() };
+        each_row(&folder.join("partition.csv"), &mut |row| {
+            seed.partition.push((row.whole("client")?, row.whole("class")?, row.whole("examples")?));
+            Ok(())
+        })?;
+        each_row(&folder.join("circuits.csv"), &mut |row| {
+            seed.circuits.push(circuit(row)?);
+            Ok(())
+        })?;
+        each_row(&folder.join("controls.csv"), &mut |row| {
+            seed.controls.push(control(row)?);
+            Ok(())
+        })?;
+        each_row(&folder.join("curve.csv"), &mut |row| {
+            let (round, class) = (row.whole("round")?, row.whole("class")?);
+            let (share, accuracy) = (row.number("share")?, row.number("accuracy")?);
+            seed.curve.push(CurvePoint { round, global: row.text("model") == "global", class, share, accuracy });
+            Ok(())
+        })?;
+        seed.read_overlaps(folder)?;
+        seed.last = circuits_file::read(&folder.join("circuits.json"))?;
+        Ok(seed)
+    }
+
+    /// The means as the run wrote them, or of older runs those of the pairs.
+    fn read_overlaps(&mut self, folder: &Path) -> Result<()> {
+        let node = Level::Node.name();
+        let written = each_row(&folder.join("overlap_means.csv"), &mut |row| {
+            if row.text("level") == node {
+                let class = if row.text("class").is_empty() { None } else { Some(row.whole("class")?) };
+                let key =
+                    (row.whole("round")?, row.text("comparison").to_string(), row.text("layer").to_string(), class);
+                let pairs = row.whole("pairs").unwrap_or_default();
+                self.means.insert(key, Mean { iou: row.number("iou")?, chance: row.number("chance")?, pairs });
+            }
+            Ok(())
+        })?;
+        let mut sums: BTreeMap<MeanKey, Mean> = BTreeMap::new();
+        let local_global = Comparison::LocalGlobal.name();
+        each_row(&folder.join("overlap.csv"), &mut |row| {
+            if row.text("level") != node || (written && row.text("comparison") != local_global) {
+                return Ok(());
+            }
+            let (round, layer): (usize, _) = (row.whole("round")?, row.text("layer").to_string());
+            let (iou, chance) = (row.number("iou")?, row.number("chance")?);
+            if row.text("comparison") == local_global {
+                let pair = (row.whole("client_a")?, row.whole("class_a")?, layer.clone());
+                self.pairs.entry(pair).or_default().insert(round, iou);
+            }
+            let sum = sums.entry((round, row.text("comparison").to_string(), layer, None)).or_default();
+            if iou.is_finite() && chance.is_finite() {
+                *sum = Mean { iou: sum.iou + iou, chance: sum.chance + chance, pairs: sum.pairs + 1 };
+            }
+            Ok(())
+        })?;
+        if !written {
+            let mean =
+                |sum: Mean| Mean { iou: sum.iou / sum.pairs as f64, chance: sum.chance / sum.pairs as f64, ..sum };
+            self.means = sums.into_iter().map(|(key, sum)| (key, mean(sum))).collect();
+        }
+        Ok(())
+    }
+
+    /// The last round that has circuits.
+    pub fn last_circuits(&self) -> impl Iterator<Item = &Circuit> {
+        let last = self.circuits.iter().map(|circuit| circuit.round).max().unwrap_or(0);
+        self.circuits.iter().filter(move |circuit| circuit.round == last)
+    }
+}
+
+/// `rounds.jsonl`, without which a folder is no run's.
+fn rounds(path: &Path) -> Result<Vec<Round>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(Error::file(path, "is not text in UTF-8", "accepted: the file as the run wrote it"));
+        }
+        Err(error) => return Err(Error::io("read", path)(error)),
+    };
+    let mut rounds: Vec<Round> = Vec::new();
+    for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let round = serde_json::from_str(line).map_err(|error| {
+            let problem = format!("line {}, column {}: {error}", i + 1, error.column());
+            Error::file(path, problem, "accepted: an object a line, as the run wrote it")
+        })?;
+        rounds.push(round);
+    }
+    rounds.sort_by_key(|round| round.round);
+    Ok(rounds)
+}
+
+fn circuit(row: &Row<'_>) -> Result<Circuit> {
+    const OTHERS: [&str; 5] = ["round", "model", "client", "class", "diagnosis"];
+    let mut circuit = Circuit {
+        round: row.whole("round")?,
+        global: row.text("model") == "global",
+        client: row.whole("client")?,
+        class: row.whole("class")?,
+        diagnosis: row.text("diagnosis").to_string(),
+        ..Circuit::default()
+    };
+    for column in row.columns() {
+        match column.strip_prefix("size_") {
+            Some(layer) => circuit.sizes.push((layer.to_string(), row.number(column)?)),
+            None if OTHERS.contains(&column) => {}
+            None => {
+                circuit.measures.insert(column.to_string(), row.number(column)?);
+            }
+        }
+    }
+    Ok(circuit)
+}
+
+fn control(row: &Row<'_>) -> Result<Control> {
+    Ok(Control {
+        round: row.whole("round")?,
+        control: row.text("control").to_string(),
+        iou: row.number("iou")?,
+        chance: row.number("chance")?,
+        accuracy: row.number("accuracy")?,
+        sufficiency: row.number("sufficiency")?,
+        false_positive: row.number("false_positive")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUND: &str = r#"{"round":2,"seconds":{"total":1.5},"global":{"loss":null,"accuracy":0.5,"trained_accuracy":1.0,
+        "per_class_accuracy":[1.0,null]},"clients":[{"client":0,"loss":0.5,"accuracy":1.0}],"sparsity":{"fc":0.5}}"#;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("rounds.jsonl"), ROUND.replace('\n', "")).unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn older_folders_have_their_means_from_the_pairs() {
+        let head = "round,comparison,level,layer,client_a,class_a,client_b,class_b,size_a,size_b,iou,chance\n";
+        let rows = "1,local_global,node,all,0,3,0,3,1,1,0.5,0.25\n1,local_global,node,all,1,3,1,3,1,1,1,0.75\n\
+                    1,local_global,node,all,2,3,2,3,0,0,,\n1,local_global,edge,all,0,3,0,3,1,1,0,0\n";
+        let text = format!("{head}{rows}");
+        let seed = Seed::read(folder(&[("overlap.csv", &text)]).path()).unwrap();
+        let key = (1, "local_global".to_string(), "all".to_string(), None);
+        assert_eq!(seed.means.get(&key), Some(&Mean { iou: 0.75, chance: 0.5, pairs: 2 }));
+        assert_eq!(seed.pairs[&(1, 3, "all".to_string())], BTreeMap::from([(1, 1.0)]));
+        assert_eq!(seed.rounds[0].global.per_class_accuracy, [Some(1.0), None]);
+        let means =
+            "round,comparison,level,layer,class,pairs,undefined,iou,chance\n1,local_global,node,all,,9,0,0.125,\n";
+        let seed = Seed::read(folder(&[("overlap.csv", &text), ("overlap_means.csv", means)]).path()).unwrap();
+        assert_eq!((seed.means[&key].iou, seed.means[&key].pairs, seed.pairs.len()), (0.125, 9, 3));
+    }
+
+    #[test]
+    fn circuits_keep_every_column() {
+        let text = "round,model,client,class,size_conv1,sufficiency,cross,diagnosis\n4,global,1,2,3,0.5,,preserved\n";
+        let seed = Seed::read(folder(&[("circuits.csv", text)]).path()).unwrap();
+        let [circuit] = &seed.circuits[..] else { panic!("one") };
+        assert_eq!((circuit.size(), circuit.measure("sufficiency"), circuit.global), (3.0, 0.5, true));
+        assert!(circuit.measure("cross").is_nan() && circuit.measure("nothing").is_nan());
+    }
+
+    #[test]
+    fn a_broken_line_is_named() {
+        let folder = folder(&[]);
+        fs::write(folder.path().join("rounds.jsonl"), "\n{\"round\": \"one\"}\n").unwrap();
+        let error = Seed::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("rounds.jsonl: line 2, column"), "{error}");
+    }
+}

@@ -1,0 +1,252 @@
+//! The tables of a report.
+
+use super::axes::Unit;
+use super::figures::FATES;
+use super::run::{Run, mean, overlap_means};
+use super::seed::{Circuit, Control};
+use crate::report::{Comparison, Estimate};
+
+/// Rows of a table, at most.
+pub const MOST: usize = 200;
+
+/// A cell: what stands there, and what it sorts by where that is a number.
+pub struct Cell {
+    /// As people read it.
+    pub text: String,
+    /// Its number.
+    pub value: Option<f64>,
+}
+
+/// A table.
+pub struct Table {
+    /// Its place in the page.
+    pub id: &'static str,
+    /// What it shows.
+    pub title: String,
+    /// How to read it.
+    pub caption: String,
+    /// Names of the columns.
+    pub columns: Vec<String>,
+    /// Cells, as many a row as there are columns.
+    pub rows: Vec<Vec<Cell>>,
+    /// Rows that are left out.
+    pub left_out: usize,
+}
+
+impl Table {
+    fn new(id: &'static str, title: &str, caption: &str, columns: &[&str], mut rows: Vec<Vec<Cell>>) -> Self {
+        let left_out = rows.len().saturating_sub(MOST);
+        rows.truncate(MOST);
+        let columns = columns.iter().map(|column| column.to_string()).collect();
+        Self { id, title: title.into(), caption: caption.into(), columns, rows, left_out }
+    }
+}
+
+fn word(text: impl Into<String>) -> Cell {
+    Cell { text: text.into(), value: None }
+}
+
+fn number(value: f64, unit: Unit) -> Cell {
+    Cell { text: unit.text(value), value: Some(value).filter(|value| value.is_finite()) }
+}
+
+fn estimate(estimate: Estimate, percent: bool) -> Cell {
+    let text = if percent { estimate.percent() } else { estimate.decimals(3) };
+    Cell {
+        text: if text == "-" { "–".into() } else { text },
+        value: Some(estimate.mean).filter(|mean| mean.is_finite()),
+    }
+}
+
+/// Of one run.
+pub fn of_run(run: &Run) -> Vec<Table> {
+    [rounds(run), controls(run), overlaps(run), circuits(run)].into_iter().flatten().collect()
+}
+
+fn rounds(run: &Run) -> Option<Table> {
+    let rounds: std::collections::BTreeSet<usize> = run.seeds.iter().flat_map(|s| &s.rounds).map(|r| r.round).collect();
+    let rows = rounds.into_iter().map(|n| {
+        let of = |pick: fn(&super::seed::Round) -> Option<f64>| {
+            run.estimate(|seed| seed.rounds.iter().find(|r| r.round == n).and_then(pick).unwrap_or(f64::NAN))
+        };
+        vec![
+            number(n as f64, Unit::Count),
+            estimate(of(|r| r.global.accuracy), true),
+            estimate(of(|r| r.global.trained_accuracy), true),
+            estimate(of(|r| r.global.loss), false),
+            number(of(|r| r.seconds.get("total").copied().flatten()).mean, Unit::Count),
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+    let columns = ["round", "accuracy", "trained classes", "loss", "seconds"];
+    let caption = "The global model on the test images after each round. ± is half of the 95% interval over seeds.";
+    (!rows.is_empty()).then(|| Table::new("rounds", "Rounds", caption, &columns, rows))
+}
+
+/// What each control is, by its name in the files.
+const CONTROLS: [(&str, &str); 5] = [
+    ("repeat", "repeated: the same weights, other minibatches"),
+    ("untrained", "untrained: the weights from which the run started"),
+    ("permuted", "permuted: the same weights, the client's labels permuted"),
+    ("shuffled", "shuffled: the same weights, shuffled within each filter"),
+    ("centralised", "centralised: a model trained on all clients' examples"),
+];
+
+fn controls(run: &Run) -> Option<Table> {
+    let mut rows = Vec::new();
+    let of_circuits = |pick: fn(&Circuit) -> f64| {
+        let last = run
+            .seeds
+            .iter()
+            .flat_map(|s| &s.circuits)
+            .filter(|c| c.global && c.measure("random_sufficiency").is_finite());
+        let last = last.map(|c| c.round).max().unwrap_or(0);
+        run.estimate(|seed| mean(seed.circuits.iter().filter(|c| c.global && c.round == last).map(pick)))
+    };
+    let blank = || word("–");
+    let random = of_circuits(|c| c.measure("random_sufficiency"));
+    if random.mean.is_finite() {
+        rows.push(vec![
+            word("random circuits of the same sizes, in the global model"),
+            blank(),
+            blank(),
+            estimate(random, true),
+            blank(),
+            estimate(of_circuits(|c| c.measure("random_percentile")), true),
+            estimate(of_circuits(|c| c.measure("random_p")), false),
+        ]);
+    }
+    let pick = |of: Comparison| run.estimate(|seed| super::run::last(overlap_means(seed, of, "all", false)));
+    let chance = |of: Comparison| run.estimate(|seed| super::run::last(overlap_means(seed, of, "all", true)));
+    if pick(Comparison::Mismatched).mean.is_finite() {
+        let mut row = vec![word("another class of the same client (mismatched)")];
+        row.extend([estimate(pick(Comparison::Mismatched), false), estimate(chance(Comparison::Mismatched), false)]);
+        row.extend((0..4).map(|_| blank()));
+        rows.push(row);
+    }
+    for (name, words) in CONTROLS {
+        let last = run.seeds.iter().flat_map(|s| &s.controls).filter(|c| c.control == name).map(|c| c.round).max();
+        let Some(last) = last else { continue };
+        let of = |pick: fn(&Control) -> f64| {
+            run.estimate(|s| mean(s.controls.iter().filter(|c| c.control == name && c.round == last).map(pick)))
+        };
+        let mut row = vec![word(words), estimate(of(|c| c.iou), false), estimate(of(|c| c.chance), false)];
+        row.extend([estimate(of(|c| c.sufficiency), true), estimate(of(|c| c.false_positive), true), blank(), blank()]);
+        rows.push(row);
+    }
+    let columns = ["control", "IoU", "chance", "sufficiency", "false positives", "percentile", "p"];
+    let caption = "Searches that should find less, or the same, in the last round that ran them; IoU is the overlap with the circuit of the \
+         global model. Percentile: the share of random circuits that are less sufficient than the found one; p: the chance that a \
+         random circuit does as well, mean over circuits.";
+    (!rows.is_empty()).then(|| Table::new("controls", "Controls", caption, &columns, rows))
+}
+
+fn overlaps(run: &Run) -> Option<Table> {
+    let mut rows = Vec::new();
+    let layers = run.layers();
+    for comparison in Comparison::ALL {
+        for layer in std::iter::once("all").chain(layers.iter().map(String::as_str)) {
+            let of = |chance| run.estimate(|seed| super::run::last(overlap_means(seed, comparison, layer, chance)));
+            let (iou, chance) = (of(false), of(true));
+            if iou.mean.is_finite() {
+                let times = iou.mean / chance.mean;
+                rows.push(vec![
+                    word(comparison.name().replace('_', " ")),
+                    word(layer),
+                    estimate(iou, false),
+                    estimate(chance, false),
+                    number(times, Unit::Count),
+                ]);
+            }
+        }
+    }
+    let columns = ["comparison", "layer", "IoU", "chance", "times chance"];
+    let caption = "Mean overlaps of channels in the last round that has them.";
+    (!rows.is_empty()).then(|| Table::new("overlaps", "Overlaps", caption, &columns, rows))
+}
+
+fn circuits(run: &Run) -> Option<Table> {
+    let several = run.seeds.len() > 1;
+    let mut rows = Vec::new();
+    let layers = run.layers();
+    for (i, seed) in run.seeds.iter().enumerate() {
+        for c in seed.last_circuits() {
+            let mut row = if several { vec![number(i as f64 + 1.0, Unit::Count)] } else { vec![] };
+            row.extend([number(c.client as f64, Unit::Count), number(f64::from(c.class), Unit::Count)]);
+            row.push(word(if c.global { "global" } else { "client's" }));
+            let size =
+                |layer: &String| c.sizes.iter().find(|(name, _)| name == layer).map_or(f64::NAN, |(_, size)| *size);
+            row.extend(layers.iter().map(|layer| number(size(layer), Unit::Count)));
+            let percents = ["accuracy", "sufficiency", "necessity", "cross", "false_positive", "random_percentile"];
+            row.extend(percents.map(|name| number(c.measure(name), Unit::Percent)));
+            row.push(number(c.measure("random_p"), Unit::Plain));
+            let fate =
+                FATES.iter().find(|(name, _)| *name == c.diagnosis).map_or(c.diagnosis.as_str(), |(_, words)| words);
+            row.push(word(fate));
+            rows.push(row);
+        }
+    }
+    let mut columns = if several { vec!["seed no."] } else { vec![] };
+    columns.extend(["client", "class", "model"]);
+    columns.extend(layers.iter().map(String::as_str));
+    columns.extend(["accuracy", "sufficiency", "necessity", "cross", "false positives", "percentile", "p", "fate"]);
+    let caption =
+        "The last round's circuits: channels kept in each layer, and what they are worth, as in the figures above.";
+    (!rows.is_empty()).then(|| Table::new("circuit-table", "Circuits", caption, &columns, rows))
+}
+
+/// Of several runs.
+pub fn of_runs(runs: &[Run]) -> Vec<Table> {
+    let rows = runs.iter().map(|run| {
+        let end = |pick: fn(&super::seed::Global) -> Option<f64>| {
+            run.estimate(|seed| seed.rounds.last().and_then(|round| pick(&round.global)).unwrap_or(f64::NAN))
+        };
+        let overlap = |of, chance| run.estimate(|seed| super::run::last(overlap_means(seed, of, "all", chance)));
+        vec![
+            word(run.label.clone()),
+            number(run.seeds.len() as f64, Unit::Count),
+            number(run.last_round() as f64, Unit::Count),
+            estimate(end(|global| global.accuracy), true),
+            estimate(end(|global| global.trained_accuracy), true),
+            estimate(overlap(Comparison::LocalGlobal, false), false),
+            estimate(overlap(Comparison::Mismatched, false), false),
+            estimate(overlap(Comparison::LocalGlobal, true), false),
+        ]
+    });
+    let columns = ["run", "seeds", "rounds", "accuracy", "trained classes", "IoU", "another class", "chance"];
+    let caption = "The last round of each run; overlaps of local circuits with global ones. ± is half of the 95% interval over \
+         seeds.";
+    let mut tables = vec![Table::new("runs", "Runs", caption, &columns, rows.collect())];
+    tables.extend(differences(runs));
+    tables
+}
+
+/// Keys of the configuration in which runs differ.
+fn differences(runs: &[Run]) -> Option<Table> {
+    let mut keys = Vec::new();
+    for run in runs {
+        leaves(&run.config, "", &mut keys);
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    let mut rows = Vec::new();
+    for key in keys {
+        let values: Vec<String> = runs.iter().map(|run| run.setting(&key)).collect();
+        if values.windows(2).any(|pair| pair[0] != pair[1]) {
+            let values = values.into_iter().map(|value| word(if value.is_empty() { "–".into() } else { value }));
+            rows.push(std::iter::once(word(key)).chain(values).collect());
+        }
+    }
+    let columns: Vec<&str> = std::iter::once("key").chain(runs.iter().map(|run| run.label.as_str())).collect();
+    let caption = "Keys of the configuration in which the runs differ.";
+    (!rows.is_empty()).then(|| Table::new("differences", "Differences", caption, &columns, rows))
+}
+
+fn leaves(table: &toml::Table, prefix: &str, keys: &mut Vec<String>) {
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(inner) => leaves(inner, &format!("{prefix}{key}."), keys),
+            _ => keys.push(format!("{prefix}{key}")),
+        }
+    }
+}

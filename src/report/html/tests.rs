@@ -1,0 +1,232 @@
+//! Reports of small folders, written by hand.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+const HOSTILE: &str = "<script>alert('x')</script>&\"";
+
+fn circuit(channels: &str) -> String {
+    format!(
+        r#"{{"active_nodes": {{"conv1": [{channels}], "conv2": [1]}}, "connectivity": {{"conv1": {{"1": [0]}},
+        "conv2": {{"1": [{channels}]}}, "fc": {{}}}}, "metrics": {{"accuracy": 100.0, "necessity": null}}}}"#
+    )
+}
+
+/// A run of two rounds, so many clients with the class 0 each, whose name and class are hostile.
+fn write_run(folder: &Path, name: &str, clients: usize) {
+    let write = |file: &str, text: String| fs::write(folder.join(file), text).unwrap();
+    fs::create_dir_all(folder).unwrap();
+    write("experiment.toml", format!("name = {name:?}\n[data]\nsource = \"digits\"\n[training]\nlr = 0.{clients}\n"));
+    write("environment.json", r#"{"device": {"name": "</pre><script>"}}"#.into());
+    let round = |n: usize| {
+        format!(
+            r#"{{"round":{n},"seconds":{{"total":1.5}},"global":{{"loss":null,"accuracy":0.{n}5,"trained_accuracy":0.5,"per_class_accuracy":[0.5,null]}},"clients":[{{"client":0,"examples":3,"steps":1,"loss":0.5,"accuracy":1.0}}],"sparsity":{{"conv1":0.5}},"readbacks":1,"bytes_read_back":8}}"#
+        )
+    };
+    write("rounds.jsonl", format!("{}\n{}\n", round(1), round(2)));
+    let (mut partition, mut circuits, mut overlap) = (String::new(), String::new(), String::new());
+    let (mut controls, mut curve, mut json) = (String::new(), String::new(), Vec::new());
+    for client in 0..clients {
+        partition += &format!("{client},0,5\n{client},1,7\n");
+        for (model, cross) in [("local", ""), ("global", "0.5")] {
+            circuits += &format!("2,{model},{client},0,2,1,1,0,{cross},0.75,preserved,0.9,0.1,0.25,0.95,0.04,0.5\n");
+            curve += &format!("2,{model},{client},0,0.5,0.25\n2,{model},{client},0,1,0.75\n");
+        }
+        for layer in ["conv1", "conv2", "all"] {
+            overlap += &format!("2,local_global,node,{layer},{client},0,{client},0,2,2,0.5,0.25\n");
+        }
+        controls += &format!("2,repeat,{client},0,2,1,0.9,1,0.5,0.75,0.25\n");
+        json.push(format!(r#""client_{client}": {{"0 - <b>zero": {}}}"#, circuit("1, 3")));
+    }
+    write("partition.csv", format!("client,class,examples\n{partition}"));
+    let head = "round,model,client,class,size_conv1,size_conv2,sufficiency,necessity,cross,false_positive,diagnosis,accuracy,\
+        damage,random_sufficiency,random_percentile,random_p,ceiling\n";
+    write("circuits.csv", format!("{head}{circuits}"));
+    let head = "round,comparison,level,layer,client_a,class_a,client_b,class_b,size_a,size_b,iou,chance\n";
+    write("overlap.csv", format!("{head}{overlap}"));
+    let head = "round,control,client,class,size_conv1,size_conv2,accuracy,sufficiency,false_positive,iou,chance\n";
+    write("controls.csv", format!("{head}{controls}"));
+    write("curve.csv", format!("round,model,client,class,share,accuracy\n{curve}"));
+    let json = json.join(",\n");
+    let sides = format!(r#""clients_local_model": {{{json}}}, "clients_global_model": {{{json}}}"#);
+    write("circuits.json", format!("{{\n\"round_2\": {{{sides}}}\n}}\n"));
+}
+
+fn report(folders: &[&Path]) -> String {
+    let out = tempfile::tempdir().unwrap();
+    let folders: Vec<PathBuf> = folders.iter().map(|folder| folder.to_path_buf()).collect();
+    let path = write(&folders, out.path()).unwrap();
+    fs::read_to_string(path).unwrap()
+}
+
+fn count(page: &str, what: &str) -> usize {
+    page.matches(what).count()
+}
+
+/// What every report must have.
+fn check(page: &str) {
+    let figures = count(page, "<figure>");
+    assert!(figures > 0 && figures == count(page, "<figcaption>"), "every figure has a caption");
+    assert!(!page.contains("<figcaption></figcaption>"));
+    let plots = count(page, "<svg class=\"plot\"");
+    assert!(plots >= figures, "every figure has a picture");
+    for part in ["role=\"img\"", "<title id=", "<desc id="] {
+        assert_eq!(count(page, part), plots, "every picture has a text alternative: {part}");
+    }
+    assert!(!page.contains("></title>") && !page.contains("></desc>"), "and none is empty");
+    let mut ids: Vec<&str> = page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all, "ids are one of a kind");
+    for target in page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(ids.binary_search(&target).is_ok(), "#{target} leads nowhere");
+    }
+    for outside in ["http:", "https:", "src=", "url(", "@import", "//fonts"] {
+        assert!(!page.contains(outside), "nothing is loaded: {outside}");
+    }
+    assert!(page.contains("default-src &#39;none&#39;") || page.contains("default-src 'none'"));
+    for no in ["NaN", "inf%"] {
+        assert!(!page.contains(no), "{no}");
+    }
+}
+
+#[test]
+fn a_report_has_every_figure_that_the_run_has_data_for() {
+    let parent = tempfile::tempdir().unwrap();
+    write_run(parent.path(), "small", 2);
+    let page = report(&[parent.path()]);
+    check(&page);
+    for id in [
+        "claim",
+        "accuracy",
+        "local-global",
+        "local-global-pairs",
+        "diagnoses",
+        "measures",
+        "sizes",
+        "graphs",
+        "channels",
+        "overlap-matrices",
+        "curve",
+        "scatter",
+        "partition",
+        "clients",
+        "table-rounds",
+        "table-controls",
+        "table-overlaps",
+        "table-circuit-table",
+        "configuration",
+    ] {
+        assert!(page.contains(&format!("<section id=\"{id}\">")), "{id}");
+    }
+    for said in ["25.0%", "noise ceiling", "One seed", "call at least half", "built-in digits", "2 preserved", "chance"]
+    {
+        assert!(page.contains(said), "{said}");
+    }
+}
+
+#[test]
+fn a_run_without_circuits_has_the_rest() {
+    let parent = tempfile::tempdir().unwrap();
+    write_run(parent.path(), "bare", 1);
+    for file in [
+        "circuits.csv",
+        "circuits.json",
+        "overlap.csv",
+        "controls.csv",
+        "curve.csv",
+        "environment.json",
+        "experiment.toml",
+    ] {
+        fs::remove_file(parent.path().join(file)).unwrap();
+    }
+    let page = report(&[parent.path()]);
+    check(&page);
+    assert!(page.contains("<section id=\"accuracy\">") && !page.contains("<section id=\"measures\">"));
+}
+
+#[test]
+fn hostile_names_stay_text() {
+    let parent = tempfile::tempdir().unwrap();
+    write_run(parent.path(), HOSTILE, 2);
+    let page = report(&[parent.path()]);
+    check(&page);
+    // Ours, at the end.
+    assert_eq!(count(&page, "<script"), 1);
+    assert!(!page.contains("<b>") && page.contains("&lt;b&gt;zero") && page.contains("&lt;script&gt;alert("));
+}
+
+#[test]
+fn seeds_have_intervals_and_several_runs_are_compared() {
+    let parent = tempfile::tempdir().unwrap();
+    let (several, single) = (parent.path().join("several"), parent.path().join("single"));
+    for (i, seed) in ["seed_9", "seed_10"].iter().enumerate() {
+        write_run(&several.join(seed), "a", i + 1);
+    }
+    let page = report(&[&several]);
+    check(&page);
+    assert!(page.contains("2 seeds") && page.contains(" ± ") && page.contains("95% intervals"));
+    write_run(&single, "a", 3);
+    fs::write(several.join("experiment.toml"), "name = \"a\"\n").unwrap();
+    let page = report(&[&several, &single]);
+    check(&page);
+    for said in ["2 runs compared", "several", "single", "training.lr", "1 of 2 runs have one seed"] {
+        assert!(page.contains(said), "{said}");
+    }
+    // A folder that holds both is both.
+    assert!(report(&[parent.path()]).contains("2 runs compared"));
+}
+
+#[test]
+fn a_thousand_clients_make_a_page_that_opens() {
+    let parent = tempfile::tempdir().unwrap();
+    write_run(parent.path(), "many", 1000);
+    let page = report(&[parent.path()]);
+    check(&page);
+    assert!(page.len() < 3 << 20, "{} bytes", page.len());
+    for said in ["40 of 1000 clients", "984 more clients", "1800 more rows", "class=\"left-out\""] {
+        assert!(page.contains(said), "{said}");
+    }
+}
+
+#[test]
+fn figures_are_files_too() {
+    let parent = tempfile::tempdir().unwrap();
+    write_run(parent.path(), "small", 2);
+    fs::create_dir(parent.path().join("plots")).unwrap();
+    fs::write(parent.path().join("plots/accuracy.svg"), "an earlier one").unwrap();
+    write(&[parent.path().into()], parent.path()).unwrap();
+    for id in ["accuracy", "graphs", "partition"] {
+        let svg = fs::read_to_string(parent.path().join(format!("plots/{id}.svg"))).unwrap();
+        assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n") && !svg.contains("NaN"));
+        assert!(fs::read(parent.path().join(format!("plots/{id}.png"))).unwrap().starts_with(b"\x89PNG"));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_folder_is_said() {
+    let parent = tempfile::tempdir().unwrap();
+    let run = parent.path().join("run");
+    let fails = |says: &str| {
+        let error = write(std::slice::from_ref(&run), &parent.path().join("out")).unwrap_err();
+        assert!(error.to_string().contains(says) && error.exit_code() == 2, "{error}");
+        assert!(!parent.path().join("out").exists(), "nothing is written");
+    };
+    fails("cannot read");
+    fs::create_dir(&run).unwrap();
+    fails("has no rounds.jsonl");
+    for (file, text, says) in [
+        ("rounds.jsonl", "{\"round\":1}\n", "rounds.jsonl: line 1, column"),
+        ("circuits.csv", "round,client\n1,0\nx,1\n", "circuits.csv: line 2: class is \"\""),
+        ("overlap.csv", "round,level\n1,node\n2\n", "overlap.csv: line"),
+        ("circuits.json", "{\"round_1\": {}}", "circuits.json: line 1, column"),
+        ("partition.csv", "client,class,examples\n0,0,many\n", "partition.csv: line 2: examples is \"many\""),
+    ] {
+        write_run(&run, "a", 1);
+        fs::write(run.join(file), text).unwrap();
+        fails(says);
+    }
+}

@@ -1,0 +1,244 @@
+//! The claim, the evidence and the caveats of a run, in sentences that follow from its numbers.
+
+use std::collections::BTreeMap;
+
+use super::axes::Unit;
+use super::figures::{FATES, fates};
+use super::run::{Run, circuit_means, last, mean, overlap_means};
+use super::seed::{Circuit, Seed};
+use crate::report::{Comparison, Estimate};
+
+/// A share of false positives from which a circuit's sufficiency says nothing.
+const MUCH: f64 = 0.5;
+/// The customary level of significance.
+const LEVEL: f64 = 0.05;
+
+/// What a report says before its figures.
+#[derive(Debug, Default, PartialEq)]
+pub struct Words {
+    /// In one or two sentences.
+    pub claim: String,
+    /// A sentence a number.
+    pub evidence: Vec<String>,
+    /// What weakens it.
+    pub caveats: Vec<String>,
+}
+
+/// Of one run.
+pub fn of_run(run: &Run) -> Words {
+    Words { claim: claim(run), evidence: evidence(run), caveats: caveats(run) }
+}
+
+fn percent(estimate: &Estimate) -> String {
+    estimate.percent()
+}
+
+fn share(value: &Estimate) -> String {
+    value.decimals(2)
+}
+
+fn iou(run: &Run, comparison: Comparison, chance: bool) -> Estimate {
+    run.estimate(|seed| last(overlap_means(seed, comparison, "all", chance)))
+}
+
+fn final_accuracy(run: &Run, trained: bool) -> Estimate {
+    run.estimate(|seed| {
+        let global = seed.rounds.last().map(|round| &round.global);
+        global.and_then(|global| if trained { global.trained_accuracy } else { global.accuracy }).unwrap_or(f64::NAN)
+    })
+}
+
+fn claim(run: &Run) -> String {
+    let (accuracy, trained) = (final_accuracy(run, false), final_accuracy(run, true));
+    let rounds = match run.last_round() {
+        0 => return "No round is finished yet.".into(),
+        1 => "After 1 round".to_string(),
+        rounds => format!("After {rounds} rounds"),
+    };
+    let mut text = format!("{rounds} the global model classifies {} of the test images correctly", percent(&accuracy));
+    if (trained.mean - accuracy.mean).abs() > 0.005 {
+        text += &format!(" ({} of those of classes that some client holds)", percent(&trained));
+    }
+    text.push('.');
+    let (overlap, chance) = (iou(run, Comparison::LocalGlobal, false), iou(run, Comparison::LocalGlobal, true));
+    if overlap.mean.is_finite() {
+        text += &format!(
+            " A class's circuit in a client's model and in the average share {} of the channels of either (IoU); random \
+             circuits as large would share {}.",
+            share(&overlap),
+            share(&chance)
+        );
+    }
+    let counts: Option<Vec<f64>> = fates(run).into_values().next_back();
+    if let Some(counts) = counts {
+        let total: f64 = counts.iter().sum();
+        let parts = counts.iter().zip(FATES).filter(|(count, _)| **count > 0.0);
+        let parts: Vec<String> =
+            parts.map(|(count, (_, words))| format!("{} {words}", Unit::Count.text(*count))).collect();
+        text += &format!(" Of {} classes of clients: {}.", Unit::Count.text(total), parts.join(", "));
+    }
+    text
+}
+
+fn evidence(run: &Run) -> Vec<String> {
+    let mut said = Vec::new();
+    let overlap = iou(run, Comparison::LocalGlobal, false);
+    if overlap.mean.is_finite() {
+        let mut text = format!("Overlap of local and global circuits of the same class: {}", share(&overlap));
+        let mismatched = iou(run, Comparison::Mismatched, false);
+        if mismatched.mean.is_finite() {
+            text += &format!("; of different classes of the same client: {}", share(&mismatched));
+        }
+        let ceiling = run.estimate(|seed| last(finite(circuit_means(seed, true, |c| c.measure("ceiling")))));
+        if ceiling.mean.is_finite() {
+            text += &format!("; of two searches in the same weights (noise ceiling): {}", share(&ceiling));
+        }
+        said.push(format!("{text}; chance: {}.", share(&iou(run, Comparison::LocalGlobal, true))));
+    }
+    for (title, global) in [("clients' models", false), ("global model", true)] {
+        let of =
+            |name: &'static str| run.estimate(|seed| last(finite(circuit_means(seed, global, |c| c.measure(name)))));
+        let sufficiency = of("sufficiency");
+        if sufficiency.mean.is_finite() {
+            said.push(format!(
+                "Circuits of the {title}: {} accuracy with all else ablated (sufficiency), {} with the circuit ablated \
+                 (necessity), {} false positives, {} channels on average.",
+                percent(&sufficiency),
+                percent(&of("necessity")),
+                percent(&of("false_positive")),
+                run.estimate(|seed| last(circuit_means(seed, global, Circuit::size))).decimals(1),
+            ));
+        }
+    }
+    let cross = run.estimate(|seed| last(circuit_means(seed, true, |c| c.measure("cross"))));
+    if cross.mean.is_finite() {
+        said.push(format!(
+            "The clients' circuits as masks on the global weights: {} accuracy on their classes.",
+            percent(&cross)
+        ));
+    }
+    let tested: Vec<f64> = last_with(run, "random_p").iter().map(|c| c.measure("random_p")).collect();
+    if !tested.is_empty() {
+        let below = tested.iter().filter(|p| **p < LEVEL).count();
+        said.push(format!(
+            "{below} of {} circuits tested are more sufficient than random circuits of the same sizes at p < {LEVEL}.",
+            tested.len()
+        ));
+    }
+    said
+}
+
+fn finite(values: BTreeMap<usize, f64>) -> BTreeMap<usize, f64> {
+    values.into_iter().filter(|(_, value)| value.is_finite()).collect()
+}
+
+/// Circuits of the last round that has this measure, of all seeds.
+fn last_with<'a>(run: &'a Run, measure: &str) -> Vec<&'a Circuit> {
+    let with = |seed: &'a Seed| seed.circuits.iter().filter(|circuit| circuit.measure(measure).is_finite());
+    let last = run.seeds.iter().flat_map(with).map(|circuit| circuit.round).max().unwrap_or(0);
+    run.seeds.iter().flat_map(with).filter(|circuit| circuit.round == last).collect()
+}
+
+fn caveats(run: &Run) -> Vec<String> {
+    let mut said = Vec::new();
+    match run.seeds.len() {
+        1 => said.push(
+            "One seed: nothing here tells how much another seed would differ. Set seeds = [1, 2, 3] to know.".into(),
+        ),
+        n @ 2..=4 => said.push(format!(
+            "{n} seeds: the 95% intervals are wide, and rest on differences between seeds being normal."
+        )),
+        _ => {}
+    }
+    let circuits: Vec<&Circuit> = run.seeds.iter().flat_map(Seed::last_circuits).collect();
+    if circuits.is_empty() {
+        return said;
+    }
+    let trivial: Vec<f64> = circuits.iter().map(|c| f64::from(u8::from(c.measure("false_positive") >= MUCH))).collect();
+    let trivial = mean(trivial.into_iter());
+    if trivial > 0.0 {
+        said.push(format!(
+            "{} of the last round's circuits call at least half of the other classes' images their class: their sufficiency is no \
+             evidence that they recognise it.",
+            Unit::Percent.text(trivial)
+        ));
+    }
+    let empty = circuits.iter().filter(|c| c.sizes.iter().any(|(_, size)| *size == 0.0)).count();
+    if empty > 0 {
+        said.push(format!(
+            "{empty} of {} circuits have no channel in some layer: alone, such a network answers the same to every image.",
+            circuits.len()
+        ));
+    }
+    said.extend(overlap_caveat(run));
+    for (control, key, what) in [
+        (
+            "repeat",
+            "circuits.controls.repeat",
+            "Without the repeated search there is no noise ceiling: part of every missing overlap may be the search's own noise.",
+        ),
+        (
+            "permuted",
+            "circuits.controls.permuted",
+            "No control with permuted labels: what the search finds in data without meaning is not known.",
+        ),
+    ] {
+        if !run.seeds.iter().any(|seed| seed.controls.iter().any(|row| row.control == control))
+            && run.setting(key) != "true"
+        {
+            said.push(what.into());
+        }
+    }
+    if last_with(run, "random_p").is_empty() {
+        said.push("No random circuits were tried: sufficiency has no baseline here.".into());
+    }
+    if run.setting("data.source") == "digits" {
+        said.push(
+            "The images are the built-in digits, easier than MNIST: the numbers do not compare with published ones."
+                .into(),
+        );
+    }
+    said
+}
+
+/// Where different classes overlap nearly as much as equal ones.
+fn overlap_caveat(run: &Run) -> Option<String> {
+    let (same, other) = (iou(run, Comparison::LocalGlobal, false).mean, iou(run, Comparison::Mismatched, false).mean);
+    let ratio = same / other;
+    (ratio.is_finite() && ratio < 2.0).then(|| {
+        format!(
+            "Circuits of the same class overlap only {ratio:.1} times as much as circuits of different classes: much of the \
+             overlap is channels of general use, not the class."
+        )
+    })
+}
+
+/// Of several runs.
+pub fn of_runs(runs: &[Run]) -> Words {
+    let mut words = Words::default();
+    let best = |value: fn(&Run) -> Estimate| {
+        let defined = runs.iter().map(|run| (run, value(run))).filter(|(_, estimate)| estimate.mean.is_finite());
+        defined.max_by(|a, b| a.1.mean.total_cmp(&b.1.mean))
+    };
+    if let Some((run, accuracy)) = best(|run| final_accuracy(run, true)) {
+        words.claim = format!(
+            "{} runs compared. Highest accuracy on trained classes: {}, {}.",
+            runs.len(),
+            run.label,
+            percent(&accuracy)
+        );
+    }
+    if let Some((run, overlap)) = best(|run| iou(run, Comparison::LocalGlobal, false)) {
+        words.claim += &format!(" Highest overlap of local and global circuits: {}, {}.", run.label, share(&overlap));
+    }
+    words.evidence = runs.iter().map(|run| format!("{}: {}", run.label, claim(run))).collect();
+    if runs.iter().any(|run| run.seeds.len() == 1) {
+        let single = runs.iter().filter(|run| run.seeds.len() == 1).count();
+        words.caveats.push(format!(
+            "{single} of {} runs have one seed: a difference between them may be no more than chance.",
+            runs.len()
+        ));
+    }
+    words.caveats.push("A difference is shown, not tested: runs that differ in more than one key of the configuration do not say which one made it.".into());
+    words
+}
