@@ -147,6 +147,7 @@ impl<'d> Federation<'d> {
     /// found or mean nothing.
     pub fn take_notes(&mut self) -> Vec<String> {
         let mut notes = std::mem::take(&mut self.notes);
+        notes.append(&mut self.simulation.take_notes());
         notes.extend(self.laboratory.iter_mut().flat_map(Laboratory::take_notes));
         notes
     }

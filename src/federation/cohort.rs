@@ -44,6 +44,12 @@ impl<'a> Waves<'a> {
         Self { members, bounds }
     }
 
+    /// Half the size of the largest wave, where that has two members or more.
+    pub fn half(&self) -> Option<usize> {
+        let largest = self.iter().map(|(_, wave)| wave.len()).max().unwrap_or(0);
+        (largest > 1).then(|| largest.div_ceil(2))
+    }
+
     /// The waves, each with the place of its first member in the round.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &[Member<'a>])> {
         self.bounds.windows(2).map(|wave| (wave[0], &self.members[wave[0]..wave[1]]))

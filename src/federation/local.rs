@@ -314,6 +314,11 @@ impl LocalTraining {
         if step < ramp { target * (step as f64 / ramp as f64) } else { target }
     }
 
+    /// Gives a wave's memory back.
+    pub(super) fn release(&mut self) {
+        self.wave = None;
+    }
+
     fn reserve(&mut self, stage: Stage<'_>, slots: usize) -> Result<()> {
         if self.wave.as_ref().is_some_and(|w| w.slots >= slots) {
             return Ok(());

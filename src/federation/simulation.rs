@@ -11,7 +11,7 @@ use super::{Budget, Cohort, Examples, LocalTraining, Observer, Pulse, RoundPlan,
 use crate::config::{self, Experiment, Strategy};
 use crate::data::{Dataset, Population};
 use crate::device::{Buffer, Device, View};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::confusion::{self, confusion};
 use crate::model::{Density, Depth, Network, Rows, Survivors, Weights};
 
@@ -33,6 +33,7 @@ pub struct Simulation<'d> {
     global: Buffer,
     evaluation: Evaluation,
     wave_size: usize,
+    notes: Vec<String>,
 }
 
 /// One federation, as it begins.
@@ -169,6 +170,7 @@ impl<'d> Simulation<'d> {
             local,
             global,
             wave_size: 0,
+            notes: Vec::new(),
         };
         let longest = simulation.local.steps(largest);
         simulation.wave_size = simulation.local.wave_size(simulation.stage(), clients, longest)?;
@@ -235,7 +237,13 @@ impl<'d> Simulation<'d> {
         cohort.waves(self.wave_size, apart(self.device))
     }
 
-    /// Runs one round.
+    /// What the user should know of the rounds so far and has not been told.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Runs one round. Where a wave finds less memory than planned, the round begins again, once, in waves of half the size:
+    /// that changes no bit.
     ///
     /// # Errors
     /// What the device says, [`crate::Error::Diverged`] and [`crate::Error::Interrupted`]. The global models are then not to be used.
@@ -243,38 +251,26 @@ impl<'d> Simulation<'d> {
         let start = Instant::now();
         let before = self.device.traffic();
         let density = self.density();
-        let mut seconds = Seconds::default();
         let Self {
             device, network, replicates, train, test, budget, local, strategy, global, evaluation, judge, ..
         } = self;
         let (device, models) = (*device, replicates.len());
         let stage = Stage { device, network, train, test, budget: *budget, replicates: models };
         let cohort = Cohort::draw(replicates, &self.cohort, &local.training, pulse.round);
-        let waves = cohort.waves(self.wave_size, apart(device));
-        let count = waves.members.len();
-        let summaries = device.alloc("summaries of the round", count * SUMMARY_WORDS)?;
-        let alive = device.alloc("nonzero weights of the round", count * judge.tensors.len())?;
-        for observer in observers.iter_mut() {
-            observer.before_round(stage, &waves.members, pulse.round)?;
+        let mut waves = cohort.waves(self.wave_size, apart(device));
+        let reports = Reports::new(device, waves.members.len(), judge.tensors.len())?;
+        let mut trained = train_waves(stage, (local, strategy, global), &waves, &reports, observers, pulse);
+        if let (Err(Error::TooLarge { what, .. }), Some(half)) = (&trained, waves.half()) {
+            let round = pulse.round;
+            self.notes.push(format!("round {round}: no memory for {what}; goes on in waves of {half} clients"));
+            local.release();
+            self.wave_size = half;
+            waves = cohort.waves(half, apart(device));
+            trained = train_waves(stage, (local, strategy, global), &waves, &reports, observers, pulse);
         }
-        strategy.begin(device, &waves.members)?;
-        for (offset, wave) in waves.iter() {
-            let clock = Instant::now();
-            let summary = summaries.view(offset * SUMMARY_WORDS, wave.len() * SUMMARY_WORDS);
-            let alive = alive.view(offset * judge.tensors.len(), wave.len() * judge.tensors.len());
-            let models = local.train(stage, global, wave, summary, alive, pulse)?;
-            strategy.add(device, models.weights.values, wave)?;
-            device.wait()?;
-            seconds.train += clock.elapsed().as_secs_f64();
-            let clock = Instant::now();
-            for observer in observers.iter_mut() {
-                observer.after_local(stage, models, offset, pulse)?;
-            }
-            device.wait()?;
-            seconds.circuits += clock.elapsed().as_secs_f64();
-        }
-        let clock = Instant::now();
+        let mut seconds = trained?;
         for observer in observers.iter_mut() {
+            let clock = Instant::now();
             if observer.train_beside(stage, pulse)? {
                 device.wait()?;
                 seconds.beside = clock.elapsed().as_secs_f64();
@@ -297,21 +293,8 @@ impl<'d> Simulation<'d> {
         device.wait()?;
         seconds.evaluate = clock.elapsed().as_secs_f64();
 
-        let mut views: Vec<View<'_>> = vec![summaries.all(), alive.all()];
-        views.extend(evaluation.results());
-        let mut parts = vec![views.len()];
-        for observer in observers.iter() {
-            let wanted = observer.results();
-            parts.push(wanted.len());
-            views.extend(wanted);
-        }
-        let mut words = pollster::block_on(device.read(&views))?.into_iter();
-        let own: Vec<Vec<u32>> = words.by_ref().take(parts[0]).collect();
-        let observed: Vec<Vec<Vec<u32>>> = parts[1..].iter().map(|n| words.by_ref().take(*n).collect()).collect();
-        drop(views);
-        for (observer, words) in observers.iter_mut().zip(observed) {
-            observer.absorb(words)?;
-        }
+        let own = reports.views().into_iter().chain(evaluation.results()).collect();
+        let own = read_back(device, own, observers)?;
         let replicates = judge.round(replicates, (&waves.members, &cohort.dropped), &own, pulse.round)?;
         let traffic = device.traffic();
         seconds.total = start.elapsed().as_secs_f64();
@@ -323,6 +306,82 @@ impl<'d> Simulation<'d> {
             bytes_read_back: traffic.bytes_read_back - before.bytes_read_back,
         })
     }
+}
+
+/// What local training reports, by member in the order of the waves.
+struct Reports {
+    /// `[members][4]`.
+    summaries: Buffer,
+    /// `[members][tensors]`: nonzero weights.
+    alive: Buffer,
+    tensors: usize,
+}
+
+impl Reports {
+    fn new(device: &dyn Device, members: usize, tensors: usize) -> Result<Self> {
+        let summaries = device.alloc("summaries of the round", members * SUMMARY_WORDS)?;
+        Ok(Self { summaries, alive: device.alloc("nonzero weights of the round", members * tensors)?, tensors })
+    }
+
+    /// Those of a wave.
+    fn of(&self, offset: usize, members: usize) -> (View<'_>, View<'_>) {
+        let summaries = self.summaries.view(offset * SUMMARY_WORDS, members * SUMMARY_WORDS);
+        (summaries, self.alive.view(offset * self.tensors, members * self.tensors))
+    }
+
+    fn views(&self) -> [View<'_>; 2] {
+        [self.summaries.all(), self.alive.all()]
+    }
+}
+
+/// Local training, wave after wave, into the running aggregates. Gives the time that it took, and the observers.
+fn train_waves(
+    stage: Stage<'_>,
+    (local, strategy, global): (&mut LocalTraining, &mut FedAvg, &Buffer),
+    waves: &Waves<'_>,
+    reports: &Reports,
+    observers: &mut [&mut dyn Observer],
+    pulse: &mut Pulse<'_>,
+) -> Result<Seconds> {
+    let (device, mut seconds) = (stage.device, Seconds::default());
+    for observer in observers.iter_mut() {
+        observer.before_round(stage, &waves.members, pulse.round)?;
+    }
+    strategy.begin(device, &waves.members)?;
+    for (offset, wave) in waves.iter() {
+        let clock = Instant::now();
+        let (summary, alive) = reports.of(offset, wave.len());
+        let models = local.train(stage, global, wave, summary, alive, pulse)?;
+        strategy.add(device, models.weights.values, wave)?;
+        device.wait()?;
+        seconds.train += clock.elapsed().as_secs_f64();
+        let clock = Instant::now();
+        for observer in observers.iter_mut() {
+            observer.after_local(stage, models, offset, pulse)?;
+        }
+        device.wait()?;
+        seconds.circuits += clock.elapsed().as_secs_f64();
+    }
+    Ok(seconds)
+}
+
+/// The round's one read-back: gives observers what they asked for, and returns the words of `own`.
+fn read_back(device: &dyn Device, own: Vec<View<'_>>, observers: &mut [&mut dyn Observer]) -> Result<Vec<Vec<u32>>> {
+    let mut parts = vec![own.len()];
+    let mut views = own;
+    for observer in observers.iter() {
+        let wanted = observer.results();
+        parts.push(wanted.len());
+        views.extend(wanted);
+    }
+    let mut words = pollster::block_on(device.read(&views))?.into_iter();
+    let own: Vec<Vec<u32>> = words.by_ref().take(parts[0]).collect();
+    let observed: Vec<Vec<Vec<u32>>> = parts[1..].iter().map(|n| words.by_ref().take(*n).collect()).collect();
+    drop(views);
+    for (observer, words) in observers.iter_mut().zip(observed) {
+        observer.absorb(words)?;
+    }
+    Ok(own)
 }
 
 /// Whether replicates whose clients train for different times stay in waves of their own: where a pass over survivors and a

@@ -7,6 +7,7 @@ mod cli;
 mod cohorts;
 mod common;
 mod failures;
+mod faults;
 mod federation;
 mod golden;
 mod kernels;
