@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::finished::{Finished, ROUNDS_PICTURE};
 use super::folders::{Folders, LISTED_CLIENTS};
-use super::plan::{HostMemory, resident_memory, told};
+use super::plan::{HostMemory, mib, peak_memory, resident_memory, told};
 use super::{Federation, load_data};
 use crate::config::{Experiment, Plan};
 use crate::data::Dataset;
@@ -65,7 +65,7 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
         let label = variant.label.as_ref().unwrap_or(&experiment.name).clone();
         let begin = || {
             let federation = Federation::new(device.as_ref(), experiment, dataset)?;
-            let host = HostMemory::new(program, dataset, federation.populations());
+            let host = HostMemory::new(program, device.as_ref(), dataset, federation.populations());
             told(experiment, &federation.plan(), &host).iter().for_each(|line| progress.message(line));
             Ok(federation)
         };
@@ -78,6 +78,9 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
         draw_rounds(&figures, &request.out.join(ROUNDS_PICTURE))?;
     }
     progress.done();
+    if let Some(bytes) = peak_memory() {
+        progress.message(&format!("memory: {} resident at most", mib(bytes)));
+    }
     progress.message(&format!("written to {0}; for a picture, see {0}/{ROUNDS_PICTURE}", request.out.display()));
     Ok(closing_table(&finished.iter().map(Finished::view).collect::<Vec<_>>()))
 }
