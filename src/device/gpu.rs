@@ -44,6 +44,9 @@ const WELCOME: wgpu::Features =
 /// Submissions under way before the host waits for the oldest.
 const IN_FLIGHT: usize = 2;
 
+/// Words of a write that are under way at a time: 8 MiB.
+const WRITE_WORDS: usize = 1 << 21;
+
 /// How a GPU is opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GpuOptions {
@@ -263,8 +266,18 @@ impl Device for Gpu {
     fn write(&self, to: View<'_>, data: &[u32]) -> Result<()> {
         check_copy("write", data.len(), to)?;
         // A queue write overtakes whatever is only recorded, so that goes first.
-        self.submit(&mut lock(&self.state))?;
-        self.queue.write_buffer(raw(to.buffer), 4 * to.start as u64, bytemuck::cast_slice(data));
+        let state = &mut *lock(&self.state);
+        self.submit(state)?;
+        for (i, part) in data.chunks(WRITE_WORDS).enumerate() {
+            if i > 0 {
+                // The part before is in memory twice until it has arrived.
+                state.in_flight.clear();
+                self.queue.submit([]);
+                self.poll(None)?;
+            }
+            let at = to.start + i * WRITE_WORDS;
+            self.queue.write_buffer(raw(to.buffer), 4 * at as u64, bytemuck::cast_slice(part));
+        }
         Ok(())
     }
 

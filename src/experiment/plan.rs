@@ -2,6 +2,7 @@
 
 use crate::config::Experiment;
 use crate::data::{Dataset, Population};
+use crate::device::Device;
 use crate::federation::RoundPlan;
 
 /// Memory that this process has resident, in bytes, where the system says so (Linux does).
@@ -21,6 +22,9 @@ fn status(field: &str) -> Option<u64> {
     kib.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
+/// What a driver takes to compile a round's shaders, in bytes: of Mesa's lavapipe, measured.
+const COMPILER: u64 = 40 << 20;
+
 /// What the host's own memory is for, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HostMemory {
@@ -33,17 +37,23 @@ pub(super) struct HostMemory {
 }
 
 impl HostMemory {
-    /// With what was resident before `dataset` was read.
-    pub fn new<'a>(program: Option<u64>, dataset: &Dataset, populations: impl Iterator<Item = &'a Population>) -> Self {
+    /// With what was resident before `dataset` was read, and no shader compiled yet.
+    pub fn new<'a>(
+        program: Option<u64>,
+        device: &dyn Device,
+        dataset: &Dataset,
+        populations: impl Iterator<Item = &'a Population>,
+    ) -> Self {
         let splits = [&dataset.train, &dataset.test];
         let data = splits.iter().map(|s| (s.pixels.len() + s.labels.len()) as u64).sum();
+        let compiler = if device.info().kind == "cpu" { 0 } else { COMPILER };
+        let program = program.map(|program| program + compiler);
         Self { program, data, clients: populations.map(Population::bytes).sum() }
     }
 }
 
 /// The plan in words, line by line.
 pub(super) fn told(experiment: &Experiment, plan: &RoundPlan, host: &HostMemory) -> Vec<String> {
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let (drawn, population) = (plan.clients, experiment.partition.num_clients() * experiment.seeds.all().len());
     let of = if drawn < population { format!(" of {population}") } else { String::new() };
     let (clients, waves) = (counted(drawn, "client"), counted(plan.waves, "wave"));
@@ -72,6 +82,59 @@ pub(super) fn told(experiment: &Experiment, plan: &RoundPlan, host: &HostMemory)
     [Some(first), Some(device), circuits, Some(host)].into_iter().flatten().collect()
 }
 
+/// Bytes as people read them.
+pub(super) fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
 fn counted(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Override, load};
+
+    #[test]
+    fn the_plan_says_who_takes_part_and_where_the_memory_goes() {
+        let text = "name = \"a\"\ndata = { source = \"digits\" }\npartition = { kind = \"iid\", num_clients = 90 }\n";
+        let experiment = |sets: &[&str]| {
+            let sets: Vec<_> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
+            load(text, "a.toml", &sets).unwrap().variants.remove(0).experiment
+        };
+        let plan = RoundPlan {
+            clients: 20,
+            waves: 7,
+            wave_size: 3,
+            client_bytes: 3 << 19,
+            budget: 5 << 20,
+            images: 7 << 20,
+            models: 1 << 19,
+            evaluation: 1 << 18,
+        };
+        let host = HostMemory { program: Some(20 << 20), data: 7 << 20, clients: 1 << 18 };
+        let lines = told(&experiment(&["cohort.clients_per_round=10", "seeds=2"]), &plan, &host);
+        assert_eq!(
+            lines,
+            [
+                "plan: 20 clients of 180 a round, in 7 waves of at most 3",
+                "plan: 12.2 MiB on the device: 4.5 MiB for a wave (1.5 MiB a client, 5.0 MiB allowed), 7.0 MiB images, \
+                 0.5 MiB global models, 0.2 MiB evaluation",
+                "plan: 27.2 MiB beside it in the program: 7.0 MiB data set, 0.2 MiB partition, 20.0 MiB program and driver",
+            ]
+        );
+        let alone = RoundPlan { clients: 90, waves: 1, ..plan };
+        let lines = told(&experiment(&["circuits={}"]), &alone, &HostMemory { program: None, ..host });
+        assert_eq!(lines[0], "plan: 90 clients a round, in 1 wave of at most 3");
+        assert!(lines[2].ends_with("which take 5.0 MiB more at most") && lines[3].ends_with("0.2 MiB partition"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn memory_in_use_is_seen() {
+        let held = vec![1u8; 64 << 20];
+        let now = resident_memory().unwrap();
+        assert!(now >= held.len() as u64 && peak_memory().unwrap() >= now, "{now}");
+    }
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::finished::{Finished, ROUNDS_PICTURE};
 use super::folders::{Folders, LISTED_CLIENTS, folder_of};
-use super::plan::{HostMemory, resident_memory, told};
+use super::plan::{HostMemory, mib, peak_memory, resident_memory, told};
 use super::{Federation, load_data};
 use crate::config::{Experiment, Plan};
 use crate::data::Dataset;
@@ -67,7 +67,7 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
         let label = variant.label.as_ref().unwrap_or(&experiment.name).clone();
         let begin = || {
             let federation = Federation::new(device.as_ref(), experiment, dataset)?;
-            let host = HostMemory::new(program, dataset, federation.populations());
+            let host = HostMemory::new(program, device.as_ref(), dataset, federation.populations());
             told(experiment, &federation.plan(), &host).iter().for_each(|line| progress.message(line));
             Ok(federation)
         };
@@ -82,6 +82,9 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
         html::write(std::slice::from_ref(&request.out), &request.out)?;
     }
     progress.done();
+    if let Some(bytes) = peak_memory() {
+        progress.message(&format!("memory: {} resident at most", mib(bytes)));
+    }
     progress.message(&format!("written to {0}; to read it, open {0}/{1}", request.out.display(), html::PAGE));
     Ok(closing_table(&finished.iter().map(Finished::view).collect::<Vec<_>>()))
 }

@@ -41,8 +41,8 @@ struct WaveBuffers {
     slots: usize,
     weights: Buffer,
     grads: Buffer,
-    first: Buffer,
-    second: Option<Buffer>,
+    /// First and second, of which an optimiser that keeps none has a few words to bind.
+    moments: [Buffer; 2],
     thresholds: Buffer,
     rows: Buffer,
     summary: Buffer,
@@ -124,7 +124,7 @@ impl LocalTraining {
         let (space, largest) = network.workspace_words(self.stride, Depth::Weights);
         let (words, order) = (network.layout.words, steps * self.stride);
         let lists = Survivors::room(stage.device, network, &self.density(network));
-        let rows = if self.second() { 4 } else { 3 };
+        let rows = 2 + self.moments();
         // Beside the order of its examples: their numbers, losses and right answers, and what to keep of every tensor.
         let steps = steps * (1 + 2 + tensors) + tensors;
         let reports = SUMMARY_WORDS + 2 * tensors + 1;
@@ -132,9 +132,12 @@ impl LocalTraining {
         (total, [largest, words, order, steps, lists[0], lists[1]].into_iter().max().unwrap_or(0))
     }
 
-    /// Whether the optimiser keeps a second moment of every weight.
-    fn second(&self) -> bool {
-        matches!(self.training.optimizer, Optimizer::Adam)
+    /// Numbers that the optimiser keeps of every weight.
+    fn moments(&self) -> usize {
+        match self.training.optimizer {
+            Optimizer::Adam => 2,
+            Optimizer::Sgd { momentum, .. } => usize::from(momentum > 0.0),
+        }
     }
 
     /// Trains each member of `wave` from its replicate's row of `global`, `[R][P]`, and leaves its models on the device.
@@ -167,9 +170,7 @@ impl LocalTraining {
         let which = upload(device, "replicates of the wave", &which)?;
         broadcast(device, stage.network.layout.words, global.all(), which.all(), weights)?;
         let longest = wave.iter().map(|m| m.longest).max().unwrap_or(0);
-        for moments in std::iter::once(&buffers.first).chain(&buffers.second) {
-            device.clear(moments.all())?;
-        }
+        buffers.moments.iter().try_for_each(|moments| device.clear(moments.all()))?;
         for step in 0..orders.steps {
             let active = wave.partition_point(|m| m.steps > step);
             let sparse = buffers.survivors.as_ref().filter(|s| this.sparse_at(stage, s, longest, step));
@@ -230,11 +231,9 @@ impl LocalTraining {
         network.backward(device, space, batch, from, Wants::Weights(buffers.grads.all()))?;
         let part = active * network.layout.words;
         let (grads, weights) = (buffers.grads.view(0, part), buffers.weights.view(0, part));
-        let first = buffers.first.view(0, part);
+        let [first, second] = [0, 1].map(|i| &buffers.moments[i]).map(|m| m.view(0, part.min(m.words())));
         match self.training.optimizer {
             Optimizer::Adam => {
-                let Some(second) = &buffers.second else { unreachable!("reserved for Adam") };
-                let second = second.view(0, part);
                 adam(device, Adam::new(self.training.lr), step as u32 + 1, grads, weights, first, second)
             }
             Optimizer::Sgd { momentum, weight_decay } => {
@@ -327,12 +326,12 @@ impl LocalTraining {
         let (device, network) = (stage.device, stage.network);
         let words = slots * network.layout.words;
         let identity: Vec<u32> = (0..slots as u32).collect();
+        let moment = |label, i| device.alloc(label, if i < self.moments() { words } else { 4 });
         self.wave = Some(WaveBuffers {
             slots,
             weights: device.alloc("local weights", words)?,
             grads: device.alloc("gradients", words)?,
-            first: device.alloc("first moments", words)?,
-            second: self.second().then(|| device.alloc("second moments", words)).transpose()?,
+            moments: [moment("first moments", 0)?, moment("second moments", 1)?],
             thresholds: device.alloc("thresholds", slots * self.tensors.len())?,
             rows: upload(device, "rows", &identity)?,
             summary: device.alloc("summaries", slots * SUMMARY_WORDS)?,

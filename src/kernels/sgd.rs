@@ -58,10 +58,10 @@ fn groups(words: usize) -> [u32; 3] {
 }
 
 /// Updates `weights` and `velocity` (both `[K][P]`, P a multiple of 4) by `grads`; `step` counts from 1. Without
-/// momentum the velocity is bound but neither read nor written.
+/// momentum the velocity is bound but neither read nor written, and may have any length.
 ///
 /// # Errors
-/// [`Error::Kernel`] when the three views differ in length or it is not a multiple of 4.
+/// [`Error::Kernel`] when the views differ in length or it is not a multiple of 4.
 pub fn sgd<'a>(
     device: &dyn Device,
     sgd: Sgd,
@@ -71,7 +71,8 @@ pub fn sgd<'a>(
     velocity: View<'a>,
 ) -> Result<()> {
     let words = weights.words;
-    if !words.is_multiple_of(4) || grads.words != words || velocity.words != words {
+    let fits = velocity.words == words || sgd.momentum == 0.0;
+    if !words.is_multiple_of(4) || grads.words != words || !fits {
         let problem = format!("{words} weights, {}, {}", grads.words, velocity.words);
         return Err(Error::Kernel { kernel: KERNEL.name, problem });
     }
@@ -85,21 +86,22 @@ const BLOCK: usize = 1 << 14;
 fn twin(call: Call<'_>) {
     let p: Params = call.params();
     let ([grads], [weights, velocity]) = call.buffers();
-    let blocks = f32s_mut(weights)
-        .par_chunks_mut(BLOCK)
-        .zip(f32s_mut(velocity).par_chunks_mut(BLOCK))
-        .zip(f32s(grads).par_chunks(BLOCK));
-    blocks.for_each(|((w, v), g)| block(p, w, v, g));
+    let blocks = f32s_mut(weights).par_chunks_mut(BLOCK).zip(f32s(grads).par_chunks(BLOCK));
+    match p.momentum {
+        0.0 => blocks.for_each(|(w, g)| plain(p, w, g)),
+        _ => blocks.zip(f32s_mut(velocity).par_chunks_mut(BLOCK)).for_each(|((w, g), v)| heavy_ball(p, w, v, g)),
+    }
 }
 
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn block(p: Params, weights: &mut [f32], velocity: &mut [f32], grads: &[f32]) {
-    if p.momentum == 0.0 {
-        for (w, g) in weights.iter_mut().zip(grads) {
-            *w -= p.lr * (g + p.weight_decay * *w);
-        }
-        return;
+fn plain(p: Params, weights: &mut [f32], grads: &[f32]) {
+    for (w, g) in weights.iter_mut().zip(grads) {
+        *w -= p.lr * (g + p.weight_decay * *w);
     }
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn heavy_ball(p: Params, weights: &mut [f32], velocity: &mut [f32], grads: &[f32]) {
     for ((w, v), g) in weights.iter_mut().zip(velocity).zip(grads) {
         let g = g + p.weight_decay * *w;
         *v = if p.first == 1 { g } else { p.momentum * *v + g };
@@ -146,5 +148,18 @@ mod tests {
         assert_eq!(run(0.5, 2), (vec![1.390_625; 4], vec![1.4375; 4]));
         // Without momentum: w = 1.75 - 0.25 * 0.9375.
         assert_eq!(run(0.0, 2), (vec![1.515_625; 4], vec![64.0; 4]));
+    }
+
+    #[test]
+    fn only_momentum_needs_a_velocity_for_every_weight() {
+        let buffers = [bits(&[0.5; 8]), bits(&[2.0; 8]), bits(&[64.0; 4])];
+        let step = |momentum| {
+            on_cpu(&buffers, |device, v| {
+                sgd(device, Sgd { lr: 0.25, momentum, weight_decay: 0.0 }, 1, v[0], v[1], v[2])
+            })
+        };
+        let after = step(0.0).unwrap();
+        assert_eq!((f32s(&after[1]), f32s(&after[2])), (&[1.875; 8][..], &[64.0; 4][..]));
+        assert!(step(0.5).unwrap_err().to_string().contains("8 weights, 8, 4"));
     }
 }

@@ -1,0 +1,120 @@
+//! How much memory a run takes: what it said it would, whatever the number of clients and rounds. Seen through Linux's
+//! `/proc`, elsewhere not at all.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use super::{Desk, rounds};
+use crate::common::gpu;
+
+/// Many small clients of a model that is large beside their images.
+const CROWD: &str = r#"
+name = "crowd"
+rounds = 1
+data = { source = "digits", train_examples = 1000, test_examples = 100 }
+partition = { kind = "bootstrap", num_clients = 150, examples_per_client = 6 }
+model = { preset = "mlp-2nn" }
+training = { local_epochs = 1, batch_size = 10, optimizer = "sgd", lr = 0.05 }
+device = { memory = "100MiB" }
+"#;
+
+/// The first number before " MiB" in the line that begins so.
+fn mib(text: &str, line: &str) -> f64 {
+    let found = text.lines().find_map(|l| l.strip_prefix(line)).unwrap_or_else(|| panic!("no {line:?} in {text}"));
+    found.split(" MiB").next().unwrap().trim().parse().unwrap()
+}
+
+/// In several waves, the peak is within a tenth of the plan, and the model has the bits of one wave.
+#[test]
+fn the_peak_is_what_was_planned_and_waves_leave_no_trace() {
+    let desk = Desk::new();
+    fs::write(desk.path("crowd.toml"), CROWD).unwrap();
+    let devices = ["cpu", "gpu"];
+    for device in &devices[..if gpu().is_some() { 2 } else { 1 }] {
+        let weights = |out: &str| fs::read(desk.path(out).join("model/round_0001.safetensors")).unwrap();
+        let run = |out: &str, set: &str| {
+            let ended = desk.fedcircuit(&["run", "crowd.toml", "--device", device, "--out", out, "--set", set]);
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+            ended.err
+        };
+        let (waves, one) = (format!("{device}-waves"), format!("{device}-one"));
+        let told = run(&waves, "seed=1");
+        let planned = told.lines().filter(|l| l.starts_with("plan: ") && l.contains(" MiB ")).map(|l| mib(l, "plan: "));
+        let (planned, peak) = (planned.sum::<f64>(), mib(&told, "memory: "));
+        assert!((peak - planned).abs() <= 0.1 * planned, "{device}: {peak} MiB instead of {planned}\n{told}");
+        assert!(told.contains("plan: 150 clients a round, in 3 waves"), "{device}: {told}");
+        // A binding may be smaller than one wave would need, but not than two.
+        let more = run(&one, "device.max_wave=80");
+        let few = run(&format!("{device}-few"), "device.memory=1GiB");
+        assert!(more.contains("in 3 waves") && !few.contains("in 3 waves"), "{device}: {more} {few}");
+        assert!(weights(&waves) == weights(&one), "{device}: the cut of the waves shows");
+        assert!(weights(&waves) == weights(&format!("{device}-few")), "{device}: the number of waves shows");
+    }
+}
+
+/// A million clients are never dealt: they cost no more than those who take part.
+#[test]
+fn a_million_clients_take_the_memory_of_those_who_take_part() {
+    let desk = Desk::new();
+    let text = CROWD.replace("num_clients = 150", "num_clients = 1000000");
+    fs::write(desk.path("crowd.toml"), format!("{text}cohort = {{ clients_per_round = 150 }}\n")).unwrap();
+    let ended = desk.run(&["crowd.toml", "--out", "out", "--rounds", "2"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.err.contains("plan: 150 clients of 1000000 a round, in 3 waves"), "{ended:?}");
+    assert!(ended.err.contains("note: partition.csv has the first 100000 of 1000000 clients"), "{ended:?}");
+    assert!(mib(&ended.err, "memory: ") < 200.0, "{ended:?}");
+    let table = fs::read_to_string(desk.path("out/partition.csv")).unwrap();
+    let clients = table.lines().skip(1).map(|line| line.split(',').next().unwrap().parse::<usize>().unwrap());
+    assert_eq!(clients.max(), Some(99_999));
+    let took_part = |round: &serde_json::Value| -> Vec<u64> {
+        round["clients"].as_array().unwrap().iter().map(|c| c["client"].as_u64().unwrap()).collect()
+    };
+    let rounds = rounds(&desk.path("out"));
+    assert!(rounds.iter().all(|round| took_part(round).len() == 150));
+    assert!(
+        took_part(&rounds[0]).iter().any(|client| *client > 500_000) && took_part(&rounds[0]) != took_part(&rounds[1])
+    );
+}
+
+/// Resident memory does not grow with the rounds: of a cohort with drop-outs, circuits and saved models. 60 rounds, or as
+/// many as `FEDCIRCUIT_SOAK` says.
+#[test]
+fn memory_stays_flat_over_many_rounds() {
+    let desk = Desk::new();
+    let number = std::env::var("FEDCIRCUIT_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(60usize);
+    let mut command = desk.command(env!("CARGO_BIN_EXE_fedcircuit"));
+    command.args(["run", "tiny.toml", "--device", "cpu", "--out", "out", "--rounds", &number.to_string()]);
+    for set in ["partition.num_clients=6", "cohort={fraction_train=0.5,dropout_rate=0.2}", "device.threads=2"] {
+        command.args(["--set", set]);
+    }
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let (status, lines) = (format!("/proc/{}/status", child.id()), desk.path("out/rounds.jsonl"));
+    let mut seen: Vec<(usize, f64)> = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(120 + number as u64);
+    let code = loop {
+        if let Some(code) = child.try_wait().unwrap() {
+            break code;
+        }
+        assert!(Instant::now() < deadline, "{} rounds", seen.len());
+        let resident = fs::read_to_string(&status).ok().and_then(|text| {
+            let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:").map(str::to_string))?;
+            line.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok()
+        });
+        let done = fs::read_to_string(&lines).map_or(0, |text| text.lines().count());
+        seen.extend(resident.filter(|_| done > 0).map(|kib| (done, kib)));
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert!(code.success());
+    assert_eq!(rounds(&desk.path("out")).len(), number);
+    let fifth = number / 5;
+    let median = |rounds: std::ops::Range<usize>| {
+        let mut some: Vec<f64> = seen.iter().filter(|(done, _)| rounds.contains(done)).map(|(_, kib)| *kib).collect();
+        some.sort_by(f64::total_cmp);
+        assert!(some.len() > 3, "{} samples in rounds {rounds:?}", some.len());
+        some[some.len() / 2]
+    };
+    let (first, last) = (median(1..fifth), median(number - fifth..number));
+    assert!(last <= 1.02 * first, "{first} KiB in the first fifth of {number} rounds, {last} in the last");
+}
