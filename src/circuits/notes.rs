@@ -44,8 +44,8 @@ pub(super) fn before_the_run(circuits: &Circuits, owners: &[(usize, Vec<usize>)]
 /// is enough.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
-    empty: bool,
-    broken: bool,
+    pub empty: bool,
+    pub broken: bool,
 }
 
 impl Told {

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use super::inputs::{layer_specs, partition};
 use super::keeper::Keeper;
 use super::records::record;
+use super::state::Held;
 use crate::circuits::analyses::{Analysed, Subject, analyse};
 use crate::circuits::{Laboratory, Origin};
 use crate::config::{Analysis, Experiment};
@@ -41,7 +42,12 @@ pub struct Federation<'d> {
     pub(super) class_names: Vec<String>,
     /// By replicate.
     class_counts: Vec<Vec<Vec<u32>>>,
-    round: usize,
+    /// Done.
+    pub(super) round: usize,
+    /// Whether the last round was not finished.
+    pub(super) failed: bool,
+    /// The state before the next round, where it is kept.
+    pub(super) held: Option<Held>,
 }
 
 /// What a round gave one federation, as it goes into the run folder.
@@ -109,6 +115,8 @@ impl<'d> Federation<'d> {
             class_names: dataset.class_names.clone(),
             class_counts,
             round: 0,
+            failed: false,
+            held: None,
         })
     }
 
@@ -128,6 +136,11 @@ impl<'d> Federation<'d> {
     /// When there are not so many seeds.
     pub fn class_counts(&self, i: usize) -> &[Vec<u32>] {
         &self.class_counts[i]
+    }
+
+    /// Rounds done.
+    pub fn rounds_done(&self) -> usize {
+        self.round
     }
 
     /// Clients computed at once.
@@ -170,8 +183,9 @@ impl<'d> Federation<'d> {
         if let Some(laboratory) = &mut self.laboratory {
             observers.push(laboratory);
         }
+        self.failed = true;
         let outcome = self.simulation.run_round(&mut observers, &mut Pulse { stop, round, advance })?;
-        self.round = round;
+        (self.round, self.failed, self.held) = (round, false, None);
         let mut kept = std::mem::take(&mut self.keeper.words).into_iter();
         let each = outcome.replicates.iter().enumerate().map(|(i, replicate)| {
             let (weights, client_weights) = kept.next().unwrap_or_default();

@@ -13,6 +13,7 @@ mod many_clients;
 mod measures;
 mod mnist;
 mod reference;
+mod resume;
 mod seeds;
 mod small;
 mod sparse;

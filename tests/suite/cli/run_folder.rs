@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::{Desk, entries, rounds};
 
 /// The paths that `fedcircuit run` leaves for one federation of one round.
-const FILES: [&str; 20] = [
+const FILES: [&str; 22] = [
+    "checkpoint",
+    "checkpoint/history.jsonl",
     "circuits.csv",
     "circuits.json",
     "controls.csv",
