@@ -100,7 +100,9 @@ pub enum Error {
         lr: f64,
     },
     /// Ctrl-C, or a termination signal.
-    #[error("stopped after round {round} as asked; everything up to there is on disk")]
+    #[error(
+        "stopped after round {round} as asked; everything up to there is on disk, and the same command with --resume goes on"
+    )]
     Interrupted {
         /// The last round that was finished.
         round: usize,

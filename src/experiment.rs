@@ -3,17 +3,24 @@
 //! [`Federation`] is the library's door: open a device, load a data set, run rounds. [`run`] is what the command line
 //! does with it: a run folder, progress, tables and pictures.
 
+mod checkpoint;
 mod federation;
 mod finished;
 mod folders;
 mod inputs;
+mod job;
+mod journal;
 mod keeper;
 mod overlap_means;
 mod plan;
 mod records;
+mod resume;
 mod run;
+mod state;
 
 pub use federation::{Federation, Outcome};
 pub use inputs::{layer_specs, load_data, partition};
 pub use plan::{peak_memory, resident_memory};
+pub use resume::check_resumable;
 pub use run::{Request, run};
+pub use state::State;

@@ -143,6 +143,11 @@ impl ControlModels {
         Ok(self.centralised.is_some())
     }
 
+    /// The weights trained so, `[R][P]`.
+    pub fn trained(&self) -> Option<&Buffer> {
+        self.centralised.as_ref().map(Centralised::weights)
+    }
+
     /// Steps of a round of that training, for the progress bar.
     pub fn steps(&self) -> usize {
         self.centralised.as_ref().map_or(0, Centralised::steps)

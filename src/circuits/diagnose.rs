@@ -18,6 +18,10 @@ pub enum Diagnosis {
 }
 
 impl Diagnosis {
+    /// Every diagnosis.
+    pub const ALL: [Diagnosis; 4] =
+        [Self::Preserved, Self::StructuralDrift, Self::DestructiveInterference, Self::NotLearned];
+
     /// As `circuits.csv` has it.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! The observer that finds, tests and compares the circuits of a round.
 
+mod memory;
 mod study;
 
 use super::all_pairs::OverlapTotal;
@@ -25,6 +26,7 @@ use crate::kernels::edge_bits::edge_bits;
 use crate::model::{Network, Weights};
 use crate::rng::Purpose;
 
+pub use memory::Memory;
 pub(super) use study::all_open;
 
 /// Examples of a class that a client needs before a circuit is looked for.

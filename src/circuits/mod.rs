@@ -29,5 +29,5 @@ pub use controls::{Against, Control, Origin};
 pub use diagnose::Diagnosis;
 pub use discover::{LearnedGates, Shown, learn_gates};
 pub use fill::{Donors, Fills};
-pub use laboratory::Laboratory;
+pub use laboratory::{Laboratory, Memory};
 pub use results::{CircuitResult, ControlResult, CurvePoint, PairResult, Removals, area};

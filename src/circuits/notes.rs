@@ -44,9 +44,9 @@ pub(super) fn before_the_run(circuits: &Circuits, owners: &[(usize, Vec<u32>)], 
 /// is enough.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
-    empty: bool,
-    broken: bool,
-    absent: bool,
+    pub empty: bool,
+    pub broken: bool,
+    pub absent: bool,
 }
 
 impl Told {

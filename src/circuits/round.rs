@@ -50,9 +50,9 @@ impl Model {
 pub(super) struct Sets {
     pub pairs: Vec<Pair>,
     /// `[2Q][W]`: channels, local circuits first.
-    masks: Buffer,
+    pub masks: Buffer,
     /// `[2Q][E]`: connections.
-    edges: Buffer,
+    pub edges: Buffer,
 }
 
 /// The buffers of one round. Q pairs; rows 0..Q are circuits of local models, Q..2Q of the global one.

@@ -23,7 +23,7 @@ pub struct RunArgs {
     /// Where data sets are looked for: DIR and DIR/mnist [default: data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// The run's folder, which must be empty or absent [default: runs/NAME-SEED, the first seed]
+    /// The run's folder, which must be empty or absent unless with --resume [default: runs/NAME-SEED, the first seed]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// The root of every random draw, instead of the experiment's seed or seeds
@@ -35,6 +35,9 @@ pub struct RunArgs {
     /// Change a key of the experiment, such as sparsity.target=0.97; a section given whole is replaced
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     pub set: Vec<String>,
+    /// Go on with the run in the folder where it was ended, to the same results
+    #[arg(long)]
+    pub resume: bool,
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,
@@ -48,10 +51,14 @@ pub fn prepare(args: RunArgs) -> Result<Request> {
     overrides.extend(args.rounds.map(|rounds| Override::new("rounds", rounds)));
     let plan = read_plan(&args.experiment, &overrides)?;
     let out = args.out.unwrap_or_else(|| plan.default_folder());
-    check_free(&out)?;
+    if args.resume {
+        experiment::check_resumable(&out)?;
+    } else {
+        check_free(&out)?;
+    }
     let Ok(device) = args.device.parse();
     let data = args.data.unwrap_or_else(|| DEFAULT_DATA.into());
-    Ok(Request { plan, device, data, out, quiet: args.quiet })
+    Ok(Request { plan, device, data, out, resume: args.resume, quiet: args.quiet })
 }
 
 /// A name that a preset has is the preset; whatever looks like a path, or is one, is a file.

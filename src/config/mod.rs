@@ -299,18 +299,33 @@ pub struct Device {
 }
 
 /// `[output]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Output {
     /// Whether the clients' local models are saved beside the global one. Default false.
     pub save_clients: bool,
     /// Save weights every so many rounds. The last round's are always saved; the default, 0, saves no others.
     pub save_every: usize,
+    /// Write a checkpoint every so many rounds, from which `--resume` goes on when the run is ended. Default 1. Before the
+    /// last round there is always one, and where the run is ended by a signal.
+    pub checkpoint_every: usize,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self { save_clients: false, save_every: 0, checkpoint_every: 1 }
+    }
 }
 
 impl Output {
     /// Whether the weights of one-based `round` of `rounds` are saved.
     pub fn saves(&self, round: usize, rounds: usize) -> bool {
         round == rounds || (self.save_every > 0 && round.is_multiple_of(self.save_every))
+    }
+
+    /// Whether there is a checkpoint after `round` of `rounds`. After the last there is nothing to go on with; what
+    /// follows it needs the round's models, so that the round is done again where that was ended.
+    pub fn checkpoints(&self, round: usize, rounds: usize) -> bool {
+        round < rounds && (round.is_multiple_of(self.checkpoint_every.max(1)) || round + 1 == rounds)
     }
 }
 

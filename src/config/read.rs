@@ -250,6 +250,7 @@ fn device(mut keys: Keys<'_>) -> Result<Device> {
 fn output(mut keys: Keys<'_>) -> Result<Output> {
     let save_clients = keys.flag("save_clients")?.unwrap_or(false);
     let save_every = keys.count("save_every", &Limits::new(0, 1_000_000, "0 saves the last round only"))?.unwrap_or(0);
+    let checkpoint_every = keys.count("checkpoint_every", &Limits::new(1, 1_000_000, "in rounds"))?.unwrap_or(1);
     keys.finish("[output]")?;
-    Ok(Output { save_clients, save_every })
+    Ok(Output { save_clients, save_every, checkpoint_every })
 }

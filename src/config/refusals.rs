@@ -123,6 +123,7 @@ fn refusals_name_the_key_the_value_and_what_is_accepted() {
         ("device.threads=5000", "device.threads: the number 5000", "from 1 to 1024"),
         ("output.save_clients=yes", "output.save_clients: the text \"yes\"", "true or false"),
         ("output.save_every=-3", "output.save_every: the number -3", "from 0"),
+        ("output.checkpoint_every=0", "output.checkpoint_every: the number 0", "from 1"),
         ("rouns=3", "rouns: unknown key", "did you mean rounds? accepted in the experiment: name, seed"),
         ("sparsity.traget=0.5", "sparsity.traget: unknown key", "did you mean target? accepted in [sparsity]"),
         ("training.learning_rate=1", "training.learning_rate: unknown key", "lr"),
@@ -250,7 +251,7 @@ fn a_resolved_experiment_reads_back_as_itself() {
             "model.preset=mlp-2nn",
             "model.init=w.safetensors",
             "circuits={}",
-            "output={save_clients=true,save_every=5}",
+            "output={save_clients=true,save_every=5,checkpoint_every=3}",
         ],
         vec!["circuits={clients=3,every=2,seed=7,method=\"magnitude\",size=0.25}", "circuits.measures.curve=[]"],
         vec!["circuits={clients=[0,2],ablation=\"resample\"}", "circuits.controls={untrained=true,every=1}"],
@@ -279,9 +280,16 @@ fn a_resolved_experiment_reads_back_as_itself() {
 #[test]
 fn weights_are_saved_in_the_last_round_and_every_so_many() {
     let saved = |save_every| {
-        let output = Output { save_clients: false, save_every };
+        let output = Output { save_every, ..Output::default() };
         (1..=10).filter(|round| output.saves(*round, 10)).collect::<Vec<_>>()
     };
     assert_eq!(saved(0), [10]);
     assert_eq!(saved(4), [4, 8, 10]);
+    let checkpoints = |checkpoint_every, rounds| {
+        let output = Output { checkpoint_every, ..Output::default() };
+        (0..=rounds).filter(|round| output.checkpoints(*round, rounds)).collect::<Vec<_>>()
+    };
+    assert_eq!(checkpoints(1, 3), [0, 1, 2]);
+    assert_eq!(checkpoints(4, 10), [0, 4, 8, 9]);
+    assert_eq!(checkpoints(4, 1), [0]);
 }

@@ -9,6 +9,8 @@ mod population;
 
 pub use population::Population;
 
+use sha2::{Digest, Sha256};
+
 /// Labelled pictures for one task, split into training and test examples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
@@ -38,6 +40,19 @@ impl Dataset {
     /// Values in one picture: C * H * W.
     pub fn example_len(&self) -> usize {
         self.channels * self.height * self.width
+    }
+
+    /// SHA-256 of everything that training and testing see of it.
+    pub fn checksum(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let sizes = [self.channels, self.height, self.width, self.classes, self.train.len(), self.test.len()];
+        sizes.iter().for_each(|n| hash.update((*n as u64).to_le_bytes()));
+        self.mean.iter().chain(&self.std).for_each(|x| hash.update(x.to_le_bytes()));
+        for split in [&self.train, &self.test] {
+            hash.update(&split.pixels);
+            hash.update(&split.labels);
+        }
+        hash.finalize().into()
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use super::inputs::{layer_specs, partition};
 use super::keeper::Keeper;
 use super::records::record;
+use super::state::Held;
 use crate::circuits::analyses::{Analysed, Subject, analyse};
 use crate::circuits::{Laboratory, Origin};
 use crate::config::{Analysis, Experiment};
@@ -40,7 +41,12 @@ pub struct Federation<'d> {
     pub(super) gated: Vec<(String, usize)>,
     pub(super) class_names: Vec<String>,
     notes: Vec<String>,
-    round: usize,
+    /// Done.
+    pub(super) round: usize,
+    /// Whether the last round was not finished.
+    pub(super) failed: bool,
+    /// The state before the next round, where it is kept.
+    pub(super) held: Option<Held>,
 }
 
 /// What a round gave one federation, as it goes into the run folder.
@@ -106,6 +112,8 @@ impl<'d> Federation<'d> {
             class_names: dataset.class_names.clone(),
             notes: Vec::new(),
             round: 0,
+            failed: false,
+            held: None,
         })
     }
 
@@ -136,6 +144,11 @@ impl<'d> Federation<'d> {
     /// What a round will take: waves, and the device's memory.
     pub fn plan(&self) -> RoundPlan {
         self.simulation.plan()
+    }
+
+    /// Rounds done.
+    pub fn rounds_done(&self) -> usize {
+        self.round
     }
 
     /// Clients computed at once.
@@ -183,8 +196,9 @@ impl<'d> Federation<'d> {
         if let Some(laboratory) = &mut self.laboratory {
             observers.push(laboratory);
         }
+        self.failed = true;
         let outcome = self.simulation.run_round(&mut observers, &mut Pulse { stop, round, advance })?;
-        self.round = round;
+        (self.round, self.failed, self.held) = (round, false, None);
         self.notes.extend(outcome.replicates.iter().filter_map(|r| lost(&outcome, r)));
         let mut kept = std::mem::take(&mut self.keeper.words).into_iter();
         let each = outcome.replicates.iter().enumerate().map(|(i, replicate)| {

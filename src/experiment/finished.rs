@@ -9,8 +9,8 @@ use super::folders::folder_of;
 use crate::config::Experiment;
 use crate::error::Result;
 use crate::report::{
-    CircuitRecord, Fates, OverlapRecord, RoundFigures, RoundRecord, RunFigures, RunView, draw_circuits, draw_rounds,
-    figures,
+    CircuitRecord, Fates, HistoryRound, OverlapRecord, RoundFigures, RoundRecord, RunFigures, RunView, SeedRound,
+    draw_circuits, draw_rounds, figures,
 };
 
 /// Where the picture of a run, or of a comparison of runs, lies in its folder.
@@ -57,6 +57,36 @@ impl Finished {
             extend(&mut seed.rounds, RoundFigures::new(round, seconds, std::slice::from_ref(figures)));
         }
         extend(&mut self.rounds, RoundFigures::new(round, seconds, &each))
+    }
+
+    /// The last round, for the run's history: whole where it is the last of the run, and else as far as it is shown later.
+    pub fn history(&self, whole: bool) -> Option<HistoryRound> {
+        let shown = |rounds: &[RoundFigures]| {
+            let mut figures = rounds.last()?.clone();
+            if !whole {
+                figures.thin();
+            }
+            Some(figures)
+        };
+        let seed = |seed: &SeedRecords| {
+            let record = seed.records.last()?.clone();
+            let fates = seed.fates.last().copied().filter(|fates| fates.round == record.round);
+            Some(SeedRound { fates, figures: shown(&seed.rounds)?, record })
+        };
+        Some(HistoryRound { figures: shown(&self.rounds)?, seeds: self.seeds.iter().filter_map(seed).collect() })
+    }
+
+    /// Takes in rounds of an earlier process.
+    pub fn recall(&mut self, rounds: Vec<HistoryRound>) {
+        for round in rounds {
+            self.seeds.resize_with(round.seeds.len(), SeedRecords::default);
+            for (seed, of) in self.seeds.iter_mut().zip(round.seeds) {
+                seed.records.push(of.record);
+                seed.fates.extend(of.fates);
+                seed.rounds.push(of.figures);
+            }
+            self.rounds.push(round.figures);
+        }
     }
 
     /// For the closing table.

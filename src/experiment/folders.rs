@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
+use super::checkpoint::Marks;
 use super::finished::Finished;
 use super::{Federation, Outcome};
 use crate::circuits::analyses::Analysed;
@@ -11,7 +14,8 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::model::save;
 use crate::report::{
-    DeviceRecord, Environment, RoundFigures, RoundRows, RunFolder, SeedsFolder, SeedsSummary, Summary, seed_folder,
+    Begin, DeviceRecord, Environment, RoundFigures, RoundRows, RunFolder, SeedsFolder, SeedsSummary, Summary,
+    seed_folder,
 };
 
 /// Clients that `partition.csv` has, of however many: those of a larger population are drawn again as quickly as read.
@@ -29,32 +33,89 @@ pub(super) fn folder_of(experiment: &Experiment, i: usize, path: &Path) -> PathB
     if seeds.several() { seed_folder(path, seeds.all()[i]) } else { path.into() }
 }
 
+/// How a run begins in its folders.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start<'a> {
+    /// They must be free.
+    New,
+    /// One was ended there before its first checkpoint.
+    Again,
+    /// One was ended there later: the files go back to these lengths.
+    At(&'a Marks),
+}
+
+impl<'a> Start<'a> {
+    /// The same for one folder, whose part of the marks `of` picks.
+    pub fn of(self, of: impl Fn(&'a Marks) -> &'a [u64]) -> Begin<'a> {
+        match self {
+            Start::New => Begin::New,
+            Start::Again => Begin::Again,
+            Start::At(marks) => Begin::At(of(marks)),
+        }
+    }
+
+    fn seed(self, i: usize) -> Begin<'a> {
+        self.of(|marks| marks.seeds.get(i).map_or(&[], Vec::as_slice))
+    }
+}
+
 impl Folders {
-    /// Makes the folders, with all files that are known before the first round.
+    /// Makes the folders, with all files that are known before the first round; or finds them as an ended run left them.
     pub fn create(
         path: &Path,
         device: &dyn Device,
         experiment: &Experiment,
         federation: &Federation<'_>,
         gated_layers: &[String],
+        start: Start<'_>,
     ) -> Result<Self> {
         let environment = environment(device, federation.wave_size());
+        let first = !matches!(start, Start::At(_));
         let mut all = None;
         if experiment.seeds.several() {
-            let folder = SeedsFolder::create(path)?;
-            folder.write_experiment(&experiment.to_toml()?)?;
-            folder.write_environment(&environment)?;
+            let folder = SeedsFolder::create(path, &experiment.to_toml()?, start.of(|marks| &marks.all))?;
+            if first {
+                folder.write_environment(&environment)?;
+            }
             all = Some(folder);
         }
         let mut seeds = Vec::new();
         for (i, seed) in experiment.seeds.all().iter().enumerate() {
-            let folder = RunFolder::create(&folder_of(experiment, i, path), gated_layers)?;
-            folder.write_experiment(&experiment.with_seed(*seed).to_toml()?)?;
-            folder.write_environment(&environment)?;
-            folder.write_partition(federation.class_counts(i).take(LISTED_CLIENTS))?;
+            let toml = experiment.with_seed(*seed).to_toml()?;
+            let folder = RunFolder::create(&folder_of(experiment, i, path), &toml, gated_layers, start.seed(i))?;
+            if first {
+                folder.write_environment(&environment)?;
+                folder.write_partition(federation.class_counts(i).take(LISTED_CLIENTS))?;
+            }
             seeds.push(folder);
         }
         Ok(Self { seeds, all })
+    }
+
+    /// Refuses folders in which a growing file is missing or shorter than these marks.
+    pub fn check(path: &Path, experiment: &Experiment, gated_layers: &[String], marks: &Marks) -> Result<()> {
+        let start = Start::At(marks);
+        if let (true, Begin::At(marks)) = (experiment.seeds.several(), start.of(|marks| &marks.all)) {
+            SeedsFolder::check(path, marks)?;
+        }
+        for i in 0..experiment.seeds.all().len() {
+            if let Begin::At(marks) = start.seed(i) {
+                RunFolder::check(&folder_of(experiment, i, path), gated_layers, marks)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How long the growing files are; without the run's history.
+    pub fn marks(&mut self) -> Marks {
+        let all = self.all.as_ref().map(SeedsFolder::marks).unwrap_or_default();
+        Marks { history: 0, all, seeds: self.seeds.iter_mut().map(RunFolder::marks).collect() }
+    }
+
+    /// Waits until everything written so far would survive a failure of power.
+    pub fn sync(&mut self) -> Result<()> {
+        self.seeds.par_iter_mut().try_for_each(RunFolder::sync)?;
+        self.all.as_mut().map_or(Ok(()), SeedsFolder::sync)
     }
 
     /// A round of every seed, and last what they say together: a round that stands there is in every seed's folder.

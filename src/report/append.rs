@@ -4,17 +4,32 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::begin::too_short;
 use crate::{Error, Result};
 
 /// Where an [`Appender`] writes: a file, or in tests a disk that fills up.
 pub trait Store: Write + Seek + Send {
     /// Drops everything after `length` bytes.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
+
+    /// Bytes it holds.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Waits until what it holds would survive a failure of power.
+    fn sync(&self) -> io::Result<()>;
 }
 
 impl Store for File {
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         self.set_len(length)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
     }
 }
 
@@ -26,14 +41,39 @@ pub struct Appender {
     tail: &'static str,
     /// Length without the tail.
     body: u64,
+    /// Whether something was written since the last sync.
+    fresh: bool,
 }
 
 impl Appender {
     /// Begins an empty store with `head` and `tail`. `path` is for messages.
     pub fn start(store: Box<dyn Store>, path: &Path, head: &str, tail: &'static str) -> Result<Self> {
-        let mut appender = Self { store, path: path.into(), tail, body: 0 };
+        let mut appender = Self { store, path: path.into(), tail, body: 0, fresh: true };
         appender.append(head.as_bytes())?;
         Ok(appender)
+    }
+
+    /// Goes on with a store that was begun before, from its `mark` of then: whatever came after is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a store that is shorter, and what the system says.
+    pub fn resume(store: Box<dyn Store>, path: &Path, tail: &'static str, mark: u64) -> Result<Self> {
+        let length = store.length().map_err(Error::io("read", path))?;
+        if length < mark {
+            return Err(too_short(path, length, mark));
+        }
+        let mut appender = Self { store, path: path.into(), tail, body: mark, fresh: true };
+        appender.store.truncate(mark).and_then(|()| appender.write(b"")).map_err(Error::io("write", path))?;
+        Ok(appender)
+    }
+
+    /// Waits until what was appended would survive a failure of power.
+    pub fn sync(&mut self) -> Result<()> {
+        if self.fresh {
+            self.store.sync().map_err(Error::io("write", &self.path))?;
+            self.fresh = false;
+        }
+        Ok(())
     }
 
     /// Adds `bytes` before the tail.
@@ -61,6 +101,7 @@ impl Appender {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.fresh = true;
         self.store.seek(SeekFrom::Start(self.body))?;
         self.store.write_all(&[bytes, self.tail.as_bytes()].concat())?;
         self.store.flush()?;
@@ -141,6 +182,14 @@ pub(super) mod tests {
             content.truncate(length as usize);
             Ok(())
         }
+
+        fn length(&self) -> io::Result<u64> {
+            Ok(self.content.lock().unwrap().len() as u64)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]
@@ -167,5 +216,23 @@ pub(super) mod tests {
         appender.append(b",\"b\"").unwrap();
         appender.rewind(mark);
         assert_eq!(file.text(), "{\n\"a\": 1\n}\n");
+    }
+
+    #[test]
+    fn a_file_goes_on_from_a_mark_whatever_came_after() {
+        let file = SmallDisk::new(99).file();
+        let store = || Box::new(file.clone());
+        let mut appender = Appender::start(store(), Path::new("a.json"), "{", "\n}\n").unwrap();
+        appender.append(b"\n\"a\": 1").unwrap();
+        let mark = appender.mark();
+        appender.append(b",\n\"b\": 2").unwrap();
+        // Ended within a write.
+        file.content.lock().unwrap().truncate(mark as usize + 4);
+        let mut appender = Appender::resume(store(), Path::new("a.json"), "\n}\n", mark).unwrap();
+        assert_eq!((file.text().as_str(), appender.mark()), ("{\n\"a\": 1\n}\n", mark));
+        appender.append(b",\n\"b\": 3").unwrap();
+        assert_eq!(file.text(), "{\n\"a\": 1,\n\"b\": 3\n}\n");
+        let error = Appender::resume(store(), Path::new("a.json"), "", 99).err().unwrap();
+        assert_eq!((error.exit_code(), error.to_string().contains("and held 99 at the checkpoint")), (2, true));
     }
 }

@@ -1,22 +1,27 @@
 //! A figure over several seeds: its mean, how it spreads, and where its expectation lies.
 
-use serde::Serialize;
+use super::history::number;
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// The probability that an interval covers the expectation, if the figure is normally distributed over seeds.
 pub const CONFIDENCE: f64 = 0.95;
 
 /// What some seeds say of a figure. What is undefined is not a number: `null` in JSON, an empty cell in CSV.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Over the seeds for which the figure is defined.
+    #[serde(deserialize_with = "number")]
     pub mean: f64,
     /// Sample standard deviation, with n - 1 in the denominator; undefined for fewer than two seeds.
+    #[serde(deserialize_with = "number")]
     pub std: f64,
     /// Lower end of the 95% interval, mean - t std / sqrt(n), t the 97.5% point of Student's distribution with n - 1
     /// degrees of freedom; undefined for fewer than two seeds.
+    #[serde(deserialize_with = "number")]
     pub low: f64,
     /// Its upper end.
+    #[serde(deserialize_with = "number")]
     pub high: f64,
     /// Seeds for which the figure is defined.
     pub n: usize,

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::estimate::Estimate;
+use super::history::{figures_by_name, figures_from_names};
 use super::records::{
     Against, CircuitRecord, Comparison, Control, ControlRecord, Diagnosis, Level, ModelSide, OverlapRecord,
     RoundRecord, area,
@@ -55,6 +58,42 @@ impl Figure {
         }
     }
 
+    /// The figure with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let (kind, rest) = name.split_once('.').unwrap_or((name, ""));
+        let overlap = || -> Option<Self> {
+            let mut parts = rest.splitn(3, '.');
+            let comparison = find(&Comparison::ALL, Comparison::name, parts.next()?)?;
+            let level = find(&[Level::Node, Level::Edge], Level::name, parts.next()?)?;
+            let (layer, which) = parts.next()?.rsplit_once('.')?;
+            match which {
+                "iou" => Some(Figure::Overlap(comparison, level, layer.into())),
+                "chance" => Some(Figure::Chance(comparison, level, layer.into())),
+                _ => None,
+            }
+        };
+        match kind {
+            "loss" => Some(Figure::Loss),
+            "accuracy" => Some(Figure::Accuracy),
+            "trained_accuracy" => Some(Figure::TrainedAccuracy),
+            "class_accuracy" => rest.parse().ok().map(Figure::ClassAccuracy),
+            "sparsity" => Some(Figure::Sparsity(rest.into())),
+            "circuits" => {
+                let (model, measure) = rest.split_once('.')?;
+                let model = find(&[ModelSide::Local, ModelSide::Global], ModelSide::name, model)?;
+                Some(Figure::Circuits(model, measure.into()))
+            }
+            "overlap" => overlap(),
+            "diagnoses" => find(&Diagnosis::ALL, Diagnosis::name, rest).map(Figure::Diagnoses),
+            "controls" => {
+                let (control, column) = rest.split_once('.')?;
+                let (column, _) = CONTROL_COLUMNS.iter().find(|(name, _)| *name == column)?;
+                find(&Control::ALL, Control::name, control).map(|control| Figure::Control(control, column))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether tables and pictures show it for every round; of the others they show the last round's at most.
     fn is_shown_by_round(&self) -> bool {
         use Figure::*;
@@ -66,6 +105,11 @@ impl Figure {
             ClassAccuracy(_) | Sparsity(_) | Circuits(..) | Control(..) => false,
         }
     }
+}
+
+/// The one of `all` with this name.
+fn find<T: Copy>(all: &[T], name: fn(T) -> &'static str, wanted: &str) -> Option<T> {
+    all.iter().copied().find(|one| name(*one) == wanted)
 }
 
 /// The figures of one federation after a round; not a number where one is undefined.
@@ -173,13 +217,14 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// The figures of a round, over one seed or several.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundFigures {
     /// One-based.
     pub round: usize,
     /// Seconds it took, of all seeds side by side.
     pub seconds: f64,
     /// In the order of [`figures`].
+    #[serde(serialize_with = "figures_by_name", deserialize_with = "figures_from_names")]
     pub figures: Vec<(Figure, Estimate)>,
 }
 
@@ -217,6 +262,7 @@ mod tests {
     fn named(figures: &[(Figure, f64)]) -> BTreeMap<String, f64> {
         let named: BTreeMap<_, _> = figures.iter().map(|(figure, value)| (figure.name(), *value)).collect();
         assert_eq!(named.len(), figures.len(), "names are distinct");
+        figures.iter().for_each(|(figure, _)| assert_eq!(Figure::named(&figure.name()).as_ref(), Some(figure)));
         named
     }
 

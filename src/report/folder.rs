@@ -1,11 +1,12 @@
 //! The run folder: never over an earlier one, and whole after every round, even on a disk that fills up.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::begin::{Begin, UNFINISHED, sync_folder};
 use super::growing::{Growing, RoundRows};
 use super::summary::{Environment, Summary};
 use super::{analyses, rows};
@@ -16,6 +17,8 @@ use crate::{Error, Result};
 pub struct RunFolder {
     path: PathBuf,
     growing: Growing,
+    /// Whether files of an ended run may be there, which this one leaves as that one would have.
+    over: bool,
 }
 
 /// Refuses a path where something is already: an empty folder, or nothing, is free.
@@ -33,16 +36,32 @@ pub fn check_free(path: &Path) -> Result<()> {
 }
 
 impl RunFolder {
-    /// Makes the folder, with those above it, and the files that grow by round. `gated_layers` are the layers that
-    /// circuits have channels in; without any, no circuit files are made.
-    pub fn create(path: &Path, gated_layers: &[String]) -> Result<Self> {
-        check_free(path)?;
-        fs::create_dir_all(path).map_err(Error::io("create", path))?;
-        let growing = Growing::start(path, gated_layers, &mut |path| {
-            let file = File::create_new(path).map_err(Error::io("create", path))?;
-            Ok(Box::new(file))
-        })?;
-        Ok(Self { path: path.into(), growing })
+    /// Makes the folder, with those above it, `experiment.toml` from the resolved configuration, and the files that grow
+    /// by round; or finds them as an ended run left them. `gated_layers` are the layers that circuits have channels in;
+    /// without any, no circuit files are made.
+    pub fn create(path: &Path, experiment: &str, gated_layers: &[String], begin: Begin<'_>) -> Result<Self> {
+        begin.claim(path)?;
+        // First of all: a folder with an experiment and no rounds is one in which the run can begin again.
+        begin.first(&path.join("experiment.toml"), experiment.as_bytes())?;
+        let growing = Growing::start(path, gated_layers, begin, &mut |path| begin.open(path))?;
+        Ok(Self { path: path.into(), growing, over: begin.over() })
+    }
+
+    /// Refuses a folder whose growing files are shorter than these marks of an earlier [`RunFolder::marks`].
+    pub fn check(path: &Path, gated_layers: &[String], marks: &[u64]) -> Result<()> {
+        Growing::check(path, gated_layers, marks)
+    }
+
+    /// How long each growing file is, as [`Begin::At`] takes it.
+    pub fn marks(&mut self) -> Vec<u64> {
+        self.growing.marks()
+    }
+
+    /// Waits until everything written so far would survive a failure of power.
+    pub fn sync(&mut self) -> Result<()> {
+        self.growing.sync()?;
+        let model = self.path.join("model");
+        [&self.path, &model].into_iter().filter(|path| path.exists()).try_for_each(|path| sync_folder(path))
     }
 
     /// Where it is.
@@ -50,25 +69,20 @@ impl RunFolder {
         &self.path
     }
 
-    /// `experiment.toml`: the resolved configuration.
-    pub fn write_experiment(&self, toml: &str) -> Result<()> {
-        write_whole(&self.path.join("experiment.toml"), toml.as_bytes())
-    }
-
     /// `environment.json`.
     pub fn write_environment(&self, environment: &Environment) -> Result<()> {
-        write_json(&self.path.join("environment.json"), environment)
+        self.put(&self.path.join("environment.json"), &json(environment)?)
     }
 
     /// `partition.csv`, from how many examples of each class each client holds.
     pub fn write_partition(&self, counts: impl Iterator<Item = Vec<u32>>) -> Result<()> {
         let path = self.path.join("partition.csv");
-        write_whole(&path, &rows::partition(counts).map_err(unwritable(&path))?)
+        self.put(&path, &rows::partition(counts).map_err(unwritable(&path))?)
     }
 
     /// `summary.json`.
     pub fn write_summary(&self, summary: &Summary) -> Result<()> {
-        write_json(&self.path.join("summary.json"), summary)
+        self.put(&self.path.join("summary.json"), &json(summary)?)
     }
 
     /// `analyses.json`, and `analyses/<name>.csv` for each that found something, after `round`, the last.
@@ -78,11 +92,11 @@ impl RunFolder {
             let path = folder.join(format!("{}.csv", analysed.analysis.name()));
             if let Some(table) = analyses::table(analysed).map_err(unwritable(&path))? {
                 fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-                write_whole(&path, &table)?;
+                self.put(&path, &table)?;
             }
         }
         let path = self.path.join("analyses.json");
-        write_whole(&path, analyses::json(round, done).map_err(unwritable(&path))?.as_bytes())
+        self.put(&path, analyses::json(round, done).map_err(unwritable(&path))?.as_bytes())
     }
 
     /// One round's line and rows in every file. If one of them cannot be written, none has the round.
@@ -104,16 +118,25 @@ impl RunFolder {
         let folder = self.path.join("model");
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         let path = folder.join(name);
-        write_whole(&path, safetensors)?;
+        self.put(&path, safetensors)?;
         Ok(path)
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        put(path, bytes, self.over)
     }
 }
 
-/// Writes a value as a JSON file for people to read too, whole or not at all, and never over another.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value).map_err(unwritable(path))?;
+/// Writes a whole file, over an earlier one only where that may be.
+pub(super) fn put(path: &Path, bytes: &[u8], over: bool) -> Result<()> {
+    if over { replace_whole(path, bytes) } else { write_whole(path, bytes) }
+}
+
+/// A value as JSON for people to read too.
+pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_string_pretty(value).map_err(unwritable(Path::new("JSON")))?;
     text.push('\n');
-    write_whole(path, text.as_bytes())
+    Ok(text.into_bytes())
 }
 
 /// Writes a file that is there as a whole or not at all, and never over another.
@@ -125,7 +148,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(Error::io("write", path))
 }
 
-/// Writes a file as a whole over an earlier one: for what can be made again from the other files, such as pictures.
+/// Writes a file as a whole over an earlier one: for what can be made again, such as pictures.
 pub fn replace_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> io::Result<()> {
         written_beside(path, bytes)?.persist(path)?;
@@ -150,7 +173,7 @@ fn new_beside(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666))
     };
-    builder.prefix(".writing-").tempfile_in(folder)
+    builder.prefix(UNFINISHED).tempfile_in(folder)
 }
 
 /// A record that its format cannot hold, as an error of the file it was meant for.
@@ -175,7 +198,7 @@ mod tests {
     #[test]
     fn every_file_is_whole_after_every_round() {
         let parent = tempfile::tempdir().unwrap();
-        let mut folder = RunFolder::create(&parent.path().join("runs/a-1"), &gated()).unwrap();
+        let mut folder = RunFolder::create(&parent.path().join("runs/a-1"), "", &gated(), Begin::New).unwrap();
         assert_eq!(read(&folder, "circuits.json"), "{\n}\n");
         for n in 1..=2 {
             folder.write_round(&RoundRows { circuits: &[circuit(n)], ..RoundRows::of(&round(n)) }).unwrap();
@@ -193,13 +216,12 @@ mod tests {
     #[test]
     fn whole_files_carry_their_names_and_are_never_replaced() {
         let parent = tempfile::tempdir().unwrap();
-        let folder = RunFolder::create(&parent.path().join("a"), &[]).unwrap();
-        folder.write_experiment("name = \"a\"\n").unwrap();
+        let folder = RunFolder::create(&parent.path().join("a"), "name = \"a\"\n", &[], Begin::New).unwrap();
         folder.write_partition([vec![3]].into_iter()).unwrap();
         folder.write_summary(&Summary::new("a", 1, &[], &[], &[])).unwrap();
         assert!(folder.write_model(10, b"w").unwrap().ends_with("model/round_0010.safetensors"));
         assert!(folder.write_client_model(10, 3, b"w").unwrap().ends_with("model/round_0010_client_0003.safetensors"));
-        folder.write_experiment("another").unwrap_err();
+        folder.write_partition([vec![4]].into_iter()).unwrap_err();
         assert_eq!(read(&folder, "experiment.toml"), "name = \"a\"\n");
         let names = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
         let mut found: Vec<String> = fs::read_dir(folder.path()).unwrap().map(names).collect();
@@ -218,12 +240,56 @@ mod tests {
         fs::create_dir(&empty).unwrap();
         fs::write(&file, "precious").unwrap();
         for path in [&taken, &file] {
-            let error = RunFolder::create(path, &[]).err().unwrap();
+            let error = RunFolder::create(path, "", &[], Begin::New).err().unwrap();
             assert_eq!(error.exit_code(), 2);
             let message = error.to_string();
             assert!(message.starts_with("--out: ") && message.contains("nothing is written over"), "{message}");
         }
         assert_eq!(fs::read_to_string(taken.join("rounds.jsonl")).unwrap(), "precious");
-        RunFolder::create(&empty, &[]).unwrap();
+        RunFolder::create(&empty, "", &[], Begin::New).unwrap();
+    }
+
+    /// Whatever an ended run wrote after the checkpoint is gone, and written again as if it had never been.
+    #[test]
+    fn a_folder_goes_on_from_its_marks() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a");
+        let mut folder = RunFolder::create(&path, "toml", &gated(), Begin::New).unwrap();
+        let rounds: Vec<_> = (1..=3).map(round).collect();
+        let circuits: Vec<_> = (1..=3).map(circuit).collect();
+        let write = |folder: &mut RunFolder, n: usize| {
+            let circuits = &circuits[n - 1..n];
+            folder.write_round(&RoundRows { circuits, ..RoundRows::of(&rounds[n - 1]) }).unwrap();
+            folder.write_model(n, b"w").unwrap();
+        };
+        let names = ["circuits.json", "circuits.csv", "metrics.csv", "rounds.jsonl"];
+        let mut marks = vec![folder.marks()];
+        (1..=3).for_each(|n| {
+            write(&mut folder, n);
+            folder.sync().unwrap();
+            marks.push(folder.marks());
+        });
+        let whole = names.map(|name| read(&folder, name));
+        drop(folder);
+        for done in 0..=3 {
+            fs::write(path.join("model/.writing-abc"), "half").unwrap();
+            RunFolder::check(&path, &gated(), &marks[done]).unwrap();
+            let mut folder = RunFolder::create(&path, "toml", &gated(), Begin::At(&marks[done])).unwrap();
+            assert_eq!(read(&folder, "rounds.jsonl").lines().count(), done);
+            assert!(!path.join("model/.writing-abc").exists());
+            (done + 1..=3).for_each(|n| write(&mut folder, n));
+            assert_eq!(names.map(|name| read(&folder, name)), whole);
+        }
+        fs::write(path.join("circuits.csv"), "").unwrap();
+        for result in [
+            RunFolder::check(&path, &gated(), &marks[1]),
+            RunFolder::create(&path, "toml", &gated(), Begin::At(&marks[1])).map(drop),
+            RunFolder::check(&path, &gated(), &[]),
+        ] {
+            assert_eq!(result.unwrap_err().exit_code(), 2);
+        }
+        // Before the first checkpoint it begins again.
+        let folder = RunFolder::create(&path, "toml", &gated(), Begin::Again).unwrap();
+        assert_eq!((read(&folder, "rounds.jsonl").as_str(), read(&folder, "circuits.json").as_str()), ("", "{\n}\n"));
     }
 }

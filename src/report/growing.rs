@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use super::append::{Appender, Store};
+use super::begin::{Begin, check_lengths};
 use super::folder::unwritable;
 use super::records::{CircuitRecord, ControlRecord, LackingPair, OverlapMean, OverlapRecord, RoundRecord};
 use super::{circuits_json, rows};
@@ -54,31 +57,62 @@ struct CircuitFiles {
     any: bool,
 }
 
+/// Files that have a round's circuits, in the order of the marks.
+const OF_CIRCUITS: [&str; 6] =
+    ["circuits.json", "circuits.csv", "curve.csv", "controls.csv", "overlap.csv", "overlap_means.csv"];
+/// The others, which follow.
+const OF_ROUNDS: [&str; 2] = ["metrics.csv", "rounds.jsonl"];
+
+/// What an object begins with.
+const BRACE: &str = "{";
+
 impl Growing {
-    pub fn start(folder: &Path, gated_layers: &[String], open: Open) -> Result<Self> {
+    pub fn start(folder: &Path, gated_layers: &[String], begin: Begin<'_>, open: Open) -> Result<Self> {
+        let mut next = 0;
         let mut start = |name: &str, head: &str, tail: &'static str| {
             let path = folder.join(name);
-            Appender::start(open(&path)?, &path, head, tail)
+            next += 1;
+            begin.appender(next - 1, open(&path)?, &path, head, tail)
         };
+        let [json, csv, curve, controls, overlap, means] = OF_CIRCUITS;
+        let [metrics, rounds] = OF_ROUNDS;
         let circuits = if gated_layers.is_empty() {
             None
         } else {
+            let json = start(json, BRACE, "\n}\n")?;
             Some(CircuitFiles {
                 layers: gated_layers.to_vec(),
-                json: start("circuits.json", "{", "\n}\n")?,
-                csv: start("circuits.csv", &rows::circuits_header(gated_layers), "")?,
-                curve: start("curve.csv", rows::CURVE, "")?,
-                controls: start("controls.csv", &rows::controls_header(gated_layers), "")?,
-                overlap: start("overlap.csv", rows::OVERLAP, "")?,
-                means: start("overlap_means.csv", rows::MEANS, "")?,
-                any: false,
+                any: json.mark() > BRACE.len() as u64,
+                json,
+                csv: start(csv, &rows::circuits_header(gated_layers), "")?,
+                curve: start(curve, rows::CURVE, "")?,
+                controls: start(controls, &rows::controls_header(gated_layers), "")?,
+                overlap: start(overlap, rows::OVERLAP, "")?,
+                means: start(means, rows::MEANS, "")?,
             })
         };
-        Ok(Self { metrics: start("metrics.csv", rows::METRICS, "")?, rounds: start("rounds.jsonl", "", "")?, circuits })
+        Ok(Self { metrics: start(metrics, rows::METRICS, "")?, rounds: start(rounds, "", "")?, circuits })
+    }
+
+    /// Refuses files of `folder` that are shorter than these marks.
+    pub fn check(folder: &Path, gated_layers: &[String], marks: &[u64]) -> Result<()> {
+        let of_circuits = if gated_layers.is_empty() { &[][..] } else { &OF_CIRCUITS };
+        check_lengths(folder, &[of_circuits, &OF_ROUNDS].concat(), marks)
+    }
+
+    /// How long each file is, in the order in which [`Begin::At`] takes it.
+    pub fn marks(&mut self) -> Vec<u64> {
+        self.appenders().map(|appender| appender.mark()).collect()
+    }
+
+    /// Waits until all rounds would survive a failure of power.
+    pub fn sync(&mut self) -> Result<()> {
+        // Side by side, since a disk takes as long for one file as for all of them.
+        self.appenders().collect::<Vec<_>>().into_par_iter().try_for_each(Appender::sync)
     }
 
     pub fn write_round(&mut self, rows: &RoundRows<'_>) -> Result<()> {
-        let marks: Vec<u64> = self.appenders().map(|appender| appender.mark()).collect();
+        let marks = self.marks();
         let written = self.try_write_round(rows);
         if written.is_err() {
             for (appender, mark) in self.appenders().zip(marks) {
@@ -158,7 +192,7 @@ pub(super) mod tests {
         for bytes in (start_needs..3500).step_by(7) {
             let disk = SmallDisk::new(bytes);
             let mut files: Vec<SmallFile> = Vec::new();
-            let mut growing = Growing::start(Path::new("run"), &["conv1".to_string()], &mut |_| {
+            let mut growing = Growing::start(Path::new("run"), &["conv1".to_string()], Begin::New, &mut |_| {
                 files.push(disk.file());
                 Ok(Box::new(files[files.len() - 1].clone()))
             })

@@ -2,12 +2,14 @@
 
 pub mod analyses;
 pub mod append;
+pub mod begin;
 pub mod chance;
 pub mod circuits_json;
 pub mod estimate;
 pub mod figures;
 pub mod folder;
 pub mod growing;
+pub mod history;
 pub mod html;
 pub mod plots;
 pub mod progress;
@@ -17,11 +19,13 @@ pub mod seeds;
 pub mod summary;
 pub mod table;
 
+pub use begin::Begin;
 pub use chance::expected_iou;
 pub use estimate::Estimate;
 pub use figures::{Figure, RoundFigures, figures};
 pub use folder::RunFolder;
 pub use growing::RoundRows;
+pub use history::{HistoryRound, SeedRound, read_history};
 pub use plots::{RunFigures, draw_circuits, draw_rounds};
 pub use progress::Progress;
 pub use records::{

@@ -44,6 +44,15 @@ impl Progress {
         }
     }
 
+    /// Says that the run goes on after so many rounds.
+    pub fn resume_run(&self, done: usize) {
+        self.message(&format!("going on after round {done}"));
+        if let Look::Bars { run, .. } = &self.look {
+            run.set_position(done as u64);
+            run.reset_eta();
+        }
+    }
+
     /// Begins one-based `round`, of so many steps of work.
     pub fn start_round(&self, round: usize, total_steps: usize) {
         if let Look::Bars { round: bar, .. } = &self.look {

@@ -2,12 +2,14 @@
 //! JSON and as an empty cell in CSV: neither format has a NaN, and a reader must be able to tell it from zero.
 
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::history::{from_map, number, numbers};
 
 pub use crate::circuits::{Against, Comparison, Control, CurvePoint, Diagnosis, Level, Removals, area};
 
 /// One line of `rounds.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundRecord {
     /// One-based.
     pub round: usize,
@@ -20,7 +22,7 @@ pub struct RoundRecord {
     /// The drawn clients that dropped out, ascending.
     pub dropped: Vec<usize>,
     /// Per layer, in the network's order, the share of zero weights in the trained clients' models, averaged over clients.
-    #[serde(serialize_with = "as_map")]
+    #[serde(serialize_with = "as_map", deserialize_with = "from_map")]
     pub sparsity: Vec<(String, f64)>,
     /// How often the device was read.
     pub readbacks: u64,
@@ -29,7 +31,7 @@ pub struct RoundRecord {
 }
 
 /// Wall-clock seconds of a round's parts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seconds {
     /// Local training and averaging.
     pub train: f64,
@@ -49,20 +51,22 @@ fn is_zero(seconds: &f64) -> bool {
 }
 
 /// The global model on the test set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GlobalRecord {
     /// Mean cross-entropy.
+    #[serde(deserialize_with = "number")]
     pub loss: f64,
     /// Over all classes.
     pub accuracy: f64,
     /// Over the test examples of classes that some client holds.
     pub trained_accuracy: f64,
     /// By class; not finite for a class without test examples.
+    #[serde(deserialize_with = "numbers")]
     pub per_class_accuracy: Vec<f64>,
 }
 
 /// One client's local training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClientRecord {
     /// Its number.
     pub client: usize,

@@ -1,25 +1,33 @@
 //! The folder of several seeds: a run folder for each, and beside them what they say together.
 
-use std::fs::{self, File};
+#[cfg(test)]
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
 use super::append::Appender;
+use super::begin::{Begin, check_lengths, sync_folder};
 use super::estimate::{CONFIDENCE, Estimate};
 use super::figures::{Figure, RoundFigures};
-use super::folder::{check_free, unwritable, write_json, write_whole};
-use super::records::{RoundRecord, Seconds, as_map};
+use super::folder::{json, put, unwritable};
+use super::history::figures_by_name;
+use super::records::{RoundRecord, Seconds};
 use super::rows;
 use super::summary::{Environment, total_seconds};
-use crate::{Error, Result};
+use crate::Result;
 
 /// The folder while the run goes on.
 pub struct SeedsFolder {
     path: PathBuf,
     metrics: Appender,
     figures: Appender,
+    /// Whether files of an ended run may be there.
+    over: bool,
 }
+
+/// The tables that grow, in the order of the marks.
+const GROWING: [&str; 2] = ["metrics.csv", "figures.csv"];
 
 /// The folder of one seed among several, inside that of all.
 pub fn seed_folder(path: &Path, seed: u64) -> PathBuf {
@@ -27,32 +35,48 @@ pub fn seed_folder(path: &Path, seed: u64) -> PathBuf {
 }
 
 impl SeedsFolder {
-    /// Makes the folder, with those above it, and the files that grow by round.
-    pub fn create(path: &Path) -> Result<Self> {
-        check_free(path)?;
-        fs::create_dir_all(path).map_err(Error::io("create", path))?;
-        let start = |name: &str, head: &str| {
-            let path = path.join(name);
-            let file = File::create_new(&path).map_err(Error::io("create", &path))?;
-            Appender::start(Box::new(file), &path, head, "")
+    /// Makes the folder, with those above it, `experiment.toml` with all seeds, and the files that grow by round; or finds
+    /// them as an ended run left them.
+    pub fn create(path: &Path, experiment: &str, begin: Begin<'_>) -> Result<Self> {
+        begin.claim(path)?;
+        begin.first(&path.join("experiment.toml"), experiment.as_bytes())?;
+        let start = |i: usize, head: &str| {
+            let path = path.join(GROWING[i]);
+            begin.appender(i, begin.open(&path)?, &path, head, "")
         };
-        let metrics = start("metrics.csv", &rows::seeds_metrics_header())?;
-        Ok(Self { path: path.into(), metrics, figures: start("figures.csv", rows::FIGURES)? })
+        let metrics = start(0, &rows::seeds_metrics_header())?;
+        Ok(Self { path: path.into(), metrics, figures: start(1, rows::FIGURES)?, over: begin.over() })
     }
 
-    /// `experiment.toml`: the resolved configuration with all seeds.
-    pub fn write_experiment(&self, toml: &str) -> Result<()> {
-        write_whole(&self.path.join("experiment.toml"), toml.as_bytes())
+    /// Refuses a folder whose growing files are shorter than these marks of an earlier [`SeedsFolder::marks`].
+    pub fn check(path: &Path, marks: &[u64]) -> Result<()> {
+        check_lengths(path, &GROWING, marks)
+    }
+
+    /// How long each growing file is, as [`Begin::At`] takes it.
+    pub fn marks(&self) -> Vec<u64> {
+        vec![self.metrics.mark(), self.figures.mark()]
+    }
+
+    /// Waits until everything written so far would survive a failure of power.
+    pub fn sync(&mut self) -> Result<()> {
+        self.metrics.sync()?;
+        self.figures.sync()?;
+        sync_folder(&self.path)
     }
 
     /// `environment.json`.
     pub fn write_environment(&self, environment: &Environment) -> Result<()> {
-        write_json(&self.path.join("environment.json"), environment)
+        self.put("environment.json", &json(environment)?)
     }
 
     /// `summary.json`.
     pub fn write_summary(&self, summary: &SeedsSummary<'_>) -> Result<()> {
-        write_json(&self.path.join("summary.json"), summary)
+        self.put("summary.json", &json(summary)?)
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        put(&self.path.join(name), bytes, self.over)
     }
 
     /// One round's rows in both tables. If one of them cannot be written, neither has the round.
@@ -103,7 +127,7 @@ impl<'a> SeedsSummary<'a> {
 }
 
 fn by_name<S: Serializer>(figures: &&[(Figure, Estimate)], serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    as_map(&figures.iter().map(|(figure, estimate)| (figure.name(), estimate)).collect::<Vec<_>>(), serializer)
+    figures_by_name(figures, serializer)
 }
 
 #[cfg(test)]
@@ -119,7 +143,7 @@ mod tests {
     fn tables_grow_by_round_and_the_summary_has_the_last() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("runs/a-1");
-        let mut folder = SeedsFolder::create(&path).unwrap();
+        let mut folder = SeedsFolder::create(&path, "", Begin::New).unwrap();
         folder.write_round(&round(1)).unwrap();
         folder.write_round(&round(2)).unwrap();
         let summary = SeedsSummary::new("a", &[1, 2, 9], &[], &[]);
@@ -142,6 +166,6 @@ mod tests {
         assert_eq!((&summary["seeds"], &summary["rounds"]), (&serde_json::json!([1, 2, 9]), &2.into()));
         assert_eq!((&summary["confidence"], &summary["figures"]["loss"]["undefined"]), (&0.95.into(), &1.into()));
         assert_eq!(seed_folder(&path, 9), path.join("seed_9"));
-        SeedsFolder::create(&path).err().unwrap();
+        SeedsFolder::create(&path, "", Begin::New).err().unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::records::{
     CircuitRecord, Comparison, Diagnosis, GlobalRecord, Level, ModelSide, OverlapRecord, RoundRecord, Seconds,
@@ -24,7 +24,7 @@ pub struct Environment {
 }
 
 /// What computed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRecord {
     /// The adapter's name, or the processor's.
     pub name: String,
@@ -58,7 +58,7 @@ pub struct Summary {
 }
 
 /// How many classes of clients had each diagnosis in a round.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fates {
     /// One-based.
     pub round: usize,

@@ -17,6 +17,7 @@ mod mnist;
 mod mutated;
 mod properties;
 mod reference;
+mod resume;
 mod seeds;
 mod small;
 mod sparse;

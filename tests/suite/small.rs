@@ -82,7 +82,7 @@ pub fn assert_same(got: &[Outcome], want: &[Outcome], what: &str) {
             let mut record = o.record.clone();
             record.seconds = Seconds::default();
             let overlaps = (&o.overlaps, &o.overlap_means);
-            [format!("{record:?}"), format!("{:?}", o.circuits), format!("{overlaps:?}")]
+            [format!("{record:?}"), format!("{:?}{:?}", o.circuits, o.controls), format!("{overlaps:?}")]
         };
         assert_eq!(text(got), text(want), "{what}, round {round}");
         let bits = |row: &[f32]| row.iter().map(|w| w.to_bits()).collect::<Vec<_>>();

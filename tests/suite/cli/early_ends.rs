@@ -58,7 +58,7 @@ fn signals_end_the_run_after_the_step_under_way() {
 
 /// A shell in which no file grows beyond `blocks`, and a write that would says so instead of ending the program: what a
 /// full disk does.
-fn on_a_full_disk(desk: &Desk, blocks: usize, args: &[&str]) -> Ended {
+pub(super) fn on_a_full_disk(desk: &Desk, blocks: usize, args: &[&str]) -> Ended {
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
     let program = env!("CARGO_BIN_EXE_fedcircuit");
     let output = desk.command("bash").args(["-c", &script, "bash", program, "run"]).args(args).output().unwrap();

@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::{Desk, entries, rounds};
 
 /// The paths that `fedcircuit run` leaves for one federation of one round, but for the report's figures.
-const FILES: [&str; 21] = [
+const FILES: [&str; 23] = [
+    "checkpoint",
+    "checkpoint/history.jsonl",
     "circuits.csv",
     "circuits.json",
     "controls.csv",

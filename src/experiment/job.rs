@@ -1,0 +1,185 @@
+//! One experiment of a plan, from the folder it finds to its summary.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use rayon::prelude::*;
+
+use super::Federation;
+use super::checkpoint::{Origin, lock};
+use super::finished::Finished;
+use super::folders::{Folders, LISTED_CLIENTS, folder_of};
+use super::journal::Journal;
+use super::plan::{HostMemory, told};
+use super::resume::{Found, look, recall};
+use crate::config::Experiment;
+use crate::data::Dataset;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::report::{Estimate, Figure, Progress, RoundFigures, html};
+
+/// What is run, and where.
+pub(super) struct Job<'a> {
+    pub device: &'a dyn Device,
+    pub experiment: &'a Experiment,
+    pub dataset: &'a Dataset,
+    /// The run's folder.
+    pub path: PathBuf,
+    /// What it is called beside others.
+    pub label: &'a str,
+    /// What the program took before any data were there, in bytes.
+    pub program: Option<u64>,
+    /// Whether to go on with what was ended in the folder.
+    pub resume: bool,
+}
+
+/// A job of which nothing is written yet.
+pub(super) struct Begun<'a> {
+    federation: Federation<'a>,
+    origin: Origin,
+    /// Those with circuits, and their channels; none where no circuits are looked for.
+    layers: Vec<(String, usize)>,
+    found: Found,
+}
+
+impl<'a> Job<'a> {
+    /// Prepares everything, and looks at what is in the folder; `tell` is told what the user should know of that.
+    pub fn begin(&self, tell: &dyn Fn(&str)) -> Result<Begun<'a>> {
+        let Job { device, experiment, dataset, .. } = *self;
+        let federation = Federation::new(device, experiment, dataset)?;
+        let layers = experiment.circuits.as_ref().map_or_else(Vec::new, |_| federation.gated_layers().to_vec());
+        let origin = Origin::new(device, experiment, dataset)?;
+        let found =
+            if self.resume { look(&self.path, &origin, experiment, &names(&layers), tell)? } else { Found::New };
+        Ok(Begun { federation, origin, layers, found })
+    }
+
+    /// Runs all rounds that are left, and what follows them.
+    pub fn run(&self, progress: &Progress, stop: &AtomicBool) -> Result<Finished> {
+        let Job { experiment, ref path, label, .. } = *self;
+        let mut begun = self.begin(&|line| progress.message(line))?;
+        self.tell_plan(&begun.federation, progress);
+        let mut done = Finished::new(label.to_string(), begun.layers.clone());
+        if let Found::Finished = begun.found {
+            progress.message(&format!("{label}: all {} rounds are done, in {}", experiment.rounds, path.display()));
+            recall(path, experiment, experiment.rounds, &mut done)?;
+            report(experiment, path)?;
+            return Ok(done);
+        }
+        if let Found::Ended(checkpoint) = &begun.found {
+            begun.federation.restore(&checkpoint.state)?;
+            recall(path, experiment, checkpoint.state.round, &mut done)?;
+        }
+        let (mut folders, mut journal) = self.open(&begun)?;
+        let federation = &mut begun.federation;
+        progress.start_run(&title(experiment), experiment.rounds);
+        match &begun.found {
+            Found::Ended(_) => progress.resume_run(federation.rounds_done()),
+            _ => journal.before_rounds(federation, &mut folders)?,
+        }
+        tell_notes(federation, progress);
+        for round in federation.rounds_done() + 1..=experiment.rounds {
+            progress.start_round(round, usize::try_from(federation.cost()).unwrap_or(usize::MAX));
+            let outcomes = match federation.round_with(stop, &mut |steps| progress.advance(steps as usize)) {
+                Err(error @ Error::Interrupted { .. }) => {
+                    journal.interrupted(federation, &mut folders)?;
+                    return Err(error);
+                }
+                outcomes => outcomes?,
+            };
+            let figures = done.add(&outcomes);
+            folders.write_round(federation, &outcomes, figures)?;
+            progress.finish_round(&round_line(figures, experiment.rounds));
+            journal.after_round(federation, &mut folders, &done)?;
+            tell_notes(federation, progress);
+        }
+        analyse(federation, experiment, &folders, progress, stop)?;
+        done.draw(experiment, path)?;
+        // Last of all: with its summary a run is finished.
+        folders.write_summaries(experiment, &done)?;
+        journal.finish()?;
+        report(experiment, path)?;
+        Ok(done)
+    }
+
+    /// What the run will take.
+    fn tell_plan(&self, federation: &Federation<'_>, progress: &Progress) {
+        let host = HostMemory::new(self.program, self.device, self.dataset, federation.populations());
+        told(self.experiment, &federation.plan(), &host).iter().for_each(|line| progress.message(line));
+        let clients = self.experiment.partition.num_clients();
+        if clients > LISTED_CLIENTS {
+            progress.message(&format!("note: partition.csv has the first {LISTED_CLIENTS} of {clients} clients"));
+        }
+    }
+
+    /// The folders and the journal, as the run finds them.
+    fn open(&self, begun: &Begun<'_>) -> Result<(Folders, Journal)> {
+        let Job { device, experiment, ref path, resume, .. } = *self;
+        let Begun { federation, origin, layers, found } = begun;
+        // Before anything is written where another process may be at work; a new folder is nobody's yet.
+        let held = if resume { Some(lock(path)?) } else { None };
+        let folders = Folders::create(path, device, experiment, federation, &names(layers), found.start())?;
+        let held = held.map_or_else(|| lock(path), Ok)?;
+        let mut journal = Journal::begin(path, origin.clone(), experiment, found.start(), held)?;
+        if let Found::Ended(checkpoint) = found {
+            journal.went_on_from(checkpoint.state.round);
+        }
+        Ok((folders, journal))
+    }
+}
+
+/// The page of a run, made from the files of its folder; where there are several seeds, each has one too.
+fn report(experiment: &Experiment, path: &Path) -> Result<()> {
+    let mut folders = vec![path.to_path_buf()];
+    if experiment.seeds.several() {
+        folders.extend((0..experiment.seeds.all().len()).map(|i| folder_of(experiment, i, path)));
+    }
+    folders.par_iter().try_for_each(|folder| html::write(std::slice::from_ref(folder), folder).map(drop))
+}
+
+fn names(layers: &[(String, usize)]) -> Vec<String> {
+    layers.iter().map(|(name, _)| name.clone()).collect()
+}
+
+/// What is asked of the finished run, if anything.
+fn analyse(
+    federation: &Federation<'_>,
+    experiment: &Experiment,
+    folders: &Folders,
+    progress: &Progress,
+    stop: &AtomicBool,
+) -> Result<()> {
+    let wanted = experiment.circuits.as_ref().map_or(&[][..], |circuits| &circuits.analyses);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = wanted.iter().map(|analysis| analysis.name()).collect();
+    progress.message(&format!("analyses of the last round: {}", names.join(", ")));
+    let analysed = federation.analyse(stop)?;
+    for (name, why) in analysed.iter().flatten().filter_map(|a| Some((a.analysis.name(), a.findings.as_ref().err()?))) {
+        progress.message(&format!("{name} skipped: {why}"));
+    }
+    folders.write_analyses(experiment.rounds, &analysed)
+}
+
+/// Passes on what the user should know.
+fn tell_notes(federation: &mut Federation<'_>, progress: &Progress) {
+    federation.take_notes().iter().for_each(|note| progress.message(&format!("note: {note}")));
+}
+
+/// What the progress bar calls a run.
+fn title(experiment: &Experiment) -> String {
+    match experiment.seeds.all() {
+        [_] => experiment.name.clone(),
+        seeds => format!("{}, {} seeds", experiment.name, seeds.len()),
+    }
+}
+
+fn round_line(figures: &RoundFigures, rounds: usize) -> String {
+    let RoundFigures { round, seconds, .. } = figures;
+    let show = |figure, text: fn(&Estimate) -> String| figures.get(&figure).map(text).unwrap_or_default();
+    let (accuracy, trained) =
+        (show(Figure::Accuracy, Estimate::percent), show(Figure::TrainedAccuracy, Estimate::percent));
+    let loss = show(Figure::Loss, |loss| loss.decimals(3));
+    format!("round {round}/{rounds}  accuracy {accuracy:>6}  trained classes {trained:>6}  loss {loss}  {seconds:.1} s")
+}

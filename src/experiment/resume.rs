@@ -1,0 +1,111 @@
+//! What `--resume` finds in a run's folder.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::checkpoint::{Checkpoint, Newest, Origin, Store};
+use super::finished::Finished;
+use super::folders::{Folders, Start, folder_of};
+use super::journal::history;
+use crate::config::Experiment;
+use crate::error::{Error, Result};
+use crate::report::begin::is_unfinished;
+use crate::report::read_history;
+
+/// A run's folder, before the run.
+pub(super) enum Found {
+    /// It must be free: nothing is resumed.
+    New,
+    /// The run was ended before its first checkpoint.
+    Unstarted,
+    /// It was ended later, and goes on from here.
+    Ended(Box<Checkpoint>),
+    /// Nothing is left to do.
+    Finished,
+}
+
+impl Found {
+    /// How the run begins in its folders; one that is finished would begin as a new one, for which they are not free.
+    pub fn start(&self) -> Start<'_> {
+        match self {
+            Found::New | Found::Finished => Start::New,
+            Found::Unstarted => Start::Again,
+            Found::Ended(checkpoint) => Start::At(&checkpoint.marks),
+        }
+    }
+}
+
+/// Looks into the folder `run` for what is left of the run of `origin`, whose experiment is `experiment` with circuits in
+/// the layers `gated`. `tell` is told of checkpoints that are refused where an earlier one is good.
+///
+/// # Errors
+/// [`Error::Config`] when the folder is that of another run, and [`Error::File`] when no checkpoint of it is good.
+pub(super) fn look(
+    run: &Path,
+    origin: &Origin,
+    experiment: &Experiment,
+    gated: &[String],
+    tell: &dyn Fn(&str),
+) -> Result<Found> {
+    let toml = run.join("experiment.toml");
+    match fs::read_to_string(&toml) {
+        Ok(text) => origin.check_experiment(&text, &toml)?,
+        Err(error) if error.kind() == ErrorKind::NotFound && is_unfinished(run)? => return Ok(Found::Unstarted),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_run(run)),
+        Err(error) => return Err(Error::io("read", &toml)(error)),
+    }
+    if run.join("summary.json").is_file() {
+        return Ok(Found::Finished);
+    }
+    let Newest { found, refused } = Store::new(run).newest(&|file: &Path, checkpoint: &Checkpoint| {
+        origin.check(&checkpoint.origin, file)?;
+        Folders::check(run, experiment, gated, &checkpoint.marks)?;
+        read_history(&history(run), checkpoint.state.round, experiment.seeds.all().len()).map(drop)
+    })?;
+    match found {
+        Some(checkpoint) => {
+            for error in refused {
+                tell(&format!("note: {error}\n  going on from the checkpoint after round {}", checkpoint.state.round));
+            }
+            Ok(Found::Ended(Box::new(checkpoint)))
+        }
+        None => match refused.into_iter().next() {
+            Some(error) => Err(error),
+            None if has_rounds(run, experiment) => {
+                let problem = format!("{} holds rounds and no checkpoint", run.display());
+                Err(Error::config("--resume", problem, "start the run in another folder, with --out"))
+            }
+            None => Ok(Found::Unstarted),
+        },
+    }
+}
+
+/// Gives `done` what an earlier process did of the run in `run`, which is `rounds` rounds.
+///
+/// # Errors
+/// What is wrong with the run's history.
+pub(super) fn recall(run: &Path, experiment: &Experiment, rounds: usize, done: &mut Finished) -> Result<()> {
+    done.recall(read_history(&history(run), rounds, experiment.seeds.all().len())?);
+    Ok(())
+}
+
+/// Refuses to resume what was never started.
+///
+/// # Errors
+/// [`Error::Config`] when there is no folder `path`.
+pub fn check_resumable(path: &Path) -> Result<()> {
+    if path.is_dir() { Ok(()) } else { Err(no_run(path)) }
+}
+
+/// The error for a folder in which nothing was run.
+fn no_run(path: &Path) -> Error {
+    let problem = format!("there is no run in {}", path.display());
+    Error::config("--resume", problem, "leave --resume out to start it there, or give the run's folder with --out")
+}
+
+/// Whether some seed has a round on disk.
+fn has_rounds(run: &Path, experiment: &Experiment) -> bool {
+    let file = |i: usize| folder_of(experiment, i, run).join("rounds.jsonl");
+    (0..experiment.seeds.all().len()).any(|i| fs::metadata(file(i)).is_ok_and(|file| file.len() > 0))
+}
