@@ -35,6 +35,8 @@ pub struct Cli {
 pub enum Command {
     /// Run an experiment: a preset by name, or a TOML file
     Run(RunArgs),
+    /// Run an experiment once for each point of its [sweep], and put the results in one table
+    Sweep(RunArgs),
     /// Write the page about a run, or one that compares runs
     Report(ReportArgs),
     /// List the experiments that come with the program, or show one
@@ -51,6 +53,7 @@ pub enum Command {
 pub fn execute(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run(args) => run::execute(args),
+        Command::Sweep(args) => run::sweep(args),
         Command::Report(args) => report::execute(args),
         Command::Presets(args) => presets::execute(args),
         Command::Devices(args) => devices::execute(args),

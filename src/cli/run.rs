@@ -79,9 +79,23 @@ fn read_plan(experiment: &str, overrides: &[Override]) -> Result<Plan> {
 
 /// Runs the experiment.
 pub fn execute(args: RunArgs) -> Result<()> {
-    let quiet = args.quiet;
-    let table = experiment::run(&prepare(args)?, stop_on_signal()?)?;
-    if quiet { Ok(()) } else { print(&table) }
+    go(&prepare(args)?)
+}
+
+/// Runs the experiment, which must be a sweep.
+pub fn sweep(args: RunArgs) -> Result<()> {
+    let name = args.experiment.clone();
+    let request = prepare(args)?;
+    if request.plan.variants.iter().all(|variant| variant.swept.is_empty()) {
+        let help = "add a [sweep] with lists of values, such as sparsity.target = [0.9, 0.99], or use fedcircuit run";
+        return Err(Error::config(name, "has no [sweep]", help));
+    }
+    go(&request)
+}
+
+fn go(request: &Request) -> Result<()> {
+    let table = experiment::run(request, stop_on_signal()?)?;
+    if request.quiet { Ok(()) } else { print(&table) }
 }
 
 /// Sets a flag on the first Ctrl-C or termination signal, and lets the second end the program at once.

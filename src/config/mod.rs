@@ -14,6 +14,7 @@ mod read;
 #[cfg(test)]
 mod refusals;
 mod seeds;
+mod sweep;
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! What one command runs: a single experiment, or the variants that its `[[compare]]` entries set side by side.
+//! What one command runs: a single experiment, or the variants that its `[[compare]]` entries set side by side or that its
+//! `[sweep]` asks for.
 //!
 //! ```toml
 //! [[compare]]
@@ -9,6 +10,7 @@
 use toml::{Table, Value};
 
 use super::keys::{Keys, refused};
+use super::sweep::{Point, points};
 use super::{Experiment, Override, read};
 use crate::{Error, Result};
 
@@ -27,8 +29,16 @@ pub struct Variant {
     /// The name under `[[compare]]`; `None` where the file compares nothing. The experiment is then called after the
     /// file and the variant, `quickstart-iid`.
     pub label: Option<String>,
+    /// The swept keys and what they are set to; empty where nothing is swept.
+    pub swept: Vec<Override>,
     /// The resolved experiment.
     pub experiment: Experiment,
+}
+
+impl Variant {
+    fn alone(experiment: Experiment) -> Self {
+        Self { label: None, swept: Vec::new(), experiment }
+    }
 }
 
 impl Plan {
@@ -52,11 +62,15 @@ pub fn load(text: &str, origin: &str, overrides: &[Override]) -> Result<Plan> {
         )
     })?;
     let blame = |error| blame(error, origin, overrides);
-    let compare = table.remove("compare");
-    let variants = match &compare {
-        None => vec![Variant { label: None, experiment: resolve(table.clone(), &[], overrides).map_err(blame)? }],
-        Some(compare) => compared(&table, compare, overrides).map_err(blame)?,
+    let variants = match (&table.remove("compare"), &table.remove("sweep")) {
+        (None, None) => resolve(table.clone(), &[], overrides).map(|experiment| vec![Variant::alone(experiment)]),
+        (Some(compare), None) => compared(&table, compare, overrides),
+        (None, Some(sweep)) => swept(&table, sweep, overrides),
+        (Some(_), Some(_)) => {
+            Err(Error::config("sweep", "stands beside [[compare]]", "accepted: one of the two in a file"))
+        }
     };
+    let variants = variants.map_err(blame)?;
     let mut base = table;
     for change in overrides {
         change.apply(&mut base).map_err(blame)?;
@@ -86,9 +100,28 @@ fn compared(table: &Table, compare: &Value, overrides: &[Override]) -> Result<Ve
         }
         let mut experiment = resolve(table.clone(), &changes, overrides)?;
         experiment.name = format!("{}-{label}", experiment.name);
-        variants.push(Variant { label: Some(label), experiment });
+        variants.push(Variant { label: Some(label), swept: Vec::new(), experiment });
     }
     Ok(variants)
+}
+
+fn swept(table: &Table, sweep: &Value, overrides: &[Override]) -> Result<Vec<Variant>> {
+    let variant = |point: Point| {
+        let both = |o: &Override| point.changes.iter().any(|c| within(&o.key, &c.key) || within(&c.key, &o.key));
+        if let Some(set) = overrides.iter().find(|o| both(o)) {
+            let help = "accepted: keys that [sweep] does not name";
+            return Err(Error::config(format!("--set {}", set.key), "is swept by the file", help));
+        }
+        let mut experiment = resolve(table.clone(), &point.changes, overrides)?;
+        experiment.name = format!("{}-{}", experiment.name, point.label);
+        Ok(Variant { label: Some(point.label), swept: point.changes, experiment })
+    };
+    points(sweep, MAX_VARIANTS)?.into_iter().map(variant).collect()
+}
+
+/// Whether the dotted key `inner` is `outer` or lies in it.
+fn within(outer: &str, inner: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 fn read_entry(mut keys: Keys<'_>) -> Result<(String, Vec<Override>)> {
@@ -106,7 +139,7 @@ fn read_entry(mut keys: Keys<'_>) -> Result<(String, Vec<Override>)> {
         Some(other) => return Err(refused(path, other, help)),
     };
     keys.finish("[[compare]]")?;
-    if let Some(key) = set.keys().find(|key| ["name", "compare"].contains(&key.as_str())) {
+    if let Some(key) = set.keys().find(|key| ["name", "compare", "sweep"].contains(&key.as_str())) {
         return Err(Error::config(format!("{path}.{key}"), "cannot differ between variants", help));
     }
     Ok((label.to_string(), set.iter().map(|(key, value)| Override::new(key, value.clone())).collect()))
@@ -122,9 +155,6 @@ fn resolve(mut table: Table, changes: &[Override], overrides: &[Override]) -> Re
 /// Puts before a faulty key where its value came from: the command line or the file.
 fn blame(error: Error, origin: &str, overrides: &[Override]) -> Error {
     let Error::Config { key, problem, help } = error else { return error };
-    let within = |outer: &str, inner: &str| {
-        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-    };
     let from_command_line = overrides.iter().any(|o| within(&o.key, &key) || within(&key, &o.key));
     let key = if from_command_line { format!("--set {key}") } else { format!("{origin}: {key}") };
     Error::Config { key, problem, help }
@@ -151,6 +181,26 @@ mod tests {
         assert_eq!((one.experiment.training.lr, one.experiment.rounds), (0.5, 2));
         assert_eq!(two.experiment.partition, Partition::ByClass { classes: vec![vec![0], vec![1]] });
         assert_eq!((two.experiment.training.lr, two.experiment.rounds), (0.001, 2));
+    }
+
+    #[test]
+    fn a_sweep_makes_a_variant_of_every_point() {
+        let text = format!("{BASE}[sweep]\ntraining.lr = [0.1, 0.2]\n");
+        let plan = load(&text, "a.toml", &[Override::new("rounds", 2)]).unwrap();
+        let found: Vec<_> = plan.variants.iter().map(|v| (v.label.as_deref(), v.experiment.training.lr)).collect();
+        assert_eq!(found, [(Some("lr-0.1"), 0.1), (Some("lr-0.2"), 0.2)]);
+        assert_eq!(plan.variants[1].experiment.name, "a-lr-0.2");
+        assert_eq!(plan.variants[1].swept, [Override::new("training.lr", 0.2)]);
+        for (text, set, says) in [
+            (&text, "training.lr=0.3", "--set training.lr: is swept by the file"),
+            (&text, "training={ lr = 0.3 }", "--set training: is swept by the file"),
+            (&format!("{text}[[compare]]\nname = \"b\"\nset = {{}}\n"), "rounds=2", "a.toml: sweep: stands beside"),
+            (&format!("{BASE}[sweep]\ntraining.lr = [0.1, -1]\n"), "rounds=2", "a.toml: training.lr: the number -1"),
+            (&format!("{BASE}[sweep]\ntraining.rl = [0.1]\n"), "rounds=2", "did you mean lr?"),
+        ] {
+            let error = load(text, "a.toml", &[Override::parse(set).unwrap()]).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(says), "{set}: {error}");
+        }
     }
 
     #[test]

@@ -13,12 +13,22 @@ pub struct Preset {
 }
 
 /// Every preset, the one to begin with first.
-pub const ALL: [Preset; 5] = [
+pub const ALL: [Preset; 12] = [
     Preset { name: "quickstart", text: include_str!("../../assets/presets/quickstart.toml") },
     Preset { name: "paper-iid", text: include_str!("../../assets/presets/paper-iid.toml") },
     Preset { name: "paper-1-class", text: include_str!("../../assets/presets/paper-1-class.toml") },
     Preset { name: "paper-2-classes", text: include_str!("../../assets/presets/paper-2-classes.toml") },
     Preset { name: "paper-3-classes", text: include_str!("../../assets/presets/paper-3-classes.toml") },
+    Preset { name: "paper-shared-class", text: include_str!("../../assets/presets/paper-shared-class.toml") },
+    Preset { name: "paper-3-classes-long", text: include_str!("../../assets/presets/paper-3-classes-long.toml") },
+    Preset { name: "paper-sparsity", text: include_str!("../../assets/presets/paper-sparsity.toml") },
+    Preset { name: "paper-dirichlet", text: include_str!("../../assets/presets/paper-dirichlet.toml") },
+    Preset {
+        name: "sparsity-x-learning-rate",
+        text: include_str!("../../assets/presets/sparsity-x-learning-rate.toml"),
+    },
+    Preset { name: "mcmahan-2nn", text: include_str!("../../assets/presets/mcmahan-2nn.toml") },
+    Preset { name: "mcmahan-cnn", text: include_str!("../../assets/presets/mcmahan-cnn.toml") },
 ];
 
 impl Preset {
@@ -65,7 +75,7 @@ mod tests {
         }
         assert_eq!(only("paper-iid").partition, Partition::Iid { num_clients: 5 });
         assert_eq!(only("paper-iid").circuits.unwrap().classes, CircuitClasses::List(vec![0, 1, 2, 7]));
-        for preset in &ALL[1..] {
+        for preset in &ALL[1..5] {
             let e = only(preset.name);
             let circuits = e.circuits.unwrap();
             assert_eq!((e.name.as_str(), e.seeds.all(), e.rounds), (preset.name, &[42][..], 10));

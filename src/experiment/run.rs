@@ -7,11 +7,11 @@ use super::finished::{Finished, ROUNDS_PICTURE};
 use super::job::Job;
 use super::load_data;
 use super::plan::{mib, peak_memory, resident_memory};
-use crate::config::Plan;
+use crate::config::{Data, Override, Plan, Variant};
 use crate::data::Dataset;
 use crate::device::{Choice, GpuOptions, open};
 use crate::error::Result;
-use crate::report::{Progress, closing_table, draw_rounds, html};
+use crate::report::{Progress, SweepRun, closing_table, draw_rounds, html, sweep_table, write_sweep};
 
 /// What a run needs to know, with nothing left to look up.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,19 +48,11 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
     let (device, why) = open(&request.device, GpuOptions::default(), threads)?;
     progress.message(&format!("device: {why}"));
     let program = resident_memory();
-    let mut datasets: Vec<Dataset> = Vec::new();
-    for variant in &request.plan.variants {
-        let (dataset, told) = load_data(&variant.experiment.data, &request.data)?;
-        if let Some(told) = told.filter(|_| datasets.is_empty()) {
-            progress.message(&told);
-        }
-        datasets.push(dataset);
-    }
-    let variants = request.plan.variants.iter().zip(&datasets);
-    let jobs = variants.map(|(variant, dataset)| Job {
+    let datasets = datasets(request, &progress)?;
+    let jobs = request.plan.variants.iter().map(|variant| Job {
         device: device.as_ref(),
         experiment: &variant.experiment,
-        dataset,
+        dataset: datasets.iter().find(|(data, _)| **data == variant.experiment.data).map_or(&datasets[0].1, |(_, d)| d),
         path: request.folder_of(variant.label.as_deref()),
         label: variant.label.as_ref().unwrap_or(&variant.experiment.name),
         program,
@@ -80,5 +72,37 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
         progress.message(&format!("memory: {} resident at most", mib(bytes)));
     }
     progress.message(&format!("written to {0}; to read it, open {0}/{1}", request.out.display(), html::PAGE));
-    Ok(closing_table(&finished.iter().map(Finished::view).collect::<Vec<_>>()))
+    let swept = swept(request, &finished);
+    if swept.is_empty() {
+        return Ok(closing_table(&finished.iter().map(Finished::view).collect::<Vec<_>>()));
+    }
+    write_sweep(&request.out, &swept)?;
+    Ok(sweep_table(&swept, finished.iter().map(|done| done.seeds.len()).max().unwrap_or(1)))
+}
+
+/// Every data set that the variants use, once.
+fn datasets<'a>(request: &'a Request, progress: &Progress) -> Result<Vec<(&'a Data, Dataset)>> {
+    let mut datasets: Vec<(&Data, Dataset)> = Vec::new();
+    for variant in &request.plan.variants {
+        let data = &variant.experiment.data;
+        if datasets.iter().any(|(known, _)| *known == data) {
+            continue;
+        }
+        let (dataset, told) = load_data(data, &request.data)?;
+        if let Some(told) = told.filter(|_| datasets.is_empty()) {
+            progress.message(&told);
+        }
+        datasets.push((data, dataset));
+    }
+    Ok(datasets)
+}
+
+/// The experiments of a sweep, with what their last rounds gave.
+fn swept<'a>(request: &'a Request, finished: &'a [Finished]) -> Vec<SweepRun<'a>> {
+    let run = |(variant, done): (&'a Variant, &'a Finished)| {
+        let value = |set: &Override| (set.key.clone(), set.value.as_str().map_or(set.value.to_string(), String::from));
+        let label = variant.label.as_deref().filter(|_| !variant.swept.is_empty())?;
+        Some(SweepRun { label, values: variant.swept.iter().map(value).collect(), last: done.rounds.last()? })
+    };
+    request.plan.variants.iter().zip(finished).filter_map(run).collect()
 }

@@ -17,6 +17,7 @@ pub mod records;
 pub mod rows;
 pub mod seeds;
 pub mod summary;
+pub mod sweep;
 pub mod table;
 
 pub use begin::Begin;
@@ -34,4 +35,5 @@ pub use records::{
 };
 pub use seeds::{SeedsFolder, SeedsSummary, seed_folder};
 pub use summary::{DeviceRecord, Environment, Fates, MeanOverlap, Summary, mean_overlaps};
+pub use sweep::{SweepRun, sweep_table, write_sweep};
 pub use table::{RunView, closing_table};

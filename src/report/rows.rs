@@ -5,6 +5,7 @@ use super::figures::{Figure, RoundFigures};
 use super::records::{
     Against, CircuitRecord, ControlRecord, OverlapMean, OverlapRecord, Removals, RoundRecord, area, size,
 };
+use super::sweep::SweepRun;
 
 /// The columns of `metrics.csv`.
 pub const METRICS: &str = "round,loss,accuracy,trained_accuracy,seconds\n";
@@ -56,6 +57,23 @@ pub fn figures(round: &RoundFigures) -> csv::Result<Vec<u8>> {
         row.extend([estimate.n.to_string(), estimate.undefined.to_string()]);
         row
     }))
+}
+
+/// The columns and rows of `sweep.csv`.
+pub fn sweep(runs: &[SweepRun<'_>]) -> csv::Result<Vec<u8>> {
+    let keys = runs.first().into_iter().flat_map(|run| run.values.iter().map(|(key, _)| key.clone()));
+    let header = std::iter::once("variant".to_string()).chain(keys);
+    let header = header.chain(FIGURES.trim_end().split(',').map(String::from)).collect();
+    rows(std::iter::once(header).chain(runs.iter().flat_map(|run| {
+        run.last.figures.iter().map(|(figure, estimate)| {
+            let mut row = vec![run.label.to_string()];
+            row.extend(run.values.iter().map(|(_, value)| value.clone()));
+            row.extend([run.last.round.to_string(), figure.name()]);
+            row.extend(interval(estimate));
+            row.extend([estimate.n.to_string(), estimate.undefined.to_string()]);
+            row
+        })
+    })))
 }
 
 fn interval(estimate: &Estimate) -> [String; 4] {

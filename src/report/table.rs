@@ -185,7 +185,7 @@ fn control_rows(runs: &[RunView]) -> Vec<Vec<String>> {
 }
 
 /// Columns two spaces apart, the first `left` of them flush left, the others flush right.
-fn align(rows: &[Vec<String>], left: usize) -> String {
+pub(super) fn align(rows: &[Vec<String>], left: usize) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |i: usize| rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();

@@ -69,7 +69,7 @@ fn an_interrupted_run_keeps_its_earlier_rounds() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("run");
     let experiment = small(&["rounds=100000"]);
-    let plan = Plan { name: "small".into(), variants: vec![Variant { label: None, experiment }] };
+    let plan = Plan { name: "small".into(), variants: vec![Variant { label: None, swept: Vec::new(), experiment }] };
     let data = root.path().to_path_buf();
     let request = Request { plan, device: Choice::Cpu, data, out: out.clone(), resume: false, quiet: true };
     let stop = AtomicBool::new(false);
