@@ -10,6 +10,7 @@ use crate::config::Plan;
 use crate::data::Dataset;
 use crate::device::{Choice, GpuOptions, open};
 use crate::error::Result;
+use crate::report::begin::sweep;
 use crate::report::{Progress, closing_table, draw_rounds};
 
 /// What a run needs to know, with nothing left to look up.
@@ -68,6 +69,9 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
     jobs.iter().skip(1).try_for_each(|job| job.begin(&|_| ()).map(drop))?;
     let finished = jobs.iter().map(|job| job.run(&progress, stop)).collect::<Result<Vec<Finished>>>()?;
     if finished.len() > 1 {
+        if request.resume {
+            sweep(&request.out)?;
+        }
         let figures: Vec<_> = finished.iter().map(Finished::figures).collect();
         draw_rounds(&figures, &request.out.join(ROUNDS_PICTURE))?;
     }

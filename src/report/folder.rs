@@ -271,10 +271,10 @@ mod tests {
         });
         let whole = names.map(|name| read(&folder, name));
         drop(folder);
-        for done in 0..=3 {
+        for (done, marks) in marks.iter().enumerate() {
             fs::write(path.join("model/.writing-abc"), "half").unwrap();
-            RunFolder::check(&path, &gated(), &marks[done]).unwrap();
-            let mut folder = RunFolder::create(&path, "toml", &gated(), Begin::At(&marks[done])).unwrap();
+            RunFolder::check(&path, &gated(), marks).unwrap();
+            let mut folder = RunFolder::create(&path, "toml", &gated(), Begin::At(marks)).unwrap();
             assert_eq!(read(&folder, "rounds.jsonl").lines().count(), done);
             assert!(!path.join("model/.writing-abc").exists());
             (done + 1..=3).for_each(|n| write(&mut folder, n));
