@@ -20,9 +20,9 @@ pub(super) use store::{Newest, Store, lock};
 /// Of this layout; another number is another layout.
 const FORMAT: u32 = 1;
 
-/// Bytes of a file's own description, at most. It names a few tensors and has a number for each growing file of each
-/// seed; parsed, it takes some ten times as much.
-const HEADER_LIMIT: usize = 1 << 20;
+/// Bytes of a file's header, at most: it names a few tensors and what the run is of. Parsed, a hostile one takes some
+/// twenty times as much.
+const HEADER_LIMIT: usize = 256 << 10;
 
 /// The keys of its metadata.
 const RUN: &str = "run";
@@ -40,14 +40,36 @@ pub(super) struct Checkpoint {
 }
 
 /// How long each growing file of a run was.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks {
     /// Of the run's history.
     pub history: u64,
     /// Of the folder above several seeds; none where there is one seed.
     pub all: Vec<u64>,
-    /// Of each seed's folder.
-    pub seeds: Vec<Vec<u64>>,
+    /// Of the first seed's folder, then of the second's, ...
+    pub seeds: Vec<u64>,
+}
+
+impl Marks {
+    /// Those of the `i`-th of `seeds` folders.
+    pub fn seed(&self, i: usize, seeds: usize) -> &[u64] {
+        let each = self.seeds.len() / seeds.max(1);
+        self.seeds.get(i * each..(i + 1) * each).unwrap_or_default()
+    }
+
+    /// History, how many there are of all seeds, these, those of the seeds.
+    fn encode(&self) -> Vec<u8> {
+        let words =
+            [self.history, self.all.len() as u64].into_iter().chain(self.all.iter().chain(&self.seeds).copied());
+        words.flat_map(u64::to_le_bytes).collect()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let list = |words: &[[u8; 8]]| words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let ([history, all], rest) = bytes.as_chunks().0.split_first_chunk()?;
+        let (all, seeds) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*all)).ok()?)?;
+        Some(Self { history: u64::from_le_bytes(*history), all: list(all), seeds: list(seeds) })
+    }
 }
 
 /// What the metadata say.
@@ -57,13 +79,13 @@ struct Description {
     origin: Origin,
     round: usize,
     told: [bool; 3],
-    marks: Marks,
 }
 
 /// The tensors of the file, `[n]` each, in the order in which the checksum takes them: the resolved experiment as text,
-/// and the members of [`State`] and [`Memory`].
-const TENSORS: [(&str, Dtype); 6] = [
+/// the lengths of the files, and the members of [`State`] and [`Memory`].
+const TENSORS: [(&str, Dtype); 7] = [
     ("experiment", Dtype::U8),
+    ("marks", Dtype::U64),
     ("global", Dtype::F32),
     ("centralised", Dtype::F32),
     ("circuits.pairs", Dtype::U32),
@@ -75,30 +97,25 @@ impl Checkpoint {
     /// The bytes of its file.
     ///
     /// # Errors
-    /// [`Error::Config`] for more seeds than the description of a file has room for.
+    /// [`Error::Config`] for what the format cannot hold, which no user can bring about.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let Self { origin, state, marks } = self;
-        let (memory, told) = (&state.memory, state.memory.told);
-        let description =
-            Description { format: FORMAT, origin: origin.clone(), round: state.round, told, marks: marks.clone() };
-        let fault = |e: &dyn std::fmt::Display| Error::config("checkpoint", format!("cannot be written: {e}"), HELP);
-        let description = serde_json::to_string(&description).map_err(|e| fault(&e))?;
-        if description.len() > HEADER_LIMIT / 4 {
-            let problem = format!("a checkpoint of {} seeds cannot be described", marks.seeds.len());
-            return Err(Error::config("seeds", problem, "give fewer seeds in one run"));
-        }
+        let memory = &state.memory;
+        let description = Description { format: FORMAT, origin: origin.clone(), round: state.round, told: memory.told };
+        let description = serde_json::to_string(&description).map_err(|e| unwritable(&e))?;
         let words = [&state.global, &memory.centralised, &memory.pairs, &memory.masks, &memory.edges];
         let mut parts = vec![origin.experiment.clone().into_bytes()];
+        parts.push(marks.encode());
         parts.extend(words.map(|words| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>()));
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
         let mut views = BTreeMap::new();
         for ((name, dtype), part) in TENSORS.into_iter().zip(&parts) {
             let shape = vec![part.len() * 8 / dtype.bitsize()];
-            views.insert(name, TensorView::new(dtype, shape, part).map_err(|e| fault(&e))?);
+            views.insert(name, TensorView::new(dtype, shape, part).map_err(|e| unwritable(&e))?);
         }
         let sum = checksum(&description, &parts);
         let metadata = HashMap::from([(RUN.to_string(), description), (CHECKSUM.to_string(), sum)]);
-        safetensors::serialize(views, Some(metadata)).map_err(|e| fault(&e))
+        safetensors::serialize(views, Some(metadata)).map_err(|e| unwritable(&e))
     }
 
     /// From the bytes of a file, which may hold anything; or why not.
@@ -108,8 +125,9 @@ impl Checkpoint {
         if header > HEADER_LIMIT as u64 {
             return Err(unreadable(&"its description is too long"));
         }
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| unreadable(&e))?;
-        let metadata = metadata.metadata().clone().unwrap_or_default();
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| unreadable(&e))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        drop(header);
         let (Some(description), Some(sum)) = (metadata.get(RUN), metadata.get(CHECKSUM)) else {
             return Err("is no checkpoint, but some other safetensors file".into());
         };
@@ -125,22 +143,35 @@ impl Checkpoint {
         if checksum(description, &parts) != *sum {
             return Err("is damaged: its checksum is another".into());
         }
-        let Description { format, origin, round, told, marks } =
+        let Description { format, origin, round, told } =
             serde_json::from_str(description).map_err(|e| unreadable(&e))?;
         if format != FORMAT {
             return Err(format!("has format {format}, and this program reads format {FORMAT}"));
         }
         let experiment = String::from_utf8(parts[0].to_vec()).map_err(|e| unreadable(&e))?;
-        let words = |i: usize| -> Vec<u32> {
-            parts[i].chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        };
-        let memory = Memory { centralised: words(2), pairs: words(3), masks: words(4), edges: words(5), told };
-        Ok(Self { origin: Origin { experiment, ..origin }, state: State { round, global: words(1), memory }, marks })
+        let words =
+            |i: usize| -> Vec<u32> { parts[i].as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect() };
+        let marks = Marks::decode(parts[1]).ok_or_else(|| unreadable(&"it lacks lengths of files"))?;
+        let memory = Memory { centralised: words(3), pairs: words(4), masks: words(5), edges: words(6), told };
+        Ok(Self { origin: Origin { experiment, ..origin }, state: State { round, global: words(2), memory }, marks })
     }
 }
 
-/// What to do about a checkpoint that cannot be written, which no user can bring about.
-const HELP: &str = "this is a fault in fedcircuit";
+impl State {
+    /// The state in the bytes of a checkpoint's file, whatever it is the run of; they may hold anything, and reading them
+    /// takes at most twice as much memory and 16 MiB.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that says why they hold none.
+    pub fn from_checkpoint(bytes: &[u8]) -> Result<Self> {
+        let read = Checkpoint::decode(bytes).map(|checkpoint| checkpoint.state);
+        read.map_err(|problem| Error::config("checkpoint", problem, "accepted: a file of a run's folder checkpoint/"))
+    }
+}
+
+fn unwritable(error: &dyn std::fmt::Display) -> Error {
+    Error::config("checkpoint", format!("cannot be written: {error}"), "this is a fault in fedcircuit")
+}
 
 /// SHA-256 of all that a checkpoint says, as hexadecimal digits.
 fn checksum(description: &str, parts: &[&[u8]]) -> String {

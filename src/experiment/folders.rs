@@ -54,8 +54,9 @@ impl<'a> Start<'a> {
         }
     }
 
-    fn seed(self, i: usize) -> Begin<'a> {
-        self.of(|marks| marks.seeds.get(i).map_or(&[], Vec::as_slice))
+    /// The same for the `i`-th of `seeds` folders.
+    fn seed(self, i: usize, seeds: usize) -> Begin<'a> {
+        self.of(|marks| marks.seed(i, seeds))
     }
 }
 
@@ -79,10 +80,10 @@ impl Folders {
             }
             all = Some(folder);
         }
-        let mut seeds = Vec::new();
+        let (mut seeds, count) = (Vec::new(), experiment.seeds.all().len());
         for (i, seed) in experiment.seeds.all().iter().enumerate() {
             let toml = experiment.with_seed(*seed).to_toml()?;
-            let folder = RunFolder::create(&folder_of(experiment, i, path), &toml, gated_layers, start.seed(i))?;
+            let folder = RunFolder::create(&folder_of(experiment, i, path), &toml, gated_layers, start.seed(i, count))?;
             if first {
                 folder.write_environment(&environment)?;
                 folder.write_partition(federation.class_counts(i).take(LISTED_CLIENTS))?;
@@ -94,22 +95,18 @@ impl Folders {
 
     /// Refuses folders in which a growing file is missing or shorter than these marks.
     pub fn check(path: &Path, experiment: &Experiment, gated_layers: &[String], marks: &Marks) -> Result<()> {
-        let start = Start::At(marks);
-        if let (true, Begin::At(marks)) = (experiment.seeds.several(), start.of(|marks| &marks.all)) {
-            SeedsFolder::check(path, marks)?;
+        if experiment.seeds.several() {
+            SeedsFolder::check(path, &marks.all)?;
         }
-        for i in 0..experiment.seeds.all().len() {
-            if let Begin::At(marks) = start.seed(i) {
-                RunFolder::check(&folder_of(experiment, i, path), gated_layers, marks)?;
-            }
-        }
-        Ok(())
+        let seeds = experiment.seeds.all().len();
+        let check = |i| RunFolder::check(&folder_of(experiment, i, path), gated_layers, marks.seed(i, seeds));
+        (0..seeds).try_for_each(check)
     }
 
     /// How long the growing files are; without the run's history.
     pub fn marks(&mut self) -> Marks {
         let all = self.all.as_ref().map(SeedsFolder::marks).unwrap_or_default();
-        Marks { history: 0, all, seeds: self.seeds.iter_mut().map(RunFolder::marks).collect() }
+        Marks { history: 0, all, seeds: self.seeds.iter_mut().flat_map(RunFolder::marks).collect() }
     }
 
     /// Waits until everything written so far would survive a failure of power.

@@ -90,8 +90,8 @@ impl Journal {
 
     fn save(&mut self, federation: &Federation<'_>, folders: &mut Folders) -> Result<()> {
         // The files before the checkpoint that counts on them, also when the power fails.
-        self.history.sync()?;
-        folders.sync()?;
+        let (history, files) = rayon::join(|| self.history.sync(), || folders.sync());
+        history.and(files)?;
         let marks = Marks { history: self.history.mark(), ..folders.marks() };
         self.store.write(&Checkpoint { origin: self.origin.clone(), state: federation.state()?, marks })
     }

@@ -11,6 +11,7 @@ use crate::config::{Data, Override, Plan, Variant};
 use crate::data::Dataset;
 use crate::device::{Choice, GpuOptions, open};
 use crate::error::Result;
+use crate::report::begin::sweep;
 use crate::report::{Progress, SweepRun, closing_table, draw_rounds, html, sweep_table, write_sweep};
 
 /// What a run needs to know, with nothing left to look up.
@@ -63,6 +64,9 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
     jobs.iter().skip(1).try_for_each(|job| job.begin(&|_| ()).map(drop))?;
     let finished = jobs.iter().map(|job| job.run(&progress, stop)).collect::<Result<Vec<Finished>>>()?;
     if finished.len() > 1 {
+        if request.resume {
+            sweep(&request.out)?;
+        }
         let figures: Vec<_> = finished.iter().map(Finished::figures).collect();
         draw_rounds(&figures, &request.out.join(ROUNDS_PICTURE))?;
         html::write(std::slice::from_ref(&request.out), &request.out)?;

@@ -119,8 +119,11 @@ pub fn is_unfinished(path: &Path) -> Result<bool> {
     }
 }
 
-/// Removes what was being written when the run was ended.
-fn sweep(path: &Path) -> Result<()> {
+/// Removes what was being written in a run's folder when the run was ended.
+///
+/// # Errors
+/// What the system says.
+pub fn sweep(path: &Path) -> Result<()> {
     for folder in ["", "analyses", "checkpoint", "model", "plots"].map(|name| path.join(name)) {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(UNFINISHED)) {

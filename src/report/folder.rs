@@ -19,6 +19,8 @@ pub struct RunFolder {
     growing: Growing,
     /// Whether files of an ended run may be there, which this one leaves as that one would have.
     over: bool,
+    /// Whether there are new files since the last sync.
+    named: bool,
 }
 
 /// Refuses a path where something is already: an empty folder, or nothing, is free.
@@ -44,7 +46,7 @@ impl RunFolder {
         // First of all: a folder with an experiment and no rounds is one in which the run can begin again.
         begin.first(&path.join("experiment.toml"), experiment.as_bytes())?;
         let growing = Growing::start(path, gated_layers, begin, &mut |path| begin.open(path))?;
-        Ok(Self { path: path.into(), growing, over: begin.over() })
+        Ok(Self { path: path.into(), growing, over: begin.over(), named: true })
     }
 
     /// Refuses a folder whose growing files are shorter than these marks of an earlier [`RunFolder::marks`].
@@ -60,8 +62,12 @@ impl RunFolder {
     /// Waits until everything written so far would survive a failure of power.
     pub fn sync(&mut self) -> Result<()> {
         self.growing.sync()?;
-        let model = self.path.join("model");
-        [&self.path, &model].into_iter().filter(|path| path.exists()).try_for_each(|path| sync_folder(path))
+        // A folder takes as long as a file, and hardly ever changes.
+        if std::mem::take(&mut self.named) {
+            let model = self.path.join("model");
+            [&self.path, &model].into_iter().filter(|path| path.exists()).try_for_each(|path| sync_folder(path))?;
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -105,20 +111,21 @@ impl RunFolder {
     }
 
     /// Saves the global model after `round`: `model/round_0010.safetensors`.
-    pub fn write_model(&self, round: usize, safetensors: &[u8]) -> Result<PathBuf> {
+    pub fn write_model(&mut self, round: usize, safetensors: &[u8]) -> Result<PathBuf> {
         self.write_weights(format!("round_{round:04}.safetensors"), safetensors)
     }
 
     /// Saves a client's local model of `round`: `model/round_0010_client_0003.safetensors`.
-    pub fn write_client_model(&self, round: usize, client: usize, safetensors: &[u8]) -> Result<PathBuf> {
+    pub fn write_client_model(&mut self, round: usize, client: usize, safetensors: &[u8]) -> Result<PathBuf> {
         self.write_weights(format!("round_{round:04}_client_{client:04}.safetensors"), safetensors)
     }
 
-    fn write_weights(&self, name: String, safetensors: &[u8]) -> Result<PathBuf> {
+    fn write_weights(&mut self, name: String, safetensors: &[u8]) -> Result<PathBuf> {
         let folder = self.path.join("model");
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         let path = folder.join(name);
         self.put(&path, safetensors)?;
+        self.named = true;
         Ok(path)
     }
 
@@ -216,7 +223,7 @@ mod tests {
     #[test]
     fn whole_files_carry_their_names_and_are_never_replaced() {
         let parent = tempfile::tempdir().unwrap();
-        let folder = RunFolder::create(&parent.path().join("a"), "name = \"a\"\n", &[], Begin::New).unwrap();
+        let mut folder = RunFolder::create(&parent.path().join("a"), "name = \"a\"\n", &[], Begin::New).unwrap();
         folder.write_partition([vec![3]].into_iter()).unwrap();
         folder.write_summary(&Summary::new("a", 1, &[], &[], &[])).unwrap();
         assert!(folder.write_model(10, b"w").unwrap().ends_with("model/round_0010.safetensors"));
@@ -271,10 +278,10 @@ mod tests {
         });
         let whole = names.map(|name| read(&folder, name));
         drop(folder);
-        for done in 0..=3 {
+        for (done, marks) in marks.iter().enumerate() {
             fs::write(path.join("model/.writing-abc"), "half").unwrap();
-            RunFolder::check(&path, &gated(), &marks[done]).unwrap();
-            let mut folder = RunFolder::create(&path, "toml", &gated(), Begin::At(&marks[done])).unwrap();
+            RunFolder::check(&path, &gated(), marks).unwrap();
+            let mut folder = RunFolder::create(&path, "toml", &gated(), Begin::At(marks)).unwrap();
             assert_eq!(read(&folder, "rounds.jsonl").lines().count(), done);
             assert!(!path.join("model/.writing-abc").exists());
             (done + 1..=3).for_each(|n| write(&mut folder, n));

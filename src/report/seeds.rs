@@ -24,6 +24,8 @@ pub struct SeedsFolder {
     figures: Appender,
     /// Whether files of an ended run may be there.
     over: bool,
+    /// Whether there are new files since the last sync.
+    named: bool,
 }
 
 /// The tables that grow, in the order of the marks.
@@ -45,7 +47,7 @@ impl SeedsFolder {
             begin.appender(i, begin.open(&path)?, &path, head, "")
         };
         let metrics = start(0, &rows::seeds_metrics_header())?;
-        Ok(Self { path: path.into(), metrics, figures: start(1, rows::FIGURES)?, over: begin.over() })
+        Ok(Self { path: path.into(), metrics, figures: start(1, rows::FIGURES)?, over: begin.over(), named: true })
     }
 
     /// Refuses a folder whose growing files are shorter than these marks of an earlier [`SeedsFolder::marks`].
@@ -62,7 +64,7 @@ impl SeedsFolder {
     pub fn sync(&mut self) -> Result<()> {
         self.metrics.sync()?;
         self.figures.sync()?;
-        sync_folder(&self.path)
+        if std::mem::take(&mut self.named) { sync_folder(&self.path) } else { Ok(()) }
     }
 
     /// `environment.json`.

@@ -28,6 +28,9 @@ fn rich(set: &[&str]) -> Experiment {
     small(&[&rich[..], set].concat())
 }
 
+/// Something done to a state.
+type Edit = fn(&mut State);
+
 /// What a round gives, of each seed, with what the user is told after it.
 type Told = (Vec<Outcome>, Vec<String>);
 
@@ -69,7 +72,10 @@ fn text(rounds: &[Told]) -> String {
 #[test]
 fn after_each_round_another_federation_goes_on_with_the_same_bits() {
     on_each_device(|device| {
-        for set in [&[][..], &["circuits.every=2", "sparsity.target=0", "seeds=[7]", "rounds=5"]] {
+        // A dense federation with circuits in every other round takes a GPU made of software long, and tells nothing new.
+        let sets = [&["rounds=3"][..], &["circuits.every=2", "sparsity.target=0", "seeds=[7]", "rounds=5"]];
+        let count = if device.info().kind == "cpu" { 2 } else { 1 };
+        for set in sets.into_iter().take(count) {
             let experiment = rich(set);
             let dataset = data(&experiment);
             let whole = Federation::new(device, &experiment, &dataset).unwrap();
@@ -95,7 +101,7 @@ fn no_part_of_the_state_is_there_for_nothing() {
     let (rounds, states, _) = finish(Federation::new(&device, &experiment, &dataset).unwrap(), &experiment);
     let state = &states[1];
     assert!(state.memory.told != [false; 3], "nobody was told of an empty circuit");
-    let edits: [(&str, fn(&mut State)); 6] = [
+    let edits: [(&str, Edit); 6] = [
         ("global", |s| s.global.swap(0, 1)),
         ("masks", |s| s.memory.masks.iter_mut().for_each(|word| *word = !*word)),
         ("edges", |s| s.memory.edges.iter_mut().for_each(|word| *word = !*word)),
@@ -148,7 +154,7 @@ fn the_state_of_another_federation_is_refused() {
     let mut federation = Federation::new(&device, &experiment, &dataset).unwrap();
     federation.round().unwrap();
     let state = federation.state().unwrap();
-    let edits: [fn(&mut State); 8] = [
+    let edits: [Edit; 8] = [
         |s| s.round = 3,
         |s| s.global.push(0),
         |s| s.memory.pairs.push(0),

@@ -26,7 +26,7 @@ fn sample(round: usize) -> Checkpoint {
             experiment: "name = \"é\"\n".into(),
         },
         state: State { round, global, memory },
-        marks: Marks { history: 9, all: vec![], seeds: vec![vec![1, 2], vec![3, u64::MAX]] },
+        marks: Marks { history: 9, all: vec![5], seeds: vec![1, 2, 3, u64::MAX] },
     }
 }
 
@@ -35,6 +35,8 @@ fn a_checkpoint_comes_back_as_it_was() {
     let checkpoint = sample(7);
     let bytes = checkpoint.encode().unwrap();
     assert_eq!(Checkpoint::decode(&bytes).unwrap(), checkpoint);
+    assert_eq!(State::from_checkpoint(&bytes).unwrap(), checkpoint.state);
+    assert_eq!(State::from_checkpoint(&bytes[1..]).unwrap_err().exit_code(), 2);
     // Any reader of the format can look at the weights.
     let file = SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(
@@ -91,6 +93,17 @@ fn mutated_checkpoints_are_refused() {
         if let Ok(read) = Checkpoint::decode(&bytes) {
             assert_eq!(read, checkpoint);
         }
+    }
+}
+
+#[test]
+fn marks_are_cut_by_seed() {
+    let marks = Marks { history: 9, all: vec![5], seeds: vec![1, 2, 3, 4] };
+    assert_eq!((marks.seed(0, 2), marks.seed(1, 2), marks.seed(0, 1)), (&[1, 2][..], &[3, 4][..], &[1, 2, 3, 4][..]));
+    assert_eq!((marks.seed(2, 2), marks.seed(0, 5), Marks::default().seed(0, 1)), (&[][..], &[][..], &[][..]));
+    assert_eq!(Marks::decode(&marks.encode()), Some(marks));
+    for words in [&[][..], &[1], &[1, 2, 3], &[1, u64::MAX]] {
+        assert_eq!(Marks::decode(&words.iter().copied().flat_map(u64::to_le_bytes).collect::<Vec<u8>>()), None);
     }
 }
 
