@@ -288,7 +288,7 @@ pub enum Weighting {
 /// `[device]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Device {
-    /// Memory a wave of clients may take, such as `"2GiB"`. Default: what the device allows.
+    /// Memory a wave of clients may take, such as `"2GiB"`. Default: 1 GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
     /// At most so many clients at once. Default: as many as fit.

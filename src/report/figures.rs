@@ -251,6 +251,7 @@ impl RoundFigures {
     /// Forgets what tables and pictures show of the last round only.
     pub fn thin(&mut self) {
         self.figures.retain(|(figure, _)| figure.is_shown_by_round());
+        self.figures.shrink_to_fit();
     }
 }
 
