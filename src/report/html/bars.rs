@@ -110,7 +110,8 @@ impl Bars {
         let mut text = format!("Stacked bars of {} by {}.", self.y_title, self.x_title);
         for (name, values) in self.bars.iter().take(MOST) {
             let parts = self.parts.iter().zip(values).filter(|(_, value)| **value > 0.0);
-            let parts: Vec<String> = parts.map(|(part, value)| format!("{part} {}", Unit::Count.text(*value))).collect();
+            let parts: Vec<String> =
+                parts.map(|(part, value)| format!("{part} {}", Unit::Count.text(*value))).collect();
             text += &format!(" {name}: {}.", if parts.is_empty() { "none".into() } else { parts.join(", ") });
         }
         if self.bars.len() > MOST {

@@ -19,6 +19,8 @@ const LEGEND_LINE: f64 = 16.0;
 const INSET: f64 = 8.0;
 /// With more points than this, dots on the lines would run together.
 const MAX_DOTS: usize = 25;
+/// With more lines than this, bands would hide each other.
+const MAX_BANDS: usize = 3;
 /// Lines that a description spells out.
 const MAX_DESCRIBED: usize = 12;
 
@@ -99,9 +101,11 @@ impl Chart {
         let x = Axis { values: xs, ends: (LEFT + INSET, WIDTH - RIGHT - INSET) };
         let y = Axis { values: self.range.unwrap_or_else(|| from_zero(tops)), ends: (bottom, TOP) };
         self.axes(&mut scene, &x, &y);
-        for line in &self.lines {
-            draw_line(&mut scene, line, &x, &y);
+        let measured = self.lines.iter().filter(|line| line.style != Style::Dotted);
+        if measured.count() <= MAX_BANDS {
+            self.lines.iter().for_each(|line| draw_band(&mut scene, line, &x, &y));
         }
+        self.lines.iter().for_each(|line| draw_line(&mut scene, line, &x, &y));
         for (i, row) in legend.iter().enumerate() {
             draw_legend(&mut scene, row, bottom + BELOW + LEGEND_LINE * i as f64);
         }
@@ -121,7 +125,8 @@ impl Chart {
             scene.line(vec![(at, bottom), (at, bottom + 3.0)], Paint::Faded, 0.8);
             scene.text(name, BODY, Paint::Faded, (at, bottom + 11.0), Anchor::Middle);
         }
-        let percent = |title: &str, unit| if unit == Unit::Percent { format!("{title} (%)") } else { title.to_string() };
+        let percent =
+            |title: &str, unit| if unit == Unit::Percent { format!("{title} (%)") } else { title.to_string() };
         let middle = (LEFT + WIDTH - RIGHT) / 2.0;
         scene.text(percent(self.x_title, self.x_unit), BODY, Paint::Faded, (middle, bottom + 25.0), Anchor::Middle);
         scene.text_upwards(percent(self.y_title, self.unit), Paint::Faded, (9.0, TOP + HEIGHT / 2.0));
@@ -150,16 +155,20 @@ fn dash(style: Style) -> Option<(f64, f64)> {
     match style {
         Style::Solid => None,
         Style::Dashed => Some((6.0, 4.0)),
-        Style::Dotted => Some((1.5, 3.0)),
+        Style::Dotted => Some((2.0, 3.0)),
     }
 }
 
 fn width(style: Style) -> f64 {
-    if style == Style::Dotted { 1.5 } else { 1.8 }
+    if style == Style::Dotted { 2.0 } else { 1.8 }
 }
 
-fn draw_line(scene: &mut Scene, line: &Line, x: &Axis, y: &Axis) {
+/// The intervals of what was measured.
+fn draw_band(scene: &mut Scene, line: &Line, x: &Axis, y: &Axis) {
     let at = |point: &Point, value: f64| (x.at(point.x), y.at(value));
+    if line.style == Style::Dotted {
+        return;
+    }
     for part in line.points.split(|point| !(point.low.is_finite() && point.high.is_finite())) {
         match part {
             [] => {}
@@ -171,10 +180,18 @@ fn draw_line(scene: &mut Scene, line: &Line, x: &Axis, y: &Axis) {
             }
         }
     }
+}
+
+fn draw_line(scene: &mut Scene, line: &Line, x: &Axis, y: &Axis) {
+    let at = |point: &Point, value: f64| (x.at(point.x), y.at(value));
     for part in line.points.split(|point| !point.mean.is_finite()).filter(|part| !part.is_empty()) {
         let places: Vec<(f64, f64)> = part.iter().map(|p| at(p, p.mean)).collect();
-        // A dotted line has no dots to show a single value with.
         match places[..] {
+            // What chance or noise would give, known at one place, is a mark for all of them.
+            [(_, y)] if line.style == Style::Dotted && line.points.len() == 1 => {
+                let across = vec![(x.ends.0 - INSET, y), (x.ends.1 + INSET, y)];
+                scene.dashed(across, line.paint, width(line.style), dash(line.style));
+            }
             [(x, y)] if line.style == Style::Dotted => {
                 scene.dashed(vec![(x - INSET, y), (x + INSET, y)], line.paint, width(line.style), dash(line.style));
             }
@@ -219,7 +236,8 @@ mod tests {
     use super::*;
 
     fn chart(means: &[f64]) -> Chart {
-        let point = |(i, mean): (usize, &f64)| Point { x: i as f64 + 1.0, mean: *mean, low: mean - 0.1, high: f64::NAN };
+        let point =
+            |(i, mean): (usize, &f64)| Point { x: i as f64 + 1.0, mean: *mean, low: mean - 0.1, high: f64::NAN };
         let points = means.iter().enumerate().map(point).collect();
         let line = Line { label: "all".into(), points, paint: Paint::Ink, style: Style::Solid };
         Chart::by_round("accuracy", "test accuracy", Unit::Percent, vec![line])
@@ -228,7 +246,8 @@ mod tests {
     #[test]
     fn a_value_that_is_no_number_interrupts_the_line() {
         let scene = chart(&[0.25, 0.5, f64::NAN, 0.75]).draw();
-        let lines = |shape: &&Shape| matches!(shape, Shape::Line { paint: Paint::Ink, points, .. } if points.len() == 2);
+        let lines =
+            |shape: &&Shape| matches!(shape, Shape::Line { paint: Paint::Ink, points, .. } if points.len() == 2);
         // The first two rounds, and the legend; the last round is a dot.
         assert_eq!(scene.shapes.iter().filter(lines).count(), 2);
         assert_eq!(scene.shapes.iter().filter(|shape| matches!(shape, Shape::Dot { .. })).count(), 3);

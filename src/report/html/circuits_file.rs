@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn the_last_round_is_the_highest_number_and_layers_keep_their_order() {
-        let text = format!(r#"{{"round_9": {}, "round_10": {}, "round_2": {}}}"#, round(1, 1), round(1, 7), round(1, 3));
+        let text =
+            format!(r#"{{"round_9": {}, "round_10": {}, "round_2": {}}}"#, round(1, 1), round(1, 7), round(1, 3));
         let last = read_text(&text).unwrap().unwrap();
         assert_eq!((last.round, last.left_out), (10, 0));
         let (client, classes) = &last.global[0];

@@ -22,7 +22,7 @@ pub fn file(scene: &Scene) -> io::Result<Vec<u8>> {
     for shape in &scene.shapes {
         draw(&mut canvas, shape)?;
     }
-    canvas.png()
+    canvas.quick_png()
 }
 
 fn draw(canvas: &mut Canvas, shape: &Shape) -> io::Result<()> {
@@ -40,9 +40,7 @@ fn draw(canvas: &mut Canvas, shape: &Shape) -> io::Result<()> {
         Shape::Text { text, size, paint, at, upwards: true, .. } => {
             canvas.text_upwards(text, *size, color(*paint, 1.0), *at)
         }
-        Shape::Text { text, size, paint, at, anchor, .. } => {
-            canvas.text(text, *size, color(*paint, 1.0), *at, *anchor)
-        }
+        Shape::Text { text, size, paint, at, anchor, .. } => canvas.text(text, *size, color(*paint, 1.0), *at, *anchor),
     }
 }
 

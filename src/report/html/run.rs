@@ -135,7 +135,8 @@ impl Run {
     /// Layers with circuits, in the order of the files.
     pub fn layers(&self) -> Vec<String> {
         let sides = self.seeds.iter().filter_map(|seed| seed.last.as_ref());
-        let circuit = sides.flat_map(|last| last.local.iter().chain(&last.global)).find_map(|(_, classes)| classes.first());
+        let circuit =
+            sides.flat_map(|last| last.local.iter().chain(&last.global)).find_map(|(_, classes)| classes.first());
         let of_pictures = circuit.map(|(_, circuit)| circuit.channels.iter().map(|(layer, _)| layer.clone()).collect());
         let of_table = || {
             let circuit = self.seeds.iter().flat_map(|seed| &seed.circuits).next();

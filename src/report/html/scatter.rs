@@ -38,9 +38,10 @@ impl Scatter {
     pub fn draw(&self, dots: &[(f64, f64)]) -> Scene {
         let bottom = TOP + HEIGHT;
         let mut scene = Scene::new(WIDTH, bottom + 38.0, self.title.clone());
-        let r = if self.correlation.is_finite() { format!("r = {:.2}", self.correlation) } else { "r undefined".into() };
-        scene.description =
-            format!("{} dots: {} against {}. {r}.", self.count, self.y_title, self.x_title).replace("r undefined.", "The correlation is undefined.");
+        let r =
+            if self.correlation.is_finite() { format!("r = {:.2}", self.correlation) } else { "r undefined".into() };
+        scene.description = format!("{} dots: {} against {}. {r}.", self.count, self.y_title, self.x_title)
+            .replace("r undefined.", "The correlation is undefined.");
         scene.text(self.title.as_str(), TITLE, Paint::Ink, (4.0, 12.0), Anchor::Start);
         scene.text(format!("{r}, n = {}", self.count), BODY, Paint::Faded, (WIDTH - RIGHT, 12.0), Anchor::End);
         let x = Axis { values: self.range, ends: (LEFT + 8.0, WIDTH - RIGHT - 8.0) };

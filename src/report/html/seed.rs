@@ -31,7 +31,27 @@ pub struct Seed {
     pub curve: Vec<CurvePoint>,
     /// The channels of the last round's circuits.
     pub last: Option<RoundCircuits>,
+    /// The tables in `analyses/`.
+    pub analyses: Vec<Analysis>,
 }
+
+/// What an analysis of the last round found.
+#[derive(Clone, Debug, Default)]
+pub struct Analysis {
+    /// As its file is called.
+    pub name: String,
+    /// Names of its columns.
+    pub columns: Vec<String>,
+    /// Its first rows.
+    pub rows: Vec<Vec<String>>,
+    /// How many it has besides.
+    pub left_out: usize,
+}
+
+/// Those that runs can do.
+const ANALYSES: [&str; 6] = ["patching", "dominators", "ensemble", "cascade", "centroids", "shared_neurons"];
+/// Rows of an analysis that are kept.
+const ANALYSIS_ROWS: usize = 100;
 
 /// Which mean overlap: round, comparison by name, layer, and class, `None` for all of them.
 pub type MeanKey = (usize, String, String, Option<u32>);
@@ -179,6 +199,20 @@ impl Seed {
             Ok(())
         })?;
         seed.read_overlaps(folder)?;
+        for name in ANALYSES {
+            let mut found = Analysis { name: name.into(), ..Analysis::default() };
+            each_row(&folder.join("analyses").join(format!("{name}.csv")), &mut |row| {
+                found.columns = row.columns().map(str::to_string).collect();
+                match found.rows.len() < ANALYSIS_ROWS {
+                    true => found.rows.push(row.columns().map(|column| row.text(column).to_string()).collect()),
+                    false => found.left_out += 1,
+                }
+                Ok(())
+            })?;
+            if !found.rows.is_empty() {
+                seed.analyses.push(found);
+            }
+        }
         seed.last = circuits_file::read(&folder.join("circuits.json"))?;
         Ok(seed)
     }
@@ -189,7 +223,8 @@ impl Seed {
         let written = each_row(&folder.join("overlap_means.csv"), &mut |row| {
             if row.text("level") == node {
                 let class = if row.text("class").is_empty() { None } else { Some(row.whole("class")?) };
-                let key = (row.whole("round")?, row.text("comparison").to_string(), row.text("layer").to_string(), class);
+                let key =
+                    (row.whole("round")?, row.text("comparison").to_string(), row.text("layer").to_string(), class);
                 let pairs = row.whole("pairs").unwrap_or_default();
                 self.means.insert(key, Mean { iou: row.number("iou")?, chance: row.number("chance")?, pairs });
             }
@@ -214,7 +249,8 @@ impl Seed {
             Ok(())
         })?;
         if !written {
-            let mean = |sum: Mean| Mean { iou: sum.iou / sum.pairs as f64, chance: sum.chance / sum.pairs as f64, ..sum };
+            let mean =
+                |sum: Mean| Mean { iou: sum.iou / sum.pairs as f64, chance: sum.chance / sum.pairs as f64, ..sum };
             self.means = sums.into_iter().map(|(key, sum)| (key, mean(sum))).collect();
         }
         Ok(())
@@ -309,7 +345,8 @@ mod tests {
         assert_eq!(seed.means.get(&key), Some(&Mean { iou: 0.75, chance: 0.5, pairs: 2 }));
         assert_eq!(seed.pairs[&(1, 3, "all".to_string())], BTreeMap::from([(1, 1.0)]));
         assert_eq!(seed.rounds[0].global.per_class_accuracy, [Some(1.0), None]);
-        let means = "round,comparison,level,layer,class,pairs,undefined,iou,chance\n1,local_global,node,all,,9,0,0.125,\n";
+        let means =
+            "round,comparison,level,layer,class,pairs,undefined,iou,chance\n1,local_global,node,all,,9,0,0.125,\n";
         let seed = Seed::read(folder(&[("overlap.csv", &text), ("overlap_means.csv", means)]).path()).unwrap();
         assert_eq!((seed.means[&key].iou, seed.means[&key].pairs, seed.pairs.len()), (0.125, 9, 3));
     }

@@ -42,7 +42,8 @@ pub fn file(scene: &Scene) -> String {
 
 /// What the classes of shapes mean, by the names of colours.
 pub fn style() -> String {
-    let mut css = String::from("text{font-family:system-ui,'DejaVu Sans',sans-serif}.l{fill:none;stroke-linejoin:round}");
+    let mut css =
+        String::from("text{font-family:system-ui,'DejaVu Sans',sans-serif}.l{fill:none;stroke-linejoin:round}");
     let paints = [Paint::Ink, Paint::Faded, Paint::Pale, Paint::Ground];
     for paint in paints.into_iter().chain((0..SERIES).map(Paint::Series)) {
         let (class, name) = (class(paint), variable(paint));

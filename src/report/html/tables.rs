@@ -52,12 +52,71 @@ fn number(value: f64, unit: Unit) -> Cell {
 
 fn estimate(estimate: Estimate, percent: bool) -> Cell {
     let text = if percent { estimate.percent() } else { estimate.decimals(3) };
-    Cell { text: if text == "-" { "–".into() } else { text }, value: Some(estimate.mean).filter(|mean| mean.is_finite()) }
+    Cell {
+        text: if text == "-" { "–".into() } else { text },
+        value: Some(estimate.mean).filter(|mean| mean.is_finite()),
+    }
 }
 
 /// Of one run.
 pub fn of_run(run: &Run) -> Vec<Table> {
-    [rounds(run), controls(run), overlaps(run), circuits(run)].into_iter().flatten().collect()
+    let own = [rounds(run), controls(run), overlaps(run), circuits(run)].into_iter().flatten();
+    own.chain(ANALYSES.iter().filter_map(|(name, title, caption)| analysis(run, name, title, caption))).collect()
+}
+
+/// The analyses by the names of their files, with what they are and how to read them.
+const ANALYSES: [(&str, &str, &str); 6] = [
+    (
+        "patching",
+        "Patching",
+        "Images that the global model gets wrong, with one channel's activation taken from a client's model that knows the class \
+         (or, where no channel is named, a whole layer's): the share that this rescues.",
+    ),
+    (
+        "dominators",
+        "Silencing the dominant class",
+        "Accuracy by class before and after the channels that only the strongest class's circuit uses are silenced.",
+    ),
+    (
+        "ensemble",
+        "Ensemble of circuits",
+        "Each class scored by the global model under its own local circuit, the highest score winning, against the global model \
+         among the same classes.",
+    ),
+    (
+        "cascade",
+        "Assembled model",
+        "A model put together from the clients' circuits, channel by channel, against the averaged one.",
+    ),
+    (
+        "centroids",
+        "Distances of classes",
+        "Cosine distance of the mean features of two classes in the average of two clients; the class with the larger norm is \
+         expected to win.",
+    ),
+    (
+        "shared_neurons",
+        "Shared channels replaced",
+        "Accuracy by class when the channels that several circuits share are overwritten in the global model with one client's.",
+    ),
+];
+
+fn analysis(run: &Run, name: &'static str, title: &str, caption: &str) -> Option<Table> {
+    let found = run.seeds.first()?.analyses.iter().find(|found| found.name == name)?;
+    let cell = |text: &String| match text.parse::<f64>() {
+        // Counts and names as they stand, measures to three digits.
+        Ok(value) if value.is_finite() && value.fract() != 0.0 => {
+            Cell { text: format!("{value:.3}"), value: Some(value) }
+        }
+        Ok(value) if value.is_finite() => Cell { text: text.clone(), value: Some(value) },
+        _ => word(if text.is_empty() { "–" } else { text }),
+    };
+    let rows = found.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
+    let columns: Vec<String> = found.columns.iter().map(|column| column.replace('_', " ")).collect();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let caption = if run.seeds.len() > 1 { format!("{caption} Of the first seed.") } else { caption.to_string() };
+    let table = Table::new(name, title, &caption, &columns, rows);
+    Some(Table { left_out: table.left_out + found.left_out, ..table })
 }
 
 fn rounds(run: &Run) -> Option<Table> {
@@ -92,7 +151,11 @@ const CONTROLS: [(&str, &str); 5] = [
 fn controls(run: &Run) -> Option<Table> {
     let mut rows = Vec::new();
     let of_circuits = |pick: fn(&Circuit) -> f64| {
-        let last = run.seeds.iter().flat_map(|s| &s.circuits).filter(|c| c.global && c.measure("random_sufficiency").is_finite());
+        let last = run
+            .seeds
+            .iter()
+            .flat_map(|s| &s.circuits)
+            .filter(|c| c.global && c.measure("random_sufficiency").is_finite());
         let last = last.map(|c| c.round).max().unwrap_or(0);
         run.estimate(|seed| mean(seed.circuits.iter().filter(|c| c.global && c.round == last).map(pick)))
     };
@@ -134,6 +197,19 @@ fn controls(run: &Run) -> Option<Table> {
     (!rows.is_empty()).then(|| Table::new("controls", "Controls", caption, &columns, rows))
 }
 
+fn words(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::LocalGlobal => "same client and class, local against global",
+        Comparison::Mismatched => "another class of the client, local against global",
+        Comparison::InterClientLocal => "two clients, local models",
+        Comparison::InterClientGlobal => "two clients, global model",
+        Comparison::InterClassLocal => "two classes, local models",
+        Comparison::InterClassGlobal => "two classes, global model",
+        Comparison::StabilityLocal => "the round before, local models",
+        Comparison::StabilityGlobal => "the round before, global model",
+    }
+}
+
 fn overlaps(run: &Run) -> Option<Table> {
     let mut rows = Vec::new();
     let layers = run.layers();
@@ -144,7 +220,7 @@ fn overlaps(run: &Run) -> Option<Table> {
             if iou.mean.is_finite() {
                 let times = iou.mean / chance.mean;
                 rows.push(vec![
-                    word(comparison.name().replace('_', " ")),
+                    word(words(comparison)),
                     word(layer),
                     estimate(iou, false),
                     estimate(chance, false),
@@ -167,12 +243,14 @@ fn circuits(run: &Run) -> Option<Table> {
             let mut row = if several { vec![number(i as f64 + 1.0, Unit::Count)] } else { vec![] };
             row.extend([number(c.client as f64, Unit::Count), number(f64::from(c.class), Unit::Count)]);
             row.push(word(if c.global { "global" } else { "client's" }));
-            let size = |layer: &String| c.sizes.iter().find(|(name, _)| name == layer).map_or(f64::NAN, |(_, size)| *size);
+            let size =
+                |layer: &String| c.sizes.iter().find(|(name, _)| name == layer).map_or(f64::NAN, |(_, size)| *size);
             row.extend(layers.iter().map(|layer| number(size(layer), Unit::Count)));
             let percents = ["accuracy", "sufficiency", "necessity", "cross", "false_positive", "random_percentile"];
             row.extend(percents.map(|name| number(c.measure(name), Unit::Percent)));
             row.push(number(c.measure("random_p"), Unit::Plain));
-            let fate = FATES.iter().find(|(name, _)| *name == c.diagnosis).map_or(c.diagnosis.as_str(), |(_, words)| words);
+            let fate =
+                FATES.iter().find(|(name, _)| *name == c.diagnosis).map_or(c.diagnosis.as_str(), |(_, words)| words);
             row.push(word(fate));
             rows.push(row);
         }
@@ -181,7 +259,8 @@ fn circuits(run: &Run) -> Option<Table> {
     columns.extend(["client", "class", "model"]);
     columns.extend(layers.iter().map(String::as_str));
     columns.extend(["accuracy", "sufficiency", "necessity", "cross", "false positives", "percentile", "p", "fate"]);
-    let caption = "The last round's circuits: channels kept in each layer, and what they are worth, as in the figures above.";
+    let caption =
+        "The last round's circuits: channels kept in each layer, and what they are worth, as in the figures above.";
     (!rows.is_empty()).then(|| Table::new("circuit-table", "Circuits", caption, &columns, rows))
 }
 

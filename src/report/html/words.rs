@@ -63,8 +63,8 @@ fn claim(run: &Run) -> String {
     let (overlap, chance) = (iou(run, Comparison::LocalGlobal, false), iou(run, Comparison::LocalGlobal, true));
     if overlap.mean.is_finite() {
         text += &format!(
-            " A class's circuit in a client's model and in the average share {} of the channels of either (IoU); random \
-             circuits as large would share {}.",
+            " A class's circuits in a client's model and in the average overlap by {} (IoU: the channels in both over those in \
+             either); random circuits of the same sizes would by {}.",
             share(&overlap),
             share(&chance)
         );
@@ -73,7 +73,8 @@ fn claim(run: &Run) -> String {
     if let Some(counts) = counts {
         let total: f64 = counts.iter().sum();
         let parts = counts.iter().zip(FATES).filter(|(count, _)| **count > 0.0);
-        let parts: Vec<String> = parts.map(|(count, (_, words))| format!("{} {words}", Unit::Count.text(*count))).collect();
+        let parts: Vec<String> =
+            parts.map(|(count, (_, words))| format!("{} {words}", Unit::Count.text(*count))).collect();
         text += &format!(" Of {} classes of clients: {}.", Unit::Count.text(total), parts.join(", "));
     }
     text
@@ -95,7 +96,8 @@ fn evidence(run: &Run) -> Vec<String> {
         said.push(format!("{text}; chance: {}.", share(&iou(run, Comparison::LocalGlobal, true))));
     }
     for (title, global) in [("clients' models", false), ("global model", true)] {
-        let of = |name: &'static str| run.estimate(|seed| last(finite(circuit_means(seed, global, |c| c.measure(name)))));
+        let of =
+            |name: &'static str| run.estimate(|seed| last(finite(circuit_means(seed, global, |c| c.measure(name)))));
         let sufficiency = of("sufficiency");
         if sufficiency.mean.is_finite() {
             said.push(format!(
@@ -110,7 +112,10 @@ fn evidence(run: &Run) -> Vec<String> {
     }
     let cross = run.estimate(|seed| last(circuit_means(seed, true, |c| c.measure("cross"))));
     if cross.mean.is_finite() {
-        said.push(format!("The clients' circuits as masks on the global weights: {} accuracy on their classes.", percent(&cross)));
+        said.push(format!(
+            "The clients' circuits as masks on the global weights: {} accuracy on their classes.",
+            percent(&cross)
+        ));
     }
     let tested: Vec<f64> = last_with(run, "random_p").iter().map(|c| c.measure("random_p")).collect();
     if !tested.is_empty() {
@@ -137,8 +142,12 @@ fn last_with<'a>(run: &'a Run, measure: &str) -> Vec<&'a Circuit> {
 fn caveats(run: &Run) -> Vec<String> {
     let mut said = Vec::new();
     match run.seeds.len() {
-        1 => said.push("One seed: nothing here tells how much another seed would differ. Set seeds = [1, 2, 3] to know.".into()),
-        n @ 2..=4 => said.push(format!("{n} seeds: the 95% intervals are wide, and rest on differences between seeds being normal.")),
+        1 => said.push(
+            "One seed: nothing here tells how much another seed would differ. Set seeds = [1, 2, 3] to know.".into(),
+        ),
+        n @ 2..=4 => said.push(format!(
+            "{n} seeds: the 95% intervals are wide, and rest on differences between seeds being normal."
+        )),
         _ => {}
     }
     let circuits: Vec<&Circuit> = run.seeds.iter().flat_map(Seed::last_circuits).collect();
@@ -163,10 +172,20 @@ fn caveats(run: &Run) -> Vec<String> {
     }
     said.extend(overlap_caveat(run));
     for (control, key, what) in [
-        ("repeat", "circuits.controls.repeat", "Without the repeated search there is no noise ceiling: part of every missing overlap may be the search's own noise."),
-        ("permuted", "circuits.controls.permuted", "No control with permuted labels: what the search finds in data without meaning is not known."),
+        (
+            "repeat",
+            "circuits.controls.repeat",
+            "Without the repeated search there is no noise ceiling: part of every missing overlap may be the search's own noise.",
+        ),
+        (
+            "permuted",
+            "circuits.controls.permuted",
+            "No control with permuted labels: what the search finds in data without meaning is not known.",
+        ),
     ] {
-        if !run.seeds.iter().any(|seed| seed.controls.iter().any(|row| row.control == control)) && run.setting(key) != "true" {
+        if !run.seeds.iter().any(|seed| seed.controls.iter().any(|row| row.control == control))
+            && run.setting(key) != "true"
+        {
             said.push(what.into());
         }
     }
@@ -174,7 +193,10 @@ fn caveats(run: &Run) -> Vec<String> {
         said.push("No random circuits were tried: sufficiency has no baseline here.".into());
     }
     if run.setting("data.source") == "digits" {
-        said.push("The images are the built-in digits, easier than MNIST: the numbers do not compare with published ones.".into());
+        said.push(
+            "The images are the built-in digits, easier than MNIST: the numbers do not compare with published ones."
+                .into(),
+        );
     }
     said
 }
@@ -199,7 +221,12 @@ pub fn of_runs(runs: &[Run]) -> Words {
         defined.max_by(|a, b| a.1.mean.total_cmp(&b.1.mean))
     };
     if let Some((run, accuracy)) = best(|run| final_accuracy(run, true)) {
-        words.claim = format!("{} runs compared. Highest accuracy on trained classes: {}, {}.", runs.len(), run.label, percent(&accuracy));
+        words.claim = format!(
+            "{} runs compared. Highest accuracy on trained classes: {}, {}.",
+            runs.len(),
+            run.label,
+            percent(&accuracy)
+        );
     }
     if let Some((run, overlap)) = best(|run| iou(run, Comparison::LocalGlobal, false)) {
         words.claim += &format!(" Highest overlap of local and global circuits: {}, {}.", run.label, share(&overlap));

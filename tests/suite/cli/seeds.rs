@@ -19,7 +19,8 @@ fn each_seed_leaves_the_folder_it_leaves_alone() {
     assert!(ended.out.contains("Means over 2 seeds") && ended.out.contains("% ± "), "{ended:?}");
     assert!(ended.err.contains("tiny, 2 seeds: 2 rounds"), "{ended:?}");
     let out = desk.path("runs/tiny-9");
-    let above = ["environment.json", "experiment.toml", "figures.csv", "metrics.csv", "plots", "report.html", "summary.json"];
+    let above =
+        ["environment.json", "experiment.toml", "figures.csv", "metrics.csv", "plots", "report.html", "summary.json"];
     let elsewhere = |path: &String| path.starts_with("seed_") || path.starts_with("plots/");
     let of_all: Vec<String> = entries(&out).into_iter().filter(|path| !elsewhere(path)).collect();
     assert_eq!(of_all, above);

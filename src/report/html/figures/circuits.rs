@@ -40,8 +40,10 @@ pub fn diagnoses(run: &Run) -> Option<Figure> {
         return None;
     }
     let parts = FATES.map(|(_, words)| words.to_string()).to_vec();
-    let bars = Bars { title: "Clients' classes by fate".into(), x_title: "round", y_title: "clients' classes", parts, bars };
-    let threshold = |key: &str| Some(run.setting(key)).filter(|value| !value.is_empty()).unwrap_or_else(|| "0.5".into());
+    let bars =
+        Bars { title: "Clients' classes by fate".into(), x_title: "round", y_title: "clients' classes", parts, bars };
+    let threshold =
+        |key: &str| Some(run.setting(key)).filter(|value| !value.is_empty()).unwrap_or_else(|| "0.5".into());
     let caption = format!(
         "What became of each class of each client when the models were averaged. Not learned: the client's own model \
          classifies it with less than {accuracy} accuracy. Destructive interference: the client's model did, the average does \
@@ -82,7 +84,10 @@ pub fn measures(run: &Run) -> Option<Figure> {
     let gap = (!gap.is_empty())
         .then(|| Chart { range, ..Chart::by_round("Drift gap", "points of accuracy", Unit::Percent, gap) }.draw());
     let scenes: Vec<Scene> =
-        [side("Circuits of the clients' models", false), side("Circuits of the global model", true), gap].into_iter().flatten().collect();
+        [side("Circuits of the clients' models", false), side("Circuits of the global model", true), gap]
+            .into_iter()
+            .flatten()
+            .collect();
     let caption = format!(
         "Sufficiency: accuracy on the class with all other channels ablated. Necessity: accuracy with the circuit ablated; low \
          means that the class needs it. Cross: the client's circuit as a mask on the global weights. Drift gap: how much better \
@@ -110,7 +115,8 @@ pub fn sizes(run: &Run) -> Option<Figure> {
     };
     let layers = run.layers();
     let all = std::iter::once(panel("All layers together".into(), None));
-    let scenes: Vec<Scene> = all.chain(layers.iter().take(8).map(|layer| panel(layer.clone(), Some(layer)))).flatten().collect();
+    let scenes: Vec<Scene> =
+        all.chain(layers.iter().take(8).map(|layer| panel(layer.clone(), Some(layer)))).flatten().collect();
     let caption = format!(
         "Mean number of channels in a circuit. Larger circuits in the global model than in the clients' (“bloat”) mean that \
          averaging spreads a class over more channels. Size also follows how well the class is learned: a class with a low loss \
@@ -124,7 +130,8 @@ pub fn sizes(run: &Run) -> Option<Figure> {
 pub fn curves(run: &Run) -> Option<Figure> {
     let last = run.seeds.iter().flat_map(|seed| &seed.curve).map(|point| point.round).max()?;
     let line = |label: &str, paint, global: bool, class: Option<u32>| {
-        let wanted = |p: &&CurvePoint| p.round == last && p.global == global && class.is_none_or(|class| p.class == class);
+        let wanted =
+            |p: &&CurvePoint| p.round == last && p.global == global && class.is_none_or(|class| p.class == class);
         let of_seed = |seed: &Seed| {
             let mut by_share: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
             for point in seed.curve.iter().filter(wanted).filter(|point| point.share >= 0.0) {
@@ -137,7 +144,8 @@ pub fn curves(run: &Run) -> Option<Figure> {
         let mut shares: Vec<u64> = each.iter().flat_map(|by_share| by_share.keys().copied()).collect();
         shares.sort_unstable();
         shares.dedup();
-        let value = |share: &u64| -> Vec<f64> { each.iter().map(|by| by.get(share).copied().unwrap_or(f64::NAN)).collect() };
+        let value =
+            |share: &u64| -> Vec<f64> { each.iter().map(|by| by.get(share).copied().unwrap_or(f64::NAN)).collect() };
         let points = shares.iter().map(|share| point(f64::from_bits(*share), Estimate::new(&value(share)))).collect();
         Line { label: label.into(), points, paint, style: Style::Solid }
     };
@@ -195,7 +203,11 @@ pub fn scatter(run: &Run) -> Option<Figure> {
     .collect();
     let caption = "Each dot is a class of a client in a round; accuracy is the global model's on that class. r is the \
          correlation over all dots, which are not independent: rounds follow from each other. If overlap mattered for \
-         accuracy, the left cloud would rise.";
-    let left_out = if total > MOST { format!("At most {MOST} of {total} dots are drawn, evenly spaced; r is over all.") } else { String::new() };
+         accuracy, the cloud of overlap would rise to the right.";
+    let left_out = if total > MOST {
+        format!("At most {MOST} of {total} dots are drawn, evenly spaced; r is over all.")
+    } else {
+        String::new()
+    };
     Some(Figure::new("scatter", "Does overlap go with accuracy?", caption, scenes).without(left_out))
 }

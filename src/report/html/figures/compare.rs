@@ -42,12 +42,18 @@ pub fn accuracy(runs: &[Run]) -> Option<Figure> {
         .then(|| Chart { range: None, ..Chart::by_round("Test loss", "mean cross-entropy", Unit::Plain, loss) }.draw());
     let scenes = [
         chart("Test accuracy, all classes", "test accuracy", Unit::Percent, of(|round| round.global.accuracy)),
-        chart("Test accuracy, trained classes", "test accuracy", Unit::Percent, of(|round| round.global.trained_accuracy)),
+        chart(
+            "Test accuracy, trained classes",
+            "test accuracy",
+            Unit::Percent,
+            of(|round| round.global.trained_accuracy),
+        ),
         loss,
     ];
     let caption = "The averaged model on test images after each round, a line for each run. Bands are 95% intervals of the \
          mean over seeds, where there are several.";
-    let figure = Figure::new("accuracy", "Accuracy of the global models", caption, scenes.into_iter().flatten().collect());
+    let figure =
+        Figure::new("accuracy", "Accuracy of the global models", caption, scenes.into_iter().flatten().collect());
     Some(figure.without(left_out(runs)))
 }
 
@@ -81,8 +87,9 @@ pub fn circuits(runs: &[Run]) -> Option<Figure> {
         line_per_run(runs, |seed| circuit_means(seed, global, |circuit| circuit.measure(name)))
     };
     let size = line_per_run(runs, |seed| circuit_means(seed, true, |circuit| circuit.size()));
-    let size = (!size.is_empty())
-        .then(|| Chart { range: None, ..Chart::by_round("Size of global circuits", "channels", Unit::Plain, size) }.draw());
+    let size = (!size.is_empty()).then(|| {
+        Chart { range: None, ..Chart::by_round("Size of global circuits", "channels", Unit::Plain, size) }.draw()
+    });
     let share = |title, lines| chart(title, "accuracy on the class", Unit::Percent, lines);
     let scenes = [
         share("Sufficiency, clients' models", measure(false, "sufficiency")),

@@ -45,7 +45,11 @@ pub fn accuracy(run: &Run) -> Option<Figure> {
          classes that some client holds: the difference to “all classes” is what no client could teach.{}",
         bands(run)
     );
-    let left_out = if classes > MAX_CLASSES { format!("Of {classes} classes, the first {MAX_CLASSES} have a line.") } else { String::new() };
+    let left_out = if classes > MAX_CLASSES {
+        format!("Of {classes} classes, the first {MAX_CLASSES} have a line.")
+    } else {
+        String::new()
+    };
     Some(Figure::new("accuracy", "Accuracy of the global model", &caption, scenes).without(left_out))
 }
 
@@ -84,10 +88,12 @@ pub fn clients(run: &Run) -> Option<Figure> {
     };
     let sparsity = present(layers.iter().enumerate().take(14).map(layer).collect());
     if sparsity.iter().any(|line| line.points.iter().any(|point| point.mean > 0.0)) {
-        scenes.push(Chart::by_round("Zero weights of the clients' models", "share of weights", Unit::Percent, sparsity).draw());
+        scenes.push(
+            Chart::by_round("Zero weights of the clients' models", "share of weights", Unit::Percent, sparsity).draw(),
+        );
     }
-    let caption = "Left: how well the clients fit their own examples after local training; the global model is worse on \
-         them wherever averaging costs. Right: how sparse the layers really are, which a floor on the weights of a filter \
+    let caption = "Training loss: how well the clients fit their own examples after local training; the global model is worse on \
+         them wherever averaging costs. Zero weights: how sparse the layers really are, which a floor on the weights of a filter \
          keeps below the target in small layers.";
     Some(Figure::new("clients", "Local training", caption, scenes))
 }
