@@ -2,7 +2,7 @@
 
 use super::super::plots::canvas::Anchor;
 use super::axes::{Axis, Unit, from_zero, ticks};
-use super::scene::{BODY, Paint, Scene, Shape, TITLE, fit, text_width};
+use super::scene::{BODY, Paint, Scene, Shape, TITLE, fit, spread, text_width};
 
 /// As wide as a phone shows without scrolling or shrinking.
 pub const WIDTH: f64 = 348.0;
@@ -19,6 +19,8 @@ const LEGEND_LINE: f64 = 16.0;
 const INSET: f64 = 8.0;
 /// With more points than this, dots on the lines would run together.
 const MAX_DOTS: usize = 25;
+/// With more points than this, neighbours lie on the same pixel.
+const MAX_POINTS: usize = 400;
 /// With more lines than this, bands would hide each other.
 const MAX_BANDS: usize = 3;
 /// Lines that a description spells out.
@@ -87,8 +89,21 @@ impl Chart {
         Self { title: title.into(), x_title, y_title, unit, range: Some((0.0, 1.0)), x_unit, lines }
     }
 
-    /// Draws it.
-    pub fn draw(&self) -> Scene {
+    /// Draws it: of very long lines, points evenly spaced.
+    pub fn draw(mut self) -> Scene {
+        let mut step = 1;
+        for line in &mut self.lines {
+            let (points, apart) = spread(std::mem::take(&mut line.points), MAX_POINTS);
+            (line.points, step) = (points, step.max(apart));
+        }
+        let mut scene = self.picture();
+        if step > 1 {
+            scene.description += &format!(" Of each line, every {step} points one is drawn.");
+        }
+        scene
+    }
+
+    fn picture(&self) -> Scene {
         let legend = legend_rows(&self.lines);
         let bottom = TOP + HEIGHT;
         let mut scene = Scene::new(WIDTH, bottom + BELOW + LEGEND_LINE * legend.len() as f64, self.title.clone());

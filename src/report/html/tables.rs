@@ -3,7 +3,9 @@
 use super::axes::Unit;
 use super::figures::FATES;
 use super::run::{Run, mean, overlap_means};
+use super::scene::spread;
 use super::seed::{Circuit, Control};
+use super::specialists;
 use crate::report::{Comparison, Estimate};
 
 /// Rows of a table, at most.
@@ -34,7 +36,8 @@ pub struct Table {
 }
 
 impl Table {
-    fn new(id: &'static str, title: &str, caption: &str, columns: &[&str], mut rows: Vec<Vec<Cell>>) -> Self {
+    /// Of these rows, or the first of them.
+    pub fn new(id: &'static str, title: &str, caption: &str, columns: &[&str], mut rows: Vec<Vec<Cell>>) -> Self {
         let left_out = rows.len().saturating_sub(MOST);
         rows.truncate(MOST);
         let columns = columns.iter().map(|column| column.to_string()).collect();
@@ -42,7 +45,8 @@ impl Table {
     }
 }
 
-fn word(text: impl Into<String>) -> Cell {
+/// Words.
+pub fn word(text: impl Into<String>) -> Cell {
     Cell { text: text.into(), value: None }
 }
 
@@ -50,7 +54,8 @@ fn number(value: f64, unit: Unit) -> Cell {
     Cell { text: unit.text(value), value: Some(value).filter(|value| value.is_finite()) }
 }
 
-fn estimate(estimate: Estimate, percent: bool) -> Cell {
+/// A mean with its interval.
+pub fn estimate(estimate: Estimate, percent: bool) -> Cell {
     let text = if percent { estimate.percent() } else { estimate.decimals(3) };
     Cell {
         text: if text == "-" { "–".into() } else { text },
@@ -60,7 +65,7 @@ fn estimate(estimate: Estimate, percent: bool) -> Cell {
 
 /// Of one run.
 pub fn of_run(run: &Run) -> Vec<Table> {
-    let own = [rounds(run), controls(run), overlaps(run), circuits(run)].into_iter().flatten();
+    let own = [rounds(run), controls(run), overlaps(run), specialists::table(run), circuits(run)].into_iter().flatten();
     own.chain(ANALYSES.iter().filter_map(|(name, title, caption)| analysis(run, name, title, caption))).collect()
 }
 
@@ -134,9 +139,12 @@ fn rounds(run: &Run) -> Option<Table> {
         ]
     });
     let rows: Vec<_> = rows.collect();
+    let all = rows.len();
+    let (rows, _) = spread(rows, MOST);
+    let left_out = all - rows.len();
     let columns = ["round", "accuracy", "trained classes", "loss", "seconds"];
     let caption = "The global model on the test images after each round. ± is half of the 95% interval over seeds.";
-    (!rows.is_empty()).then(|| Table::new("rounds", "Rounds", caption, &columns, rows))
+    (!rows.is_empty()).then(|| Table { left_out, ..Table::new("rounds", "Rounds", caption, &columns, rows) })
 }
 
 /// What each control is, by its name in the files.
