@@ -54,7 +54,8 @@ impl Axis {
 
 /// Values to write beside an axis, at most `most`, in steps of 1, 2, 2.5 or 5 times a power of ten; whole ones for counts.
 pub fn ticks((from, to): (f64, f64), most: usize, unit: Unit) -> Vec<(f64, String)> {
-    if to.partial_cmp(&from) != Some(std::cmp::Ordering::Greater) || !to.is_finite() || !from.is_finite() {
+    let spans = to > from && to.is_finite() && from.is_finite();
+    if !spans {
         return if from.is_finite() { vec![(from, unit.tick(from))] } else { Vec::new() };
     }
     let least = (to - from) / most.max(1) as f64;

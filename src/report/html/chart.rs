@@ -2,7 +2,7 @@
 
 use super::super::plots::canvas::Anchor;
 use super::axes::{Axis, Unit, from_zero, ticks};
-use super::scene::{BODY, Paint, Scene, Shape, TITLE, fit, text_width};
+use super::scene::{BODY, Paint, Scene, Shape, TITLE, fit, spread, text_width};
 
 /// As wide as a phone shows without scrolling or shrinking.
 pub const WIDTH: f64 = 348.0;
@@ -19,6 +19,10 @@ const LEGEND_LINE: f64 = 16.0;
 const INSET: f64 = 8.0;
 /// With more points than this, dots on the lines would run together.
 const MAX_DOTS: usize = 25;
+/// With more points than this, neighbours lie on the same pixel.
+const MAX_POINTS: usize = 400;
+/// With more lines than this, bands would hide each other.
+const MAX_BANDS: usize = 3;
 /// Lines that a description spells out.
 const MAX_DESCRIBED: usize = 12;
 
@@ -85,8 +89,21 @@ impl Chart {
         Self { title: title.into(), x_title, y_title, unit, range: Some((0.0, 1.0)), x_unit, lines }
     }
 
-    /// Draws it.
-    pub fn draw(&self) -> Scene {
+    /// Draws it: of very long lines, points evenly spaced.
+    pub fn draw(mut self) -> Scene {
+        let mut step = 1;
+        for line in &mut self.lines {
+            let (points, apart) = spread(std::mem::take(&mut line.points), MAX_POINTS);
+            (line.points, step) = (points, step.max(apart));
+        }
+        let mut scene = self.picture();
+        if step > 1 {
+            scene.description += &format!(" Of each line, every {step} points one is drawn.");
+        }
+        scene
+    }
+
+    fn picture(&self) -> Scene {
         let legend = legend_rows(&self.lines);
         let bottom = TOP + HEIGHT;
         let mut scene = Scene::new(WIDTH, bottom + BELOW + LEGEND_LINE * legend.len() as f64, self.title.clone());
@@ -99,9 +116,11 @@ impl Chart {
         let x = Axis { values: xs, ends: (LEFT + INSET, WIDTH - RIGHT - INSET) };
         let y = Axis { values: self.range.unwrap_or_else(|| from_zero(tops)), ends: (bottom, TOP) };
         self.axes(&mut scene, &x, &y);
-        for line in &self.lines {
-            draw_line(&mut scene, line, &x, &y);
+        let measured = self.lines.iter().filter(|line| line.style != Style::Dotted);
+        if measured.count() <= MAX_BANDS {
+            self.lines.iter().for_each(|line| draw_band(&mut scene, line, &x, &y));
         }
+        self.lines.iter().for_each(|line| draw_line(&mut scene, line, &x, &y));
         for (i, row) in legend.iter().enumerate() {
             draw_legend(&mut scene, row, bottom + BELOW + LEGEND_LINE * i as f64);
         }
@@ -151,16 +170,20 @@ fn dash(style: Style) -> Option<(f64, f64)> {
     match style {
         Style::Solid => None,
         Style::Dashed => Some((6.0, 4.0)),
-        Style::Dotted => Some((1.5, 3.0)),
+        Style::Dotted => Some((2.0, 3.0)),
     }
 }
 
 fn width(style: Style) -> f64 {
-    if style == Style::Dotted { 1.5 } else { 1.8 }
+    if style == Style::Dotted { 2.0 } else { 1.8 }
 }
 
-fn draw_line(scene: &mut Scene, line: &Line, x: &Axis, y: &Axis) {
+/// The intervals of what was measured.
+fn draw_band(scene: &mut Scene, line: &Line, x: &Axis, y: &Axis) {
     let at = |point: &Point, value: f64| (x.at(point.x), y.at(value));
+    if line.style == Style::Dotted {
+        return;
+    }
     for part in line.points.split(|point| !(point.low.is_finite() && point.high.is_finite())) {
         match part {
             [] => {}
@@ -172,10 +195,18 @@ fn draw_line(scene: &mut Scene, line: &Line, x: &Axis, y: &Axis) {
             }
         }
     }
+}
+
+fn draw_line(scene: &mut Scene, line: &Line, x: &Axis, y: &Axis) {
+    let at = |point: &Point, value: f64| (x.at(point.x), y.at(value));
     for part in line.points.split(|point| !point.mean.is_finite()).filter(|part| !part.is_empty()) {
         let places: Vec<(f64, f64)> = part.iter().map(|p| at(p, p.mean)).collect();
-        // A dotted line has no dots to show a single value with.
         match places[..] {
+            // What chance or noise would give, known at one place, is a mark for all of them.
+            [(_, y)] if line.style == Style::Dotted && line.points.len() == 1 => {
+                let across = vec![(x.ends.0 - INSET, y), (x.ends.1 + INSET, y)];
+                scene.dashed(across, line.paint, width(line.style), dash(line.style));
+            }
             [(x, y)] if line.style == Style::Dotted => {
                 scene.dashed(vec![(x - INSET, y), (x + INSET, y)], line.paint, width(line.style), dash(line.style));
             }

@@ -13,6 +13,7 @@ mod run;
 mod scatter;
 mod scene;
 mod seed;
+mod specialists;
 mod svg;
 mod tables;
 #[cfg(test)]

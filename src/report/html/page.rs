@@ -117,10 +117,10 @@ fn figure_section(figure: &Figure) -> Markup {
         section id=(figure.id) {
             h2 { (figure.title) }
             figure {
+                figcaption { (figure.caption) }
                 div.plots {
                     @for (i, scene) in figure.scenes.iter().enumerate() { (plot(scene, &format!("{}-{i}", figure.id))) }
                 }
-                figcaption { (figure.caption) }
             }
             @if !figure.left_out.is_empty() { p.left-out { (figure.left_out) } }
         }

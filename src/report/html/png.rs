@@ -22,7 +22,7 @@ pub fn file(scene: &Scene) -> io::Result<Vec<u8>> {
     for shape in &scene.shapes {
         draw(&mut canvas, shape)?;
     }
-    canvas.png()
+    canvas.quick_png()
 }
 
 fn draw(canvas: &mut Canvas, shape: &Shape) -> io::Result<()> {

@@ -134,6 +134,13 @@ pub fn sheet(title: &str, scenes: &[Scene], notes: &str) -> Scene {
     sheet
 }
 
+/// At most so many of these, evenly spaced up to the last, and how far apart they were.
+pub fn spread<T>(items: Vec<T>, most: usize) -> (Vec<T>, usize) {
+    let (count, step) = (items.len(), items.len().div_ceil(most).max(1));
+    let kept = |(i, item): (usize, T)| (count - 1 - i).is_multiple_of(step).then_some(item);
+    (items.into_iter().enumerate().filter_map(kept).collect(), step)
+}
+
 /// A text in lines that are no wider than `width` points, broken between words.
 pub fn wrapped(text: &str, width: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -183,6 +190,14 @@ mod tests {
         assert!(wrapped(" ", 10.0).is_empty());
         assert!(text_width("iiii", 10.0) < text_width("MMMM", 10.0));
         assert!(fit(&"M".repeat(1000), BODY, 100.0).chars().count() < 20);
+    }
+
+    #[test]
+    fn what_is_spread_keeps_the_last() {
+        assert_eq!(spread((1..=7).collect(), 3), (vec![1, 4, 7], 3));
+        assert_eq!(spread((1..=6).collect(), 3), (vec![2, 4, 6], 2));
+        assert_eq!(spread(vec![1, 2], 3), (vec![1, 2], 1));
+        assert!(spread(Vec::<u8>::new(), 3).0.is_empty());
     }
 
     #[test]

@@ -31,7 +31,27 @@ pub struct Seed {
     pub curve: Vec<CurvePoint>,
     /// The channels of the last round's circuits.
     pub last: Option<RoundCircuits>,
+    /// The tables in `analyses/`.
+    pub analyses: Vec<Analysis>,
 }
+
+/// What an analysis of the last round found.
+#[derive(Clone, Debug, Default)]
+pub struct Analysis {
+    /// As its file is called.
+    pub name: String,
+    /// Names of its columns.
+    pub columns: Vec<String>,
+    /// Its first rows.
+    pub rows: Vec<Vec<String>>,
+    /// How many it has besides.
+    pub left_out: usize,
+}
+
+/// Those that runs can do.
+const ANALYSES: [&str; 6] = ["patching", "dominators", "ensemble", "cascade", "centroids", "shared_neurons"];
+/// Rows of an analysis that are kept.
+const ANALYSIS_ROWS: usize = 100;
 
 /// Which mean overlap: round, comparison by name, layer, and class, `None` for all of them.
 pub type MeanKey = (usize, String, String, Option<u32>);
@@ -179,6 +199,20 @@ impl Seed {
             Ok(())
         })?;
         seed.read_overlaps(folder)?;
+        for name in ANALYSES {
+            let mut found = Analysis { name: name.into(), ..Analysis::default() };
+            each_row(&folder.join("analyses").join(format!("{name}.csv")), &mut |row| {
+                found.columns = row.columns().map(str::to_string).collect();
+                match found.rows.len() < ANALYSIS_ROWS {
+                    true => found.rows.push(row.columns().map(|column| row.text(column).to_string()).collect()),
+                    false => found.left_out += 1,
+                }
+                Ok(())
+            })?;
+            if !found.rows.is_empty() {
+                seed.analyses.push(found);
+            }
+        }
         seed.last = circuits_file::read(&folder.join("circuits.json"))?;
         Ok(seed)
     }

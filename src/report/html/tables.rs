@@ -3,7 +3,9 @@
 use super::axes::Unit;
 use super::figures::FATES;
 use super::run::{Run, mean, overlap_means};
+use super::scene::spread;
 use super::seed::{Circuit, Control};
+use super::specialists;
 use crate::report::{Comparison, Estimate};
 
 /// Rows of a table, at most.
@@ -34,7 +36,8 @@ pub struct Table {
 }
 
 impl Table {
-    fn new(id: &'static str, title: &str, caption: &str, columns: &[&str], mut rows: Vec<Vec<Cell>>) -> Self {
+    /// Of these rows, or the first of them.
+    pub fn new(id: &'static str, title: &str, caption: &str, columns: &[&str], mut rows: Vec<Vec<Cell>>) -> Self {
         let left_out = rows.len().saturating_sub(MOST);
         rows.truncate(MOST);
         let columns = columns.iter().map(|column| column.to_string()).collect();
@@ -42,7 +45,8 @@ impl Table {
     }
 }
 
-fn word(text: impl Into<String>) -> Cell {
+/// Words.
+pub fn word(text: impl Into<String>) -> Cell {
     Cell { text: text.into(), value: None }
 }
 
@@ -50,7 +54,8 @@ fn number(value: f64, unit: Unit) -> Cell {
     Cell { text: unit.text(value), value: Some(value).filter(|value| value.is_finite()) }
 }
 
-fn estimate(estimate: Estimate, percent: bool) -> Cell {
+/// A mean with its interval.
+pub fn estimate(estimate: Estimate, percent: bool) -> Cell {
     let text = if percent { estimate.percent() } else { estimate.decimals(3) };
     Cell {
         text: if text == "-" { "–".into() } else { text },
@@ -60,7 +65,63 @@ fn estimate(estimate: Estimate, percent: bool) -> Cell {
 
 /// Of one run.
 pub fn of_run(run: &Run) -> Vec<Table> {
-    [rounds(run), controls(run), overlaps(run), circuits(run)].into_iter().flatten().collect()
+    let own = [rounds(run), controls(run), overlaps(run), specialists::table(run), circuits(run)].into_iter().flatten();
+    own.chain(ANALYSES.iter().filter_map(|(name, title, caption)| analysis(run, name, title, caption))).collect()
+}
+
+/// The analyses by the names of their files, with what they are and how to read them.
+const ANALYSES: [(&str, &str, &str); 6] = [
+    (
+        "patching",
+        "Patching",
+        "Images that the global model gets wrong, with one channel's activation taken from a client's model that knows the class \
+         (or, where no channel is named, a whole layer's): the share that this rescues.",
+    ),
+    (
+        "dominators",
+        "Silencing the dominant class",
+        "Accuracy by class before and after the channels that only the strongest class's circuit uses are silenced.",
+    ),
+    (
+        "ensemble",
+        "Ensemble of circuits",
+        "Each class scored by the global model under its own local circuit, the highest score winning, against the global model \
+         among the same classes.",
+    ),
+    (
+        "cascade",
+        "Assembled model",
+        "A model put together from the clients' circuits, channel by channel, against the averaged one.",
+    ),
+    (
+        "centroids",
+        "Distances of classes",
+        "Cosine distance of the mean features of two classes in the average of two clients; the class with the larger norm is \
+         expected to win.",
+    ),
+    (
+        "shared_neurons",
+        "Shared channels replaced",
+        "Accuracy by class when the channels that several circuits share are overwritten in the global model with one client's.",
+    ),
+];
+
+fn analysis(run: &Run, name: &'static str, title: &str, caption: &str) -> Option<Table> {
+    let found = run.seeds.first()?.analyses.iter().find(|found| found.name == name)?;
+    let cell = |text: &String| match text.parse::<f64>() {
+        // Counts and names as they stand, measures to three digits.
+        Ok(value) if value.is_finite() && value.fract() != 0.0 => {
+            Cell { text: format!("{value:.3}"), value: Some(value) }
+        }
+        Ok(value) if value.is_finite() => Cell { text: text.clone(), value: Some(value) },
+        _ => word(if text.is_empty() { "–" } else { text }),
+    };
+    let rows = found.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
+    let columns: Vec<String> = found.columns.iter().map(|column| column.replace('_', " ")).collect();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let caption = if run.seeds.len() > 1 { format!("{caption} Of the first seed.") } else { caption.to_string() };
+    let table = Table::new(name, title, &caption, &columns, rows);
+    Some(Table { left_out: table.left_out + found.left_out, ..table })
 }
 
 fn rounds(run: &Run) -> Option<Table> {
@@ -78,9 +139,12 @@ fn rounds(run: &Run) -> Option<Table> {
         ]
     });
     let rows: Vec<_> = rows.collect();
+    let all = rows.len();
+    let (rows, _) = spread(rows, MOST);
+    let left_out = all - rows.len();
     let columns = ["round", "accuracy", "trained classes", "loss", "seconds"];
     let caption = "The global model on the test images after each round. ± is half of the 95% interval over seeds.";
-    (!rows.is_empty()).then(|| Table::new("rounds", "Rounds", caption, &columns, rows))
+    (!rows.is_empty()).then(|| Table { left_out, ..Table::new("rounds", "Rounds", caption, &columns, rows) })
 }
 
 /// What each control is, by its name in the files.
@@ -141,6 +205,19 @@ fn controls(run: &Run) -> Option<Table> {
     (!rows.is_empty()).then(|| Table::new("controls", "Controls", caption, &columns, rows))
 }
 
+fn words(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::LocalGlobal => "same client and class, local against global",
+        Comparison::Mismatched => "another class of the client, local against global",
+        Comparison::InterClientLocal => "two clients, local models",
+        Comparison::InterClientGlobal => "two clients, global model",
+        Comparison::InterClassLocal => "two classes, local models",
+        Comparison::InterClassGlobal => "two classes, global model",
+        Comparison::StabilityLocal => "the round before, local models",
+        Comparison::StabilityGlobal => "the round before, global model",
+    }
+}
+
 fn overlaps(run: &Run) -> Option<Table> {
     let mut rows = Vec::new();
     let layers = run.layers();
@@ -151,7 +228,7 @@ fn overlaps(run: &Run) -> Option<Table> {
             if iou.mean.is_finite() {
                 let times = iou.mean / chance.mean;
                 rows.push(vec![
-                    word(comparison.name().replace('_', " ")),
+                    word(words(comparison)),
                     word(layer),
                     estimate(iou, false),
                     estimate(chance, false),

@@ -63,8 +63,8 @@ fn claim(run: &Run) -> String {
     let (overlap, chance) = (iou(run, Comparison::LocalGlobal, false), iou(run, Comparison::LocalGlobal, true));
     if overlap.mean.is_finite() {
         text += &format!(
-            " A class's circuit in a client's model and in the average share {} of the channels of either (IoU); random \
-             circuits as large would share {}.",
+            " A class's circuits in a client's model and in the average overlap by {} (IoU: the channels in both over those in \
+             either); random circuits of the same sizes would by {}.",
             share(&overlap),
             share(&chance)
         );

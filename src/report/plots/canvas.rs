@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use ab_glyph::{Font, FontRef, OutlinedGlyph, PxScale, ScaleFont, point};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder, RgbImage};
+use image::{ExtendedColorType, ImageEncoder};
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::{
@@ -142,14 +142,22 @@ impl Canvas {
         Ok(())
     }
 
-    /// The picture as a PNG file's bytes.
+    /// The picture as a PNG file's bytes, as few as can be.
     pub fn png(self) -> io::Result<Vec<u8>> {
+        self.encoded(CompressionType::Best)
+    }
+
+    /// The same in a tenth of the time, in a larger file: for pictures that are many.
+    pub fn quick_png(self) -> io::Result<Vec<u8>> {
+        self.encoded(CompressionType::Fast)
+    }
+
+    fn encoded(self, compression: CompressionType) -> io::Result<Vec<u8>> {
         let size = self.size;
-        let large = RgbImage::from_raw(size.0, size.1, self.pixels).ok_or(io::ErrorKind::InvalidData)?;
         let (width, height) = (size.0 / OVERSAMPLING, size.1 / OVERSAMPLING);
-        let small = image::imageops::thumbnail(&large, width, height);
+        let small = averaged(&self.pixels, size.0 as usize);
         let mut bytes = Vec::new();
-        PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::Adaptive)
+        PngEncoder::new_with_quality(&mut bytes, compression, FilterType::Adaptive)
             .write_image(&small, width, height, ExtendedColorType::Rgb8)
             .map_err(io::Error::other)?;
         Ok(bytes)
@@ -159,6 +167,22 @@ impl Canvas {
         let backend = BitMapBackend::with_buffer_and_format(&mut self.pixels, self.size);
         Ok(backend.map_err(io::Error::other)?.into_drawing_area())
     }
+}
+
+/// The mean of every square of pixels of a picture so many pixels wide, both sides multiples of the square's.
+fn averaged(pixels: &[u8], width: usize) -> Vec<u8> {
+    const SIDE: usize = OVERSAMPLING as usize;
+    let mut small = Vec::with_capacity(pixels.len() / (SIDE * SIDE));
+    for rows in pixels.chunks_exact(3 * width * SIDE) {
+        for x in 0..width / SIDE {
+            for channel in 0..3 {
+                let at = |i: usize| u32::from(rows[3 * (width * (i / SIDE) + SIDE * x + i % SIDE) + channel]);
+                let sum: u32 = (0..SIDE * SIDE).map(at).sum();
+                small.push((sum / (SIDE * SIDE) as u32) as u8);
+            }
+        }
+    }
+    small
 }
 
 /// How wide a text is, in points.

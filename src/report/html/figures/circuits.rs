@@ -7,10 +7,13 @@ use super::super::bars::Bars;
 use super::super::chart::{Chart, Line, Style};
 use super::super::run::{Run, circuit_means, mean, point};
 use super::super::scatter::Scatter;
-use super::super::scene::{Paint, Scene};
+use super::super::scene::{Paint, Scene, spread};
 use super::super::seed::{Circuit, CurvePoint, Seed};
 use super::{Figure, bands, present};
 use crate::report::Estimate;
+
+/// Rounds with a bar.
+const MAX_BARS: usize = 60;
 
 /// The four fates, by their names in the files.
 pub const FATES: [(&str, &str); 4] = [
@@ -35,7 +38,8 @@ pub fn fates(run: &Run) -> BTreeMap<usize, Vec<f64>> {
 
 /// What became of the clients' classes, by round.
 pub fn diagnoses(run: &Run) -> Option<Figure> {
-    let bars: Vec<_> = fates(run).into_iter().map(|(round, counts)| (round.to_string(), counts)).collect();
+    let bars = fates(run).into_iter().map(|(round, counts)| (round.to_string(), counts)).collect();
+    let (bars, step) = spread(bars, MAX_BARS);
     if bars.is_empty() {
         return None;
     }
@@ -53,7 +57,9 @@ pub fn diagnoses(run: &Run) -> Option<Figure> {
         accuracy = threshold("circuits.diagnosis.accuracy"),
         iou = threshold("circuits.diagnosis.iou"),
     );
-    Some(Figure::new("diagnoses", "What became of the circuits", &caption, vec![bars.upright()]))
+    let left_out =
+        if step > 1 { format!("Of the rounds with circuits, every {step} has a bar.") } else { String::new() };
+    Some(Figure::new("diagnoses", "What became of the circuits", &caption, vec![bars.upright()]).without(left_out))
 }
 
 fn line(run: &Run, label: &str, look: (Paint, Style), global: bool, value: impl Fn(&Circuit) -> f64 + Copy) -> Line {
@@ -203,7 +209,7 @@ pub fn scatter(run: &Run) -> Option<Figure> {
     .collect();
     let caption = "Each dot is a class of a client in a round; accuracy is the global model's on that class. r is the \
          correlation over all dots, which are not independent: rounds follow from each other. If overlap mattered for \
-         accuracy, the left cloud would rise.";
+         accuracy, the cloud of overlap would rise to the right.";
     let left_out = if total > MOST {
         format!("At most {MOST} of {total} dots are drawn, evenly spaced; r is over all.")
     } else {

@@ -67,8 +67,8 @@ pub fn overlaps(run: &Run) -> Option<Figure> {
         scenes.push(matrix(&format!("Global model, {name}"), shown, layer, |pair| pair.global));
     }
     let caption = format!(
-        "Overlap (IoU) of every two circuits of round {}, each a class of a client: dark is much in common. Blocks along the \
-         diagonal are the classes of one client; equal classes of different clients should be dark where clients agree. Empty \
+        "Overlap (IoU) of every two circuits of round {}, each a class of a client: the stronger the colour, the more they share. Columns have the rows' order. Blocks along the \
+         diagonal are the classes of one client; equal classes of different clients share much where clients agree. Empty \
          cells: both circuits keep no channel.{}",
         last.round,
         first_seed(run)
@@ -114,10 +114,10 @@ fn matrix<'a>(title: &str, pairs: &'a [Pair<'a>], layer: Option<&str>, of: fn(&'
         for (j, column) in pairs.iter().enumerate() {
             let at = (left + CELL * j as f64, top);
             let Some(value) = iou(of(row), of(column), layer) else { continue };
-            scene.rect(at, (CELL - 1.0, CELL - 1.0), Paint::Series(0), 0.04 + 0.96 * value);
-            let paint = if value > 0.45 { Paint::Ground } else { Paint::Ink };
+            // Never so full that the number could not be read, on a light page or a dark one.
+            scene.rect(at, (CELL - 1.0, CELL - 1.0), Paint::Series(0), 0.04 + 0.56 * value);
             let text = if value >= 0.995 { "1".to_string() } else { format!("{value:.2}").replacen('0', "", 1) };
-            scene.text(text, 9.5, paint, (at.0 + CELL / 2.0, top + CELL / 2.0), Anchor::Middle);
+            scene.text(text, 9.5, Paint::Ink, (at.0 + CELL / 2.0, top + CELL / 2.0), Anchor::Middle);
             if i != j {
                 let (least, most) = least_and_most.unwrap_or((value, value));
                 least_and_most = Some((least.min(value), most.max(value)));
@@ -161,7 +161,7 @@ pub fn channels(run: &Run) -> Option<Figure> {
     };
     let scenes = channels_of_layers(run).iter().filter_map(panel).collect();
     let caption = format!(
-        "A row for each class of each client in round {}, a column for each channel up to the highest in any circuit. Dark: in the client's circuit and \
+        "A row for each class of each client in round {}, a column for each channel up to the highest in any circuit. The text's colour: in the client's circuit and \
          in the global one (kept). Orange: only in the client's (lost in the average). Light blue: only in the global one \
          (new). Columns filled from top to bottom are channels that everything uses.{}",
         last.round,

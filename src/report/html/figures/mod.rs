@@ -48,7 +48,8 @@ pub fn of_run(run: &Run) -> Vec<Figure> {
         circuits::diagnoses(run),
         circuits::measures(run),
         circuits::sizes(run),
-        overlap::between(run),
+        overlap::clients(run),
+        overlap::classes(run),
         overlap::stability(run),
         network::circuits(run),
         maps::channels(run),
@@ -80,5 +81,9 @@ fn present(lines: Vec<Line>) -> Vec<Line> {
 
 /// What to say of intervals, where there are any.
 fn bands(run: &Run) -> &'static str {
-    if run.seeds.len() > 1 { " Bands are 95% intervals of the mean over seeds." } else { "" }
+    if run.seeds.len() > 1 {
+        " Bands, where few lines leave room for them, are 95% intervals of the mean over seeds."
+    } else {
+        ""
+    }
 }

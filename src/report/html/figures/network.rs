@@ -36,7 +36,7 @@ pub fn circuits(run: &Run) -> Option<Figure> {
     let scenes: Vec<Scene> = ordered.iter().take(MOST).map(|(_, _, pair)| picture(pair, &layers)).collect();
     let caption = format!(
         "Circuits of round {}: a column for each layer, a dot for each channel in the client's circuit or in the global one, a \
-         line for each connection between them that survived pruning. Dark: in both (kept). Orange: only in the client's (lost \
+         line for each connection between them that survived pruning. The text's colour: in both (kept). Orange: only in the client's (lost \
          in the average). Light blue: only in the global one (new).{}",
         last.round,
         if run.seeds.len() > 1 { " Of the first seed." } else { "" }
@@ -44,8 +44,8 @@ pub fn circuits(run: &Run) -> Option<Figure> {
     let left_out = match (scenes.len() < all.len(), last.left_out) {
         (false, 0) => String::new(),
         _ => format!(
-            "{} of the circuits, one class of every client before a second; those without channels or too large to draw are \
-             left out.",
+            "All but {} circuits. Drawn is one class of every client before a second; circuits without channels, or too large \
+             to draw, are not.",
             scenes.len()
         ),
     };
@@ -105,7 +105,8 @@ fn dots(scene: &mut Scene, column: &BTreeMap<u32, (f64, f64, usize)>) {
         scene.dot((*x, *y), radius, KEPT[*kept].0, 1.0);
         if radius > 6.0 {
             let paint = if *kept == 0 { Paint::Ground } else { Paint::Ink };
-            scene.text(channel.to_string(), 8.0, paint, (*x, *y), Anchor::Middle);
+            let size = if *channel < 100 { 8.0 } else { 6.2 };
+            scene.text(channel.to_string(), size, paint, (*x, *y), Anchor::Middle);
         }
     }
 }

@@ -90,53 +90,51 @@ pub fn by_pair(run: &Run) -> Option<Figure> {
     Some(Figure::new("local-global-pairs", "The same by client and class", &caption, scenes).without(left_out))
 }
 
-/// Between clients and between classes.
-pub fn between(run: &Run) -> Option<Figure> {
-    use Comparison::{InterClassGlobal, InterClassLocal, InterClientGlobal, InterClientLocal};
-    let panel = |title: &str, local, global, layer: &str| {
-        chart(
-            title.into(),
-            vec![
-                chance_line(run, "chance", global, layer),
-                mean_line(run, "clients' models", (Paint::Series(1), Style::Solid), local, layer),
-                mean_line(run, "global model", (Paint::Series(0), Style::Solid), global, layer),
-            ],
-        )
-    };
-    let scenes = layers(run).into_iter().flat_map(|(layer, title)| {
-        let lower = title.to_lowercase();
-        let clients = format!("One class, two clients: {lower}");
-        let classes = format!("One client, two classes: {lower}");
-        [
-            panel(&clients, InterClientLocal, InterClientGlobal, &layer),
-            panel(&classes, InterClassLocal, InterClassGlobal, &layer),
-        ]
-    });
-    let caption = format!(
-        "Left: the same class at two clients, high where clients agree on where a class lives. Right: two classes of one \
-         client, low where classes have channels of their own. Orange: in the clients' own models; blue: in the global model, \
-         found with each client's data. Dotted: random circuits of the same sizes.{}",
-        bands(run)
-    );
-    Some(Figure::new("between", "Between clients and between classes", &caption, scenes.flatten().collect()))
-}
-
-/// From round to round.
-pub fn stability(run: &Run) -> Option<Figure> {
-    use Comparison::{StabilityGlobal, StabilityLocal};
+/// A picture for each layer of the clients' models and the global one.
+fn both_models(run: &Run, local: Comparison, global: Comparison) -> Vec<Scene> {
     let panel = |(layer, title): (String, String)| {
         chart(
             title,
             vec![
-                chance_line(run, "chance", StabilityGlobal, &layer),
-                mean_line(run, "clients' models", (Paint::Series(1), Style::Solid), StabilityLocal, &layer),
-                mean_line(run, "global model", (Paint::Series(0), Style::Solid), StabilityGlobal, &layer),
+                chance_line(run, "chance", global, &layer),
+                mean_line(run, "clients' models", (Paint::Series(1), Style::Solid), local, &layer),
+                mean_line(run, "global model", (Paint::Series(0), Style::Solid), global, &layer),
             ],
         )
     };
+    layers(run).into_iter().filter_map(panel).collect()
+}
+
+/// One class at two clients.
+pub fn clients(run: &Run) -> Option<Figure> {
+    let scenes = both_models(run, Comparison::InterClientLocal, Comparison::InterClientGlobal);
     let caption = format!(
-        "The same client and class in a round and in the one before it with circuits: rising lines mean that circuits settle.{}",
+        "The same class at two clients, mean over all pairs of clients: high where clients agree on where a class lives. \
+         Orange: in their own models. Blue: in the global model, found with the data of each. Dotted: random circuits of the \
+         same sizes.{}",
         bands(run)
     );
-    Some(Figure::new("stability", "From round to round", &caption, layers(run).into_iter().filter_map(panel).collect()))
+    Some(Figure::new("between-clients", "One class at two clients", &caption, scenes))
+}
+
+/// Two classes of one client.
+pub fn classes(run: &Run) -> Option<Figure> {
+    let scenes = both_models(run, Comparison::InterClassLocal, Comparison::InterClassGlobal);
+    let caption = format!(
+        "Two classes of one client, mean over all pairs of its classes: low where classes have channels of their own. Orange: in \
+         the clients' own models. Blue: in the global model. Dotted: random circuits of the same sizes.{}",
+        bands(run)
+    );
+    Some(Figure::new("between-classes", "Two classes of one client", &caption, scenes))
+}
+
+/// From round to round.
+pub fn stability(run: &Run) -> Option<Figure> {
+    let scenes = both_models(run, Comparison::StabilityLocal, Comparison::StabilityGlobal);
+    let caption = format!(
+        "The same client and class in a round and in the one before it with circuits: rising lines mean that circuits settle. \
+         Dotted: random circuits of the same sizes.{}",
+        bands(run)
+    );
+    Some(Figure::new("stability", "From round to round", &caption, scenes))
 }

@@ -92,8 +92,8 @@ pub fn clients(run: &Run) -> Option<Figure> {
             Chart::by_round("Zero weights of the clients' models", "share of weights", Unit::Percent, sparsity).draw(),
         );
     }
-    let caption = "Left: how well the clients fit their own examples after local training; the global model is worse on \
-         them wherever averaging costs. Right: how sparse the layers really are, which a floor on the weights of a filter \
+    let caption = "Training loss: how well the clients fit their own examples after local training; the global model is worse on \
+         them wherever averaging costs. Zero weights: how sparse the layers really are, which a floor on the weights of a filter \
          keeps below the target in small layers.";
     Some(Figure::new("clients", "Local training", caption, scenes))
 }
