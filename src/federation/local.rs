@@ -32,6 +32,8 @@ pub struct LocalTraining {
     tensors: Vec<usize>,
     tensor_table: Buffer,
     filter_table: Buffer,
+    /// Slots that a wave has at least: with it, rounds of more and of fewer clients take the same memory.
+    room: usize,
     wave: Option<WaveBuffers>,
 }
 
@@ -94,6 +96,7 @@ impl LocalTraining {
             tensors: network.layout.prunable().map(|t| t.words()).collect(),
             tensor_table: upload(device, "table of tensors", &table)?,
             filter_table: upload(device, "table of filters", &filters)?,
+            room: 0,
             wave: None,
         })
     }
@@ -196,6 +199,11 @@ impl LocalTraining {
     /// Of the trained local models.
     pub fn density(&self, network: &Network) -> Density {
         Density::trained(network, &self.sparsity)
+    }
+
+    /// Waves have room for `slots` clients from now on, whether there are so many or not.
+    pub fn keep_room(&mut self, slots: usize) {
+        self.room = slots;
     }
 
     /// Whether all clients' weights are sparse enough in `step` for a pass over their survivors: those of the client with
@@ -323,6 +331,7 @@ impl LocalTraining {
             return Ok(());
         }
         self.wave = None;
+        let slots = slots.max(self.room);
         let (device, network) = (stage.device, stage.network);
         let words = slots * network.layout.words;
         let identity: Vec<u32> = (0..slots as u32).collect();

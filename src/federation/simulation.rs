@@ -257,6 +257,7 @@ impl<'d> Simulation<'d> {
         let (device, models) = (*device, replicates.len());
         let stage = Stage { device, network, train, test, budget: *budget, replicates: models };
         let cohort = Cohort::draw(replicates, &self.cohort, &local.training, pulse.round);
+        local.keep_room(self.wave_size);
         let mut waves = cohort.waves(self.wave_size, apart(device));
         let reports = Reports::new(device, waves.members.len(), judge.tensors.len())?;
         let mut trained = train_waves(stage, (local, strategy, global), &waves, &reports, observers, pulse);
@@ -264,6 +265,7 @@ impl<'d> Simulation<'d> {
             let round = pulse.round;
             self.notes.push(format!("round {round}: no memory for {what}; goes on in waves of {half} clients"));
             local.release();
+            local.keep_room(half);
             self.wave_size = half;
             waves = cohort.waves(half, apart(device));
             trained = train_waves(stage, (local, strategy, global), &waves, &reports, observers, pulse);
