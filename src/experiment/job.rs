@@ -94,6 +94,8 @@ impl<'a> Job<'a> {
             tell_notes(federation, progress);
         }
         analyse(federation, experiment, &folders, progress, stop)?;
+        // Pictures take memory of their own, and the models and waves have done their work.
+        drop(begun);
         done.draw(experiment, path)?;
         // Last of all: with its summary a run is finished.
         folders.write_summaries(experiment, &done)?;
