@@ -3,6 +3,7 @@
 mod bad_input;
 mod check_run;
 mod early_ends;
+mod report;
 mod run_folder;
 mod seeds;
 
