@@ -96,6 +96,7 @@ mod tests {
             ("run quickstart --seed 1 --seed 2", ErrorKind::ArgumentConflict, "--seed"),
             ("presets show", ErrorKind::MissingRequiredArgument, "<NAME>"),
             ("data fetch", ErrorKind::MissingRequiredArgument, "<NAME>"),
+            ("report", ErrorKind::MissingRequiredArgument, "<RUN FOLDER>"),
         ] {
             let words = std::iter::once("fedcircuit").chain(line.split(' '));
             let error = Cli::try_parse_from(words).unwrap_err();

@@ -45,7 +45,7 @@ mod tests {
     fn every_preset_is_listed_with_its_purpose() {
         let list = list();
         assert_eq!(list.lines().count(), presets::ALL.len());
-        assert!(list.starts_with("quickstart       IID beside one class per client"), "{list}");
+        assert!(list.starts_with("quickstart                IID beside one class per client"), "{list}");
         assert!(list.lines().all(|line| line.len() > 30), "{list}");
     }
 }

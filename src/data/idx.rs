@@ -206,7 +206,7 @@ mod tests {
     fn a_small_file_that_claims_much_allocates_little() {
         let mut bytes = vec![0, 0, 8, 1, 0x40, 0, 0, 0];
         bytes.extend([1; 100]);
-        assert!(problem(&bytes, &[]).contains("ends after 100"));
+        assert!(problem(&bytes, &[]).contains("more than so short a file can hold"));
         // A gzip bomb: four megabytes of zeros are cut off one byte after the four it declares.
         let mut bomb = vec![0, 0, 8, 1, 0, 0, 0, 4];
         bomb.resize(1 << 22, 0);

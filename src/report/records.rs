@@ -36,7 +36,7 @@ pub struct Seconds {
     /// Local training and averaging.
     pub train: f64,
     /// Training without federation, where `circuits.controls.centralised` asks for it: not in the file elsewhere.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub centralised: f64,
     /// Finding and measuring circuits.
     pub circuits: f64,

@@ -4,6 +4,7 @@ mod bad_input;
 mod check_run;
 mod early_ends;
 mod memory;
+mod report;
 mod resume;
 mod run_folder;
 mod seeds;

@@ -158,7 +158,7 @@ fn table_section(table: &Table) -> Markup {
             }
             p.meta { (table.caption) }
             @if table.left_out > 0 {
-                p.left-out { (table.left_out) " more rows, which are in the CSV files of the folder." }
+                p.left-out { (table.left_out) " more rows are in the CSV files of the folder." }
             }
         }
     }

@@ -100,14 +100,20 @@ fn evidence(run: &Run) -> Vec<String> {
             |name: &'static str| run.estimate(|seed| last(finite(circuit_means(seed, global, |c| c.measure(name)))));
         let sufficiency = of("sufficiency");
         if sufficiency.mean.is_finite() {
-            said.push(format!(
-                "Circuits of the {title}: {} accuracy with all else ablated (sufficiency), {} with the circuit ablated \
-                 (necessity), {} false positives, {} channels on average.",
-                percent(&sufficiency),
-                percent(&of("necessity")),
-                percent(&of("false_positive")),
-                run.estimate(|seed| last(circuit_means(seed, global, Circuit::size))).decimals(1),
-            ));
+            let mut text = format!(
+                "Circuits of the {title}: {} accuracy with all else ablated (sufficiency)",
+                percent(&sufficiency)
+            );
+            for (measure, words) in
+                [("necessity", "with the circuit ablated (necessity)"), ("false_positive", "false positives")]
+            {
+                let value = of(measure);
+                if value.mean.is_finite() {
+                    text += &format!(", {} {words}", percent(&value));
+                }
+            }
+            let size = run.estimate(|seed| last(circuit_means(seed, global, Circuit::size)));
+            said.push(format!("{text}, {} channels on average.", size.decimals(1)));
         }
     }
     let cross = run.estimate(|seed| last(circuit_means(seed, true, |c| c.measure("cross"))));

@@ -59,7 +59,9 @@ pub fn of_run(run: &Run) -> Vec<Figure> {
         partition::classes(run),
         training::clients(run),
     ];
-    all.into_iter().flatten().filter(|figure| !figure.scenes.is_empty()).collect()
+    // Without a picture, a figure can still say why.
+    let says = |figure: &Figure| !figure.scenes.is_empty() || !figure.left_out.is_empty();
+    all.into_iter().flatten().filter(says).collect()
 }
 
 /// Every figure that compares several runs.

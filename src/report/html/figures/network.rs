@@ -44,8 +44,8 @@ pub fn circuits(run: &Run) -> Option<Figure> {
     let left_out = match (scenes.len() < all.len(), last.left_out) {
         (false, 0) => String::new(),
         _ => format!(
-            "All but {} circuits. Drawn is one class of every client before a second; circuits without channels, or too large \
-             to draw, are not.",
+            "Drawn: {} circuits, one class of every client before a second, without those that keep no channel, or more than \
+             {MAX_CHANNELS} in a layer, or more than {MAX_EDGES} connections.",
             scenes.len()
         ),
     };

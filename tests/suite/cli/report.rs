@@ -1,0 +1,45 @@
+//! The page about a run: the same from the folder as at the run's end, and honest about folders that are broken.
+
+use std::fs;
+
+use super::{Desk, entries};
+
+#[test]
+fn a_report_can_be_made_again_from_the_folder_alone() {
+    let desk = Desk::new();
+    assert_eq!(desk.run(&["tiny.toml"]).code, Some(0));
+    let run = desk.path("runs/tiny-3");
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    let before = entries(&run);
+    fs::remove_file(run.join("report.html")).unwrap();
+    fs::remove_file(run.join("plots/accuracy.svg")).unwrap();
+    let ended = desk.fedcircuit(&["report", "runs/tiny-3"]);
+    assert_eq!((ended.code, ended.out.as_str()), (Some(0), "runs/tiny-3/report.html\n"), "{ended:?}");
+    assert!(fs::read_to_string(run.join("report.html")).unwrap() == page, "the same page");
+    assert_eq!(entries(&run), before);
+
+    let ended = desk.fedcircuit(&["report", "runs/tiny-3", "runs/tiny-3"]);
+    assert_eq!((ended.code, ended.out.as_str()), (Some(0), "runs/comparison/report.html\n"), "{ended:?}");
+    let page = fs::read_to_string(desk.path("runs/comparison/report.html")).unwrap();
+    assert!(page.contains("2 runs compared") && page.contains("tiny-3 (2)"));
+    assert_eq!(entries(&run), before);
+}
+
+#[test]
+fn a_broken_folder_is_named_with_its_line_and_keeps_its_report() {
+    let desk = Desk::new();
+    assert_eq!(desk.run(&["tiny.toml", "--rounds", "1"]).code, Some(0));
+    let run = desk.path("runs/tiny-3");
+    let page = fs::read(run.join("report.html")).unwrap();
+    let table = fs::read_to_string(run.join("partition.csv")).unwrap();
+    fs::write(run.join("partition.csv"), format!("{table}0,none,3\n")).unwrap();
+    let ended = desk.fedcircuit(&["report", "runs/tiny-3"]);
+    let line = table.lines().count() + 1;
+    let says = format!("partition.csv: line {line}: class is \"none\"\n  accepted: a whole number");
+    assert!(ended.code == Some(2) && ended.err.contains(&says), "{ended:?}");
+    assert!(fs::read(run.join("report.html")).unwrap() == page);
+    for folder in ["nowhere", "runs/tiny-3/model"] {
+        let ended = desk.fedcircuit(&["report", folder]);
+        assert!(ended.code == Some(2) && ended.err.contains(folder), "{ended:?}");
+    }
+}
