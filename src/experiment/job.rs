@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use super::Federation;
-use super::checkpoint::{Origin, lock};
+use super::checkpoint::{Origin, Store, lock};
 use super::finished::Finished;
 use super::folders::Folders;
 use super::journal::Journal;
@@ -57,6 +57,8 @@ impl<'a> Job<'a> {
         if let Found::Finished = begun.found {
             progress.message(&format!("{label}: all {} rounds are done, in {}", experiment.rounds, path.display()));
             recall(path, experiment, experiment.rounds, &mut done)?;
+            // Where the run was ended between its summary and this.
+            Store::new(path).clear()?;
             return Ok(done);
         }
         if let Found::Ended(checkpoint) = &begun.found {
