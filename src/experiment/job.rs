@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use rayon::prelude::*;
 
 use super::Federation;
-use super::checkpoint::{Origin, lock};
+use super::checkpoint::{Origin, Store, lock};
 use super::finished::Finished;
 use super::folders::{Folders, LISTED_CLIENTS, folder_of};
 use super::journal::Journal;
@@ -63,6 +63,8 @@ impl<'a> Job<'a> {
         if let Found::Finished = begun.found {
             progress.message(&format!("{label}: all {} rounds are done, in {}", experiment.rounds, path.display()));
             recall(path, experiment, experiment.rounds, &mut done)?;
+            // Where the run was ended between its summary and this.
+            Store::new(path).clear()?;
             report(experiment, path)?;
             return Ok(done);
         }

@@ -58,14 +58,14 @@ impl Store {
         self.remove(|other| other != round && Some(other) != last)
     }
 
-    /// Removes all of them, once there is nothing more to go on with, and the lock.
+    /// Removes all of them, once there is nothing more to go on with, and the lock; those that are gone already are no
+    /// fault.
     ///
     /// # Errors
     /// What the system says.
     pub fn clear(&self) -> Result<()> {
         self.remove(|_| true)?;
-        let lock = self.folder.join(LOCK);
-        fs::remove_file(&lock).map_err(Error::io("remove", &lock))
+        remove(&self.folder.join(LOCK))
     }
 
     /// The newest one that can be read as a whole and that `accept` takes.
@@ -104,9 +104,16 @@ impl Store {
 
     fn remove(&self, which: impl Fn(usize) -> bool) -> Result<()> {
         for path in self.rounds()?.into_iter().filter(|round| which(*round)).map(|round| self.path(round)) {
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            remove(&path)?;
         }
         Ok(())
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::resume::stop_after;
 use super::{Desk, Ended, entries, rounds};
 
 /// So many rounds that none of these runs ends by itself.
@@ -75,15 +76,18 @@ fn a_full_disk_leaves_the_earlier_rounds() {
 }
 
 #[test]
-fn weights_that_do_not_fit_leave_the_earlier_rounds() {
+fn weights_that_cannot_be_written_leave_the_earlier_rounds() {
     let desk = Desk::new();
-    // The paper's network takes 408 KiB, and is saved in the second round, the last.
-    let args = ["tiny.toml", "--out", "out", "--device=cpu", "--set", "model={preset=\"simple-cnn\"}"];
-    let ended = on_a_full_disk(&desk, 300, &args);
+    let args = [&ENDLESS[..], &["--set", "output.save_every=1"]].concat();
+    stop_after(&desk, &args, 2, "out/rounds.jsonl");
+    let done = whole_rounds(&desk.path("out"));
+    // A folder in the way of the next round's.
+    let weights = format!("out/model/round_{:04}.safetensors", done + 1);
+    fs::create_dir_all(desk.path(&weights).join("in/the/way")).unwrap();
+    let ended = desk.fedcircuit(&[&["run"], &args[..], &["--resume"]].concat());
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.err.contains("cannot write out/model/round_0002.safetensors"), "{ended:?}");
-    assert_eq!(rounds(&desk.path("out")).len(), 1);
-    assert_eq!(entries(&desk.path("out/model")), Vec::<String>::new());
+    assert!(ended.err.contains(&format!("cannot write {weights}")), "{ended:?}");
+    assert_eq!(whole_rounds(&desk.path("out")), done);
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn start(desk: &Desk, args: &[&str]) -> std::process::Child {
 }
 
 /// Runs until `rounds` rounds of the file are on disk, and asks it to stop then.
-fn stop_after(desk: &Desk, args: &[&str], rounds: usize, file: &str) -> Ended {
+pub(super) fn stop_after(desk: &Desk, args: &[&str], rounds: usize, file: &str) -> Ended {
     let (run, begun) = (start(desk, args), Instant::now());
     while fs::read_to_string(desk.path(file)).unwrap_or_default().lines().count() < rounds {
         assert!(begun.elapsed() < Duration::from_secs(120), "no round in two minutes");
@@ -239,7 +239,11 @@ fn another_run_is_not_gone_on_with() {
     let refused = desk.fedcircuit(&[&["run"], &args[..]].concat());
     assert!(refused.code == Some(2) && refused.err.contains("exists and is not empty"), "{refused:?}");
     done(resume(&["--set", "device={max_wave=1,threads=1}"]), "going on after round");
-    let (before, again) = (timeless(&desk.path("out")), resume(&[]));
+    // Ended between its summary and the end.
+    let before = timeless(&desk.path("out"));
+    fs::write(desk.path("out/checkpoint/lock"), "").unwrap();
+    fs::write(desk.path("out/checkpoint/round_0004.safetensors"), "").unwrap();
+    let again = resume(&[]);
     assert!(again.out.contains("accuracy"), "{again:?}");
     done(again, "tiny: all 5 rounds are done, in out");
     assert!(before == timeless(&desk.path("out")));
