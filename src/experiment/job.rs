@@ -98,6 +98,7 @@ impl<'a> Job<'a> {
         analyse(federation, experiment, &folders, progress, stop)?;
         // Pictures take memory of their own, and the models and waves have done their work.
         drop(begun);
+        self.device.wait()?;
         done.draw(experiment, path)?;
         // Last of all: with its summary a run is finished.
         folders.write_summaries(experiment, &done)?;
@@ -108,8 +109,9 @@ impl<'a> Job<'a> {
 
     /// What the run will take.
     fn tell_plan(&self, federation: &Federation<'_>, progress: &Progress) {
-        let host = HostMemory::new(self.program, self.device, self.dataset, federation.populations());
-        told(self.experiment, &federation.plan(), &host).iter().for_each(|line| progress.message(line));
+        let plan = federation.plan();
+        let host = HostMemory::new(self.program, self.device, &plan, self.dataset, federation.populations());
+        told(self.experiment, &plan, &host).iter().for_each(|line| progress.message(line));
         let clients = self.experiment.partition.num_clients();
         if clients > LISTED_CLIENTS {
             progress.message(&format!("note: partition.csv has the first {LISTED_CLIENTS} of {clients} clients"));

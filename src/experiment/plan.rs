@@ -25,6 +25,9 @@ fn status(field: &str) -> Option<u64> {
 /// What a driver takes to compile a round's shaders, in bytes: of Mesa's lavapipe, measured.
 const COMPILER: u64 = 40 << 20;
 
+/// What drawing a run's pictures takes, in bytes, measured.
+const PICTURES: u64 = 48 << 20;
+
 /// What the host's own memory is for, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HostMemory {
@@ -34,6 +37,8 @@ pub(super) struct HostMemory {
     pub data: u64,
     /// Who has which examples.
     pub clients: u64,
+    /// What the pictures take at the end of the run, beyond what the waves then give back.
+    pub pictures: u64,
 }
 
 impl HostMemory {
@@ -41,14 +46,17 @@ impl HostMemory {
     pub fn new<'a>(
         program: Option<u64>,
         device: &dyn Device,
+        plan: &RoundPlan,
         dataset: &Dataset,
         populations: impl Iterator<Item = &'a Population>,
     ) -> Self {
         let splits = [&dataset.train, &dataset.test];
         let data = splits.iter().map(|s| (s.pixels.len() + s.labels.len()) as u64).sum();
-        let compiler = if device.info().kind == "cpu" { 0 } else { COMPILER };
+        // Drivers keep the memory of buffers that are gone for others.
+        let (compiler, given_back) = if device.info().kind == "cpu" { (0, plan.total()) } else { (COMPILER, 0) };
         let program = program.map(|program| program + compiler);
-        Self { program, data, clients: populations.map(Population::bytes).sum() }
+        let clients = populations.map(Population::bytes).sum();
+        Self { program, data, clients, pictures: PICTURES.saturating_sub(given_back) }
     }
 }
 
@@ -71,13 +79,14 @@ pub(super) fn told(experiment: &Experiment, plan: &RoundPlan, host: &HostMemory)
     let circuits = experiment.circuits.as_ref().map(|_| {
         format!("plan: searches for circuits go in waves of their own, which take {} more at most", mib(plan.budget))
     });
-    let own = host.data + host.clients + host.program.unwrap_or(0);
+    let own = host.data + host.clients + host.pictures + host.program.unwrap_or(0);
     let program = host.program.map(|bytes| format!(", {} program and driver", mib(bytes))).unwrap_or_default();
     let host = format!(
-        "plan: {} beside it in the program: {} data set, {} partition{program}",
+        "plan: {} beside it in the program: {} data set, {} partition, {} pictures{program}",
         mib(own),
         mib(host.data),
-        mib(host.clients)
+        mib(host.clients),
+        mib(host.pictures)
     );
     [Some(first), Some(device), circuits, Some(host)].into_iter().flatten().collect()
 }
@@ -113,7 +122,7 @@ mod tests {
             models: 1 << 19,
             evaluation: 1 << 18,
         };
-        let host = HostMemory { program: Some(20 << 20), data: 7 << 20, clients: 1 << 18 };
+        let host = HostMemory { program: Some(20 << 20), data: 7 << 20, clients: 1 << 18, pictures: 48 << 20 };
         let lines = told(&experiment(&["cohort.clients_per_round=10", "seeds=2"]), &plan, &host);
         assert_eq!(
             lines,
@@ -121,13 +130,14 @@ mod tests {
                 "plan: 20 clients of 180 a round, in 7 waves of at most 3",
                 "plan: 12.2 MiB on the device: 4.5 MiB for a wave (1.5 MiB a client, 5.0 MiB allowed), 7.0 MiB images, \
                  0.5 MiB global models, 0.2 MiB evaluation",
-                "plan: 27.2 MiB beside it in the program: 7.0 MiB data set, 0.2 MiB partition, 20.0 MiB program and driver",
+                "plan: 75.2 MiB beside it in the program: 7.0 MiB data set, 0.2 MiB partition, 48.0 MiB pictures, \
+                 20.0 MiB program and driver",
             ]
         );
         let alone = RoundPlan { clients: 90, waves: 1, ..plan };
         let lines = told(&experiment(&["circuits={}"]), &alone, &HostMemory { program: None, ..host });
         assert_eq!(lines[0], "plan: 90 clients a round, in 1 wave of at most 3");
-        assert!(lines[2].ends_with("which take 5.0 MiB more at most") && lines[3].ends_with("0.2 MiB partition"));
+        assert!(lines[2].ends_with("which take 5.0 MiB more at most") && lines[3].ends_with("48.0 MiB pictures"));
     }
 
     #[test]
