@@ -16,6 +16,8 @@ const MAX_BYTES: u64 = 1 << 30;
 
 /// Blank paper packs better than a hundredfold; a data set of any use does not.
 const MAX_RATIO: u64 = 100;
+/// As many bytes are unpacked from any file.
+const SMALL: u64 = 16 << 20;
 
 const HELP: &str = "an IDX file of unsigned bytes is accepted, plain or gzip; \
                     delete this one and get it again, for MNIST with `fedcircuit data fetch mnist`";
@@ -35,7 +37,7 @@ pub fn read(path: &Path, item: &[usize]) -> Result<Vec<u8>> {
 fn decode(path: &Path, source: &mut dyn BufRead, length: u64, item: &[usize]) -> Result<Vec<u8>> {
     let start = source.fill_buf().map_err(Error::io("read", path))?;
     if start.starts_with(&[0x1f, 0x8b]) {
-        parse(path, &mut MultiGzDecoder::new(source), length.saturating_mul(MAX_RATIO), item)
+        parse(path, &mut MultiGzDecoder::new(source), length.saturating_mul(MAX_RATIO).max(SMALL), item)
     } else {
         parse(path, source, u64::MAX, item)
     }

@@ -1,6 +1,6 @@
 //! One experiment of a plan, from the folder it finds to its summary.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
@@ -16,6 +16,7 @@ use crate::config::Experiment;
 use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::report::begin::sweep;
 use crate::report::{Estimate, Figure, Progress, RoundFigures, html};
 
 /// What is run, and where.
@@ -65,7 +66,7 @@ impl<'a> Job<'a> {
             recall(path, experiment, experiment.rounds, &mut done)?;
             // Where the run was ended between its summary and this.
             Store::new(path).clear()?;
-            report(experiment, path)?;
+            self.report()?;
             return Ok(done);
         }
         if let Found::Ended(checkpoint) = &begun.found {
@@ -103,8 +104,25 @@ impl<'a> Job<'a> {
         // Last of all: with its summary a run is finished.
         folders.write_summaries(experiment, &done)?;
         journal.finish()?;
-        report(experiment, path)?;
+        self.report()?;
         Ok(done)
+    }
+
+    /// The page of the run, made from the files of its folder; where there are several seeds, each has one too.
+    fn report(&self) -> Result<()> {
+        let Job { experiment, ref path, resume, .. } = *self;
+        let mut folders = vec![path.clone()];
+        if experiment.seeds.several() {
+            folders.extend((0..experiment.seeds.all().len()).map(|i| folder_of(experiment, i, path)));
+        }
+        let write = |folder: &PathBuf| {
+            // Where the run was ended while it wrote this.
+            if resume {
+                sweep(folder)?;
+            }
+            html::write(std::slice::from_ref(folder), folder).map(drop)
+        };
+        folders.par_iter().try_for_each(write)
     }
 
     /// What the run will take.
@@ -132,15 +150,6 @@ impl<'a> Job<'a> {
         }
         Ok((folders, journal))
     }
-}
-
-/// The page of a run, made from the files of its folder; where there are several seeds, each has one too.
-fn report(experiment: &Experiment, path: &Path) -> Result<()> {
-    let mut folders = vec![path.to_path_buf()];
-    if experiment.seeds.several() {
-        folders.extend((0..experiment.seeds.all().len()).map(|i| folder_of(experiment, i, path)));
-    }
-    folders.par_iter().try_for_each(|folder| html::write(std::slice::from_ref(folder), folder).map(drop))
 }
 
 fn names(layers: &[(String, usize)]) -> Vec<String> {

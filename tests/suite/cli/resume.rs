@@ -88,6 +88,8 @@ fn timeless(folder: &Path) -> Vec<(String, Vec<u8>)> {
             }
             name if name.ends_with(".jsonl") => text().lines().map(json).collect::<Vec<_>>().join("\n").into(),
             "summary.json" => json(&text()).into(),
+            // It shows how long the rounds took, and is made of the other files.
+            "report.html" => Vec::new(),
             _ => bytes,
         };
         (path, bytes)
