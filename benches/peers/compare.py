@@ -117,7 +117,7 @@ def main():
         print(f"left out, since --{missing} names no Python: {missing}")
 
     name, day = machine(), datetime.date.today().isoformat()
-    text = f"# fedcircuit and its peers, {day}\n\n{name}, {os.cpu_count()} threads, {platform.platform()}; float32.\n"
+    text = f"# fedcircuit and its peers, {day}\n\n{name}, {os.cpu_count()} threads, {platform.system()}; float32.\n"
     text += "\nSeconds are those of a round's training, averaging and search, medians of all rounds after the first;\n"
     text += "accuracy is that of the global model on the 10,000 test images after the last round. Each program deals and\n"
     text += "shuffles with its own generator. fedcircuit also measures the circuits it finds, the others only search.\n"

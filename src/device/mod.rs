@@ -2,7 +2,7 @@
 //!
 //! A device owns buffers of 32-bit words and runs kernels over them in the order they were dispatched.
 //! Nothing comes back until [`Device::read`] is awaited. This is the only module that names wgpu and the
-//! only one with unsafe code (the matrix-product wrapper and unchecked shader modules).
+//! only one with unsafe code (the matrix-product wrapper, unchecked shader modules, and the drivers' caches).
 
 mod buffer;
 mod cpu;
