@@ -8,6 +8,7 @@ mod report;
 mod resume;
 mod run_folder;
 mod seeds;
+mod sweep;
 
 use std::fs;
 use std::path::{Path, PathBuf};
