@@ -144,7 +144,7 @@ impl Gpu {
             adapter: format!("{}, {}, {}, {}", info.name, info.driver, info.backend, env!("CARGO_PKG_VERSION")),
         };
         let checked = options.checked;
-        let remembered = Remembered::open(&device, &about).filter(|_| !checked);
+        let remembered = if checked { None } else { Remembered::open(&device, &about) };
         let (graveyard, state) = (Arc::default(), Mutex::new(state));
         Ok(Self { device, queue, info, checked, variants, remembered, faults, graveyard, state })
     }

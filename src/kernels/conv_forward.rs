@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::DEAD;
-use super::conv_tile::Tile;
+use super::conv_tile::{Tile, parsed};
 use super::layer_cases::conv_cases;
 use super::packed::{Block, Images, Taps, by_chunk, pack_input, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, expect};
@@ -15,8 +15,18 @@ pub static KERNEL: Kernel = Kernel {
     name: "conv_forward",
     source: || text(&Tile::PLAIN),
     variants: &[
-        Variant { name: Tile::NARROW.name, source: || text(&Tile::NARROW), groups: |p| cut(p, Tile::NARROW), lanes: 0 },
-        Variant { name: Tile::SHARED.name, source: || text(&Tile::SHARED), groups: |p| cut(p, Tile::SHARED), lanes: 8 },
+        Variant {
+            name: Tile::NARROW.name,
+            source: || text(&Tile::NARROW),
+            groups: |p| groups(parsed(p), Tile::NARROW),
+            lanes: 0,
+        },
+        Variant {
+            name: Tile::SHARED.name,
+            source: || text(&Tile::SHARED),
+            groups: |p| groups(parsed(p), Tile::SHARED),
+            lanes: 8,
+        },
     ],
     bindings: &[
         Binding::read("input"),
@@ -36,10 +46,6 @@ pub static KERNEL: Kernel = Kernel {
 fn text(tile: &Tile) -> String {
     let mine = "base + min(first + lane % QUADS, last) * p.in_channels * 9u + 9u * c";
     tile.text(include_str!("../../shaders/conv_forward.wgsl"), "w$m", "$mu", mine)
-}
-
-fn cut(params: &[u32], tile: Tile) -> [u32; 3] {
-    groups(bytemuck::from_bytes(bytemuck::cast_slice(params)), tile)
 }
 
 fn groups(p: &ConvParams, tile: Tile) -> [u32; 3] {

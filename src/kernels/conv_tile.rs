@@ -1,5 +1,6 @@
 //! How the dense convolutions that read filters are cut into threads.
 
+use super::shape::ConvParams;
 use super::unroll_with;
 
 /// What one thread owns, and how it comes by the filters, which are the same for the 8 threads of a chunk.
@@ -30,4 +31,9 @@ impl Tile {
         };
         unroll_with(shader, &[("TILE", &self.channels.to_string()), ("SHARE", &share), ("FILTER", &filter)])
     }
+}
+
+/// The words of a convolution's uniform block.
+pub(super) fn parsed(params: &[u32]) -> &ConvParams {
+    bytemuck::from_bytes(bytemuck::cast_slice(params))
 }

@@ -51,12 +51,17 @@ pub fn seeds_metrics(round: &RoundFigures) -> csv::Result<Vec<u8>> {
 
 /// One row of `figures.csv` a figure.
 pub fn figures(round: &RoundFigures) -> csv::Result<Vec<u8>> {
-    rows(round.figures.iter().map(|(figure, estimate)| {
+    rows(figure_rows(round))
+}
+
+/// What [`FIGURES`] names, of every figure of a round.
+fn figure_rows(round: &RoundFigures) -> impl Iterator<Item = Vec<String>> {
+    round.figures.iter().map(|(figure, estimate)| {
         let mut row = vec![round.round.to_string(), figure.name()];
         row.extend(interval(estimate));
         row.extend([estimate.n.to_string(), estimate.undefined.to_string()]);
         row
-    }))
+    })
 }
 
 /// The columns and rows of `sweep.csv`.
@@ -65,13 +70,9 @@ pub fn sweep(runs: &[SweepRun<'_>]) -> csv::Result<Vec<u8>> {
     let header = std::iter::once("variant".to_string()).chain(keys);
     let header = header.chain(FIGURES.trim_end().split(',').map(String::from)).collect();
     rows(std::iter::once(header).chain(runs.iter().flat_map(|run| {
-        run.last.figures.iter().map(|(figure, estimate)| {
-            let mut row = vec![run.label.to_string()];
-            row.extend(run.values.iter().map(|(_, value)| value.clone()));
-            row.extend([run.last.round.to_string(), figure.name()]);
-            row.extend(interval(estimate));
-            row.extend([estimate.n.to_string(), estimate.undefined.to_string()]);
-            row
+        figure_rows(run.last).map(|row| {
+            let values = run.values.iter().map(|(_, value)| value.clone());
+            std::iter::once(run.label.to_string()).chain(values).chain(row).collect()
         })
     })))
 }
