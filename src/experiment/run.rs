@@ -63,10 +63,15 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
     // A trial of every later variant: its faults come to light before the first one's hours of work.
     jobs.iter().skip(1).try_for_each(|job| job.begin(&|_| ()).map(drop))?;
     let finished = jobs.iter().map(|job| job.run(&progress, stop)).collect::<Result<Vec<Finished>>>()?;
+    let swept = swept(request, &finished);
+    if request.resume && finished.len() > 1 {
+        sweep(&request.out)?;
+    }
+    // Before the page, which looks up the swept keys in the table.
+    if !swept.is_empty() {
+        write_sweep(&request.out, &swept)?;
+    }
     if finished.len() > 1 {
-        if request.resume {
-            sweep(&request.out)?;
-        }
         let figures: Vec<_> = finished.iter().map(Finished::figures).collect();
         draw_rounds(&figures, &request.out.join(ROUNDS_PICTURE))?;
         html::write(std::slice::from_ref(&request.out), &request.out)?;
@@ -76,11 +81,9 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
         progress.message(&format!("memory: {} resident at most", mib(bytes)));
     }
     progress.message(&format!("written to {0}; to read it, open {0}/{1}", request.out.display(), html::PAGE));
-    let swept = swept(request, &finished);
     if swept.is_empty() {
         return Ok(closing_table(&finished.iter().map(Finished::view).collect::<Vec<_>>()));
     }
-    write_sweep(&request.out, &swept)?;
     Ok(sweep_table(&swept, finished.iter().map(|done| done.seeds.len()).max().unwrap_or(1)))
 }
 

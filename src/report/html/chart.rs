@@ -15,7 +15,8 @@ pub const TOP: f64 = 28.0;
 const HEIGHT: f64 = 170.0;
 /// Room for the numbers of the horizontal axis and its title.
 const BELOW: f64 = 38.0;
-const LEGEND_LINE: f64 = 16.0;
+/// Height of a row of the legend.
+pub const LEGEND_LINE: f64 = 16.0;
 const INSET: f64 = 8.0;
 /// With more points than this, dots on the lines would run together.
 const MAX_DOTS: usize = 25;
@@ -69,7 +70,7 @@ pub struct Chart {
     /// Above it.
     pub title: String,
     /// Below the horizontal axis.
-    pub x_title: &'static str,
+    pub x_title: String,
     /// Beside the vertical one.
     pub y_title: &'static str,
     /// How values are written.
@@ -78,6 +79,8 @@ pub struct Chart {
     pub range: Option<(f64, f64)>,
     /// How places along the horizontal axis are written.
     pub x_unit: Unit,
+    /// The places that are written there, with what is written; round ones between the first and the last if there are none.
+    pub x_ticks: Vec<(f64, String)>,
     /// Later ones over earlier ones.
     pub lines: Vec<Line>,
 }
@@ -85,8 +88,8 @@ pub struct Chart {
 impl Chart {
     /// By round, of fractions between 0 and 1.
     pub fn by_round(title: impl Into<String>, y_title: &'static str, unit: Unit, lines: Vec<Line>) -> Self {
-        let (x_title, x_unit) = ("round", Unit::Count);
-        Self { title: title.into(), x_title, y_title, unit, range: Some((0.0, 1.0)), x_unit, lines }
+        let (x_title, x_unit, x_ticks) = ("round".into(), Unit::Count, Vec::new());
+        Self { title: title.into(), x_title, y_title, unit, range: Some((0.0, 1.0)), x_unit, x_ticks, lines }
     }
 
     /// Draws it: of very long lines, points evenly spaced.
@@ -117,7 +120,10 @@ impl Chart {
         let y = Axis { values: self.range.unwrap_or_else(|| from_zero(tops)), ends: (bottom, TOP) };
         self.axes(&mut scene, &x, &y);
         let measured = self.lines.iter().filter(|line| line.style != Style::Dotted);
-        if measured.count() <= MAX_BANDS {
+        // Values chosen one by one have nothing between them that a band could be about.
+        if !self.x_ticks.is_empty() {
+            self.lines.iter().for_each(|line| draw_intervals(&mut scene, line, &x, &y));
+        } else if measured.count() <= MAX_BANDS {
             self.lines.iter().for_each(|line| draw_band(&mut scene, line, &x, &y));
         }
         self.lines.iter().for_each(|line| draw_line(&mut scene, line, &x, &y));
@@ -135,16 +141,29 @@ impl Chart {
             scene.line(vec![(LEFT, at), (WIDTH - RIGHT, at)], paint, 0.8);
             scene.text(name, BODY, Paint::Faded, (LEFT - 6.0, at), Anchor::End);
         }
-        for (value, name) in ticks(x.values, 7, self.x_unit) {
-            let at = x.at(value);
+        let round = || ticks(x.values, 7, self.x_unit);
+        let places = if self.x_ticks.is_empty() { round() } else { self.x_ticks.clone() };
+        let mut free = 0.0;
+        for (value, name) in places {
+            let (at, half) = (x.at(value), text_width(&name, BODY) / 2.0);
             scene.line(vec![(at, bottom), (at, bottom + 3.0)], Paint::Faded, 0.8);
-            scene.text(name, BODY, Paint::Faded, (at, bottom + 11.0), Anchor::Middle);
+            if at - half >= free {
+                scene.text(name, BODY, Paint::Faded, (at, bottom + 11.0), Anchor::Middle);
+                free = at + half + 3.0;
+            }
         }
         let percent =
             |title: &str, unit| if unit == Unit::Percent { format!("{title} (%)") } else { title.to_string() };
         let middle = (LEFT + WIDTH - RIGHT) / 2.0;
-        scene.text(percent(self.x_title, self.x_unit), BODY, Paint::Faded, (middle, bottom + 25.0), Anchor::Middle);
+        let x_title = fit(&percent(&self.x_title, self.x_unit), BODY, WIDTH - RIGHT - LEFT);
+        scene.text(x_title, BODY, Paint::Faded, (middle, bottom + 25.0), Anchor::Middle);
         scene.text_upwards(percent(self.y_title, self.unit), Paint::Faded, (9.0, TOP + HEIGHT / 2.0));
+    }
+
+    /// A place along the horizontal axis in words.
+    fn place(&self, x: f64) -> String {
+        let tick = self.x_ticks.iter().find(|(value, _)| *value == x);
+        tick.map_or_else(|| self.x_unit.text(x), |(_, name)| name.clone())
     }
 
     /// What it shows, in words: every line's first and last value.
@@ -152,7 +171,7 @@ impl Chart {
         let mut text = format!("{} by {}.", self.y_title, self.x_title);
         for line in self.lines.iter().take(MAX_DESCRIBED) {
             let defined: Vec<&Point> = line.points.iter().filter(|point| point.mean.is_finite()).collect();
-            let value = |p: &Point| format!("{} at {}", self.unit.text(p.mean), self.x_unit.text(p.x));
+            let value = |p: &Point| format!("{} at {}", self.unit.text(p.mean), self.place(p.x));
             text += &match defined[..] {
                 [] => format!(" {}: no values.", line.label),
                 [only] => format!(" {}: {}.", line.label, value(only)),
@@ -219,8 +238,22 @@ fn draw_line(scene: &mut Scene, line: &Line, x: &Axis, y: &Axis) {
     }
 }
 
+/// A bar from end to end of the interval of each point that was measured.
+fn draw_intervals(scene: &mut Scene, line: &Line, x: &Axis, y: &Axis) {
+    if line.style == Style::Dotted {
+        return;
+    }
+    for point in line.points.iter().filter(|p| p.low.is_finite() && p.high.is_finite()) {
+        let (at, low, high) = (x.at(point.x), y.at(point.low), y.at(point.high));
+        scene.line(vec![(at, low), (at, high)], line.paint, 1.0);
+        for end in [low, high] {
+            scene.line(vec![(at - 3.0, end), (at + 3.0, end)], line.paint, 1.0);
+        }
+    }
+}
+
 /// Labels that fit beside each other, with where each begins.
-fn legend_rows(lines: &[Line]) -> Vec<Vec<(f64, &Line)>> {
+pub fn legend_rows(lines: &[Line]) -> Vec<Vec<(f64, &Line)>> {
     let mut rows: Vec<Vec<(f64, &Line)>> = Vec::new();
     let mut x = f64::INFINITY;
     for line in lines.iter().filter(|line| !line.label.is_empty()) {
@@ -237,7 +270,8 @@ fn legend_rows(lines: &[Line]) -> Vec<Vec<(f64, &Line)>> {
     rows
 }
 
-fn draw_legend(scene: &mut Scene, row: &[(f64, &Line)], y: f64) {
+/// Draws one of [`legend_rows`] at a height.
+pub fn draw_legend(scene: &mut Scene, row: &[(f64, &Line)], y: f64) {
     for (x, line) in row {
         let (from, to) = ((*x, y + 4.0), (x + 18.0, y + 4.0));
         scene.dashed(vec![from, to], line.paint, width(line.style), dash(line.style));

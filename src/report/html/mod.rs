@@ -5,7 +5,10 @@ mod axes;
 mod bars;
 mod chart;
 mod circuits_file;
+mod comparison;
+mod dots;
 mod figures;
+mod overlaps;
 mod page;
 mod png;
 mod rows;
@@ -15,9 +18,11 @@ mod scene;
 mod seed;
 mod specialists;
 mod svg;
+mod swept;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod weights;
 mod words;
 
 use std::fs;
@@ -65,7 +70,7 @@ fn page(runs: &[Run], figures: &[Figure]) -> String {
         [run] => (run.label.clone(), words::of_run(run), tables::of_run(run)),
         runs => {
             let labels: Vec<&str> = runs.iter().map(|run| run.label.as_str()).collect();
-            (labels.join(", "), words::of_runs(runs), tables::of_runs(runs))
+            (labels.join(", "), words::of_runs(runs), comparison::tables(runs))
         }
     };
     Page { title, runs, words, figures, tables: &tables }.html()

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::super::plots::canvas::{Canvas, RGBColor, Stroke};
-use super::scene::{Paint, SERIES, Scene, Shape};
+use super::scene::{DASHES, Paint, SERIES, Scene, Shape};
 
 /// As in [`super::svg::LIGHT`].
 const COLORS: [RGBColor; SERIES] = [
@@ -30,8 +30,8 @@ fn draw(canvas: &mut Canvas, shape: &Shape) -> io::Result<()> {
         Shape::Line { points, paint, width, dash } => {
             canvas.line(points, Stroke { color: color(*paint, 1.0), width: *width, dash: *dash })
         }
-        Shape::Segments { ends, paint, width, opacity } => {
-            let stroke = Stroke { color: color(*paint, *opacity), width: *width, dash: None };
+        Shape::Segments { ends, paint, width, opacity, dashed } => {
+            let stroke = Stroke { color: color(*paint, *opacity), width: *width, dash: dashed.then_some(DASHES) };
             ends.iter().try_for_each(|ends| canvas.line(ends, stroke))
         }
         Shape::Area { corners, paint } => canvas.area(corners, color(*paint, 1.0)),

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use super::chart::{Line, Point, Style};
 use super::scene::Paint;
 use super::seed::{Circuit, Seed};
+use super::swept;
+use super::weights::Weights;
 use crate::report::{Comparison, Estimate};
 use crate::{Error, Result};
 
@@ -18,12 +20,16 @@ pub struct Run {
     pub folder: PathBuf,
     /// At least one.
     pub seeds: Vec<Seed>,
+    /// Of the first seed's last circuits.
+    pub weights: Weights,
     /// `experiment.toml` as it stands; empty if there is none.
     pub experiment: String,
     /// The same, as far as it is TOML.
     pub config: toml::Table,
     /// `environment.json` as it stands; empty if there is none.
     pub environment: String,
+    /// What a sweep made of its keys here; empty where there was none.
+    pub swept: Vec<(String, String)>,
 }
 
 /// The runs that a folder holds: itself, or those in its folders.
@@ -32,8 +38,10 @@ pub fn read_runs(folder: &Path) -> Result<Vec<Run>> {
         return Ok(vec![run]);
     }
     let mut runs = Vec::new();
+    let mut swept = swept::read(folder)?;
     for variant in subfolders(folder)? {
-        runs.extend(Run::find(&variant)?);
+        let values = swept.remove(&folder_name(&variant)).unwrap_or_default();
+        runs.extend(Run::find(&variant)?.map(|run| Run { swept: values, ..run }));
     }
     if runs.is_empty() {
         let help = "accepted: the folder of a run, of several seeds, or one that holds such folders";
@@ -82,8 +90,13 @@ impl Run {
         let config: toml::Table = experiment.parse().unwrap_or_default();
         let named = config.get("name").and_then(|name| name.as_str()).map(str::to_string);
         let label = named.unwrap_or_else(|| folder_name(folder));
-        let seeds = seeds.iter().map(|seed| Seed::read(seed)).collect::<Result<Vec<_>>>()?;
-        Ok(Self { label, folder: folder.into(), seeds, experiment, config, environment: text("environment.json") })
+        let read = seeds.iter().map(|seed| Seed::read(seed)).collect::<Result<Vec<_>>>()?;
+        let mut weights = Weights::default();
+        if let (Some(folder), Some(Some(last))) = (seeds.first(), read.first().map(|seed| &seed.last)) {
+            weights = Weights::read(folder, last)?;
+        }
+        let environment = text("environment.json");
+        Ok(Self { label, folder: folder.into(), seeds: read, weights, experiment, config, environment, swept: vec![] })
     }
 
     /// A key of its configuration, such as `training.lr`, as it is written; empty if it is not there.
@@ -177,7 +190,7 @@ pub fn overlap_means(seed: &Seed, comparison: Comparison, layer: &str, chance: b
     let wanted = |(_, name, of, class): &(usize, String, String, Option<u32>)| {
         name == comparison.name() && of == layer && class.is_none()
     };
-    let found = seed.means.iter().filter(|(key, _)| wanted(key));
+    let found = seed.overlaps.means.iter().filter(|(key, _)| wanted(key));
     found.map(|(key, mean)| (key.0, if chance { mean.chance } else { mean.iou })).collect()
 }
 

@@ -26,7 +26,7 @@ pub enum Shape {
     /// A line through points.
     Line { points: Vec<(f64, f64)>, paint: Paint, width: f64, dash: Option<(f64, f64)> },
     /// Separate straight lines.
-    Segments { ends: Vec<[(f64, f64); 2]>, paint: Paint, width: f64, opacity: f64 },
+    Segments { ends: Vec<[(f64, f64); 2]>, paint: Paint, width: f64, opacity: f64, dashed: bool },
     /// A filled shape with these corners.
     Area { corners: Vec<(f64, f64)>, paint: Paint },
     /// A filled rectangle: corner, then width and height.
@@ -39,6 +39,8 @@ pub enum Shape {
 
 /// How pale areas are, so that lines show through.
 pub const AREA_OPACITY: f64 = 0.18;
+/// Dashes of separate lines, and the gaps between them.
+pub const DASHES: (f64, f64) = (3.0, 3.0);
 /// Text size of titles.
 pub const TITLE: f64 = 13.0;
 /// Text size of everything else.

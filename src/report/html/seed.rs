@@ -8,8 +8,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::circuits_file::{self, RoundCircuits};
+use super::overlaps::Overlaps;
 use super::rows::{Row, each_row};
-use crate::report::{Comparison, Level};
 use crate::{Error, Result};
 
 /// The folder of one seed.
@@ -21,10 +21,8 @@ pub struct Seed {
     pub partition: Vec<(usize, u32, u64)>,
     /// One a row of `circuits.csv`.
     pub circuits: Vec<Circuit>,
-    /// Mean overlaps of channels.
-    pub means: BTreeMap<MeanKey, Mean>,
-    /// Overlap of each client's local circuits with the global ones, by client, class and layer, then round.
-    pub pairs: BTreeMap<(usize, u32, String), BTreeMap<usize, f64>>,
+    /// How much circuits share.
+    pub overlaps: Overlaps,
     /// One a row of `controls.csv`.
     pub controls: Vec<Control>,
     /// One a row of `curve.csv`.
@@ -52,20 +50,6 @@ pub struct Analysis {
 const ANALYSES: [&str; 6] = ["patching", "dominators", "ensemble", "cascade", "centroids", "shared_neurons"];
 /// Rows of an analysis that are kept.
 const ANALYSIS_ROWS: usize = 100;
-
-/// Which mean overlap: round, comparison by name, layer, and class, `None` for all of them.
-pub type MeanKey = (usize, String, String, Option<u32>);
-
-/// A mean overlap, and what chance would give; not numbers where undefined.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Mean {
-    /// Shared over united.
-    pub iou: f64,
-    /// Of random circuits as large.
-    pub chance: f64,
-    /// How many pairs it is over.
-    pub pairs: u64,
-}
 
 /// A line of `rounds.jsonl`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -198,7 +182,7 @@ impl Seed {
             seed.curve.push(CurvePoint { round, global: row.text("model") == "global", class, share, accuracy });
             Ok(())
         })?;
-        seed.read_overlaps(folder)?;
+        seed.overlaps = Overlaps::read(folder)?;
         for name in ANALYSES {
             let mut found = Analysis { name: name.into(), ..Analysis::default() };
             each_row(&folder.join("analyses").join(format!("{name}.csv")), &mut |row| {
@@ -215,45 +199,6 @@ impl Seed {
         }
         seed.last = circuits_file::read(&folder.join("circuits.json"))?;
         Ok(seed)
-    }
-
-    /// The means as the run wrote them, or of older runs those of the pairs.
-    fn read_overlaps(&mut self, folder: &Path) -> Result<()> {
-        let node = Level::Node.name();
-        let written = each_row(&folder.join("overlap_means.csv"), &mut |row| {
-            if row.text("level") == node {
-                let class = if row.text("class").is_empty() { None } else { Some(row.whole("class")?) };
-                let key =
-                    (row.whole("round")?, row.text("comparison").to_string(), row.text("layer").to_string(), class);
-                let pairs = row.whole("pairs").unwrap_or_default();
-                self.means.insert(key, Mean { iou: row.number("iou")?, chance: row.number("chance")?, pairs });
-            }
-            Ok(())
-        })?;
-        let mut sums: BTreeMap<MeanKey, Mean> = BTreeMap::new();
-        let local_global = Comparison::LocalGlobal.name();
-        each_row(&folder.join("overlap.csv"), &mut |row| {
-            if row.text("level") != node || (written && row.text("comparison") != local_global) {
-                return Ok(());
-            }
-            let (round, layer): (usize, _) = (row.whole("round")?, row.text("layer").to_string());
-            let (iou, chance) = (row.number("iou")?, row.number("chance")?);
-            if row.text("comparison") == local_global {
-                let pair = (row.whole("client_a")?, row.whole("class_a")?, layer.clone());
-                self.pairs.entry(pair).or_default().insert(round, iou);
-            }
-            let sum = sums.entry((round, row.text("comparison").to_string(), layer, None)).or_default();
-            if iou.is_finite() && chance.is_finite() {
-                *sum = Mean { iou: sum.iou + iou, chance: sum.chance + chance, pairs: sum.pairs + 1 };
-            }
-            Ok(())
-        })?;
-        if !written {
-            let mean =
-                |sum: Mean| Mean { iou: sum.iou / sum.pairs as f64, chance: sum.chance / sum.pairs as f64, ..sum };
-            self.means = sums.into_iter().map(|(key, sum)| (key, mean(sum))).collect();
-        }
-        Ok(())
     }
 
     /// The last round that has circuits.
@@ -332,23 +277,6 @@ mod tests {
             fs::write(folder.path().join(name), text).unwrap();
         }
         folder
-    }
-
-    #[test]
-    fn older_folders_have_their_means_from_the_pairs() {
-        let head = "round,comparison,level,layer,client_a,class_a,client_b,class_b,size_a,size_b,iou,chance\n";
-        let rows = "1,local_global,node,all,0,3,0,3,1,1,0.5,0.25\n1,local_global,node,all,1,3,1,3,1,1,1,0.75\n\
-                    1,local_global,node,all,2,3,2,3,0,0,,\n1,local_global,edge,all,0,3,0,3,1,1,0,0\n";
-        let text = format!("{head}{rows}");
-        let seed = Seed::read(folder(&[("overlap.csv", &text)]).path()).unwrap();
-        let key = (1, "local_global".to_string(), "all".to_string(), None);
-        assert_eq!(seed.means.get(&key), Some(&Mean { iou: 0.75, chance: 0.5, pairs: 2 }));
-        assert_eq!(seed.pairs[&(1, 3, "all".to_string())], BTreeMap::from([(1, 1.0)]));
-        assert_eq!(seed.rounds[0].global.per_class_accuracy, [Some(1.0), None]);
-        let means =
-            "round,comparison,level,layer,class,pairs,undefined,iou,chance\n1,local_global,node,all,,9,0,0.125,\n";
-        let seed = Seed::read(folder(&[("overlap.csv", &text), ("overlap_means.csv", means)]).path()).unwrap();
-        assert_eq!((seed.means[&key].iou, seed.means[&key].pairs, seed.pairs.len()), (0.125, 9, 3));
     }
 
     #[test]

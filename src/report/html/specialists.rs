@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::circuits_file::{CLIENTS, Classes};
 use super::run::{Run, mean};
 use super::tables::{Table, estimate, word};
+use crate::report::Estimate;
 
 /// Mean overlap over pairs of clients of the channels that any circuit of a client keeps in a layer; pairs without any
 /// channel are left out.
@@ -18,8 +19,8 @@ fn overlap(clients: &[(usize, Classes)], layer: &str) -> f64 {
     mean(pairs.map(|(a, b)| a.intersection(b).count() as f64 / a.union(b).count() as f64))
 }
 
-/// By layer, in the clients' models and in the global one.
-pub fn table(run: &Run) -> Option<Table> {
+/// Layers in which it is defined, each with what it is in the clients' models and in the global one.
+pub fn by_layer(run: &Run) -> Vec<(String, Estimate, Estimate)> {
     let row = |layer: String| {
         let of = |global: bool| {
             run.estimate(|seed| {
@@ -28,16 +29,27 @@ pub fn table(run: &Run) -> Option<Table> {
             })
         };
         let (local, global) = (of(false), of(true));
-        (local.mean.is_finite() || global.mean.is_finite())
-            .then(|| vec![word(layer.as_str()), estimate(local, false), estimate(global, false)])
+        (local.mean.is_finite() || global.mean.is_finite()).then_some((layer, local, global))
     };
-    let rows: Vec<_> = run.layers().into_iter().filter_map(row).collect();
-    let caption = format!(
+    run.layers().into_iter().filter_map(row).collect()
+}
+
+/// How to read it.
+pub fn caption() -> String {
+    format!(
         "Overlap (IoU) between clients of the channels that any circuit of a client keeps, in the last round, over at most the \
          first {CLIENTS} clients: low where clients with different classes use different channels."
-    );
+    )
+}
+
+/// By layer, in the clients' models and in the global one.
+pub fn table(run: &Run) -> Option<Table> {
+    let row = |(layer, local, global): (String, Estimate, Estimate)| {
+        vec![word(layer), estimate(local, false), estimate(global, false)]
+    };
+    let rows: Vec<_> = by_layer(run).into_iter().map(row).collect();
     let columns = ["layer", "clients' models", "global model"];
-    (!rows.is_empty()).then(|| Table::new("specialists", "Whole clients", &caption, &columns, rows))
+    (!rows.is_empty()).then(|| Table::new("specialists", "Whole clients", &caption(), &columns, rows))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::super::plots::canvas::Anchor;
-use super::scene::{AREA_OPACITY, Paint, SERIES, Scene, Shape};
+use super::scene::{AREA_OPACITY, DASHES, Paint, SERIES, Scene, Shape};
 
 /// The colours of a light page; of a dark one in `assets/report/report.css`.
 pub const LIGHT: &str = "--ink:#222;--faded:#5f6368;--pale:#e4e6e8;--ground:#fff;--s0:#0072b2;--s1:#d55e00;--s2:#009e73;\
@@ -82,14 +82,14 @@ fn shapes(svg: &mut String, scene: &Scene) {
 fn write_shape(svg: &mut String, shape: &Shape) -> std::fmt::Result {
     match shape {
         Shape::Line { points, paint, width, dash } => {
-            let dash = dash.map_or_else(String::new, |(on, off)| format!(" stroke-dasharray=\"{on} {off}\""));
-            let (class, path) = (class(*paint), path(points));
+            let (class, path, dash) = (class(*paint), path(points), dashes(*dash));
             write!(svg, "<path class=\"l s{class}\" stroke-width=\"{}\"{dash} d=\"{path}\"/>", short(*width))
         }
-        Shape::Segments { ends, paint, width, opacity } => {
+        Shape::Segments { ends, paint, width, opacity, dashed } => {
             let path: String = ends.iter().map(|ends| path(ends)).collect();
-            let (class, opacity) = (class(*paint), faint("stroke", *opacity));
-            write!(svg, "<path class=\"l s{class}\" stroke-width=\"{}\"{opacity} d=\"{path}\"/>", short(*width))
+            let look = dashes(dashed.then_some(DASHES)) + &faint("stroke", *opacity);
+            let class = class(*paint);
+            write!(svg, "<path class=\"l s{class}\" stroke-width=\"{}\"{look} d=\"{path}\"/>", short(*width))
         }
         Shape::Area { corners, paint } => {
             let (class, path) = (class(*paint), path(corners));
@@ -130,6 +130,10 @@ fn write_shape(svg: &mut String, shape: &Shape) -> std::fmt::Result {
             write!(svg, "<text {place} font-size=\"{size}\" class=\"f{class}\"{anchor}>{text}</text>")
         }
     }
+}
+
+fn dashes(dash: Option<(f64, f64)>) -> String {
+    dash.map_or_else(String::new, |(on, off)| format!(" stroke-dasharray=\"{on} {off}\""))
 }
 
 fn faint(what: &str, opacity: f64) -> String {

@@ -50,7 +50,8 @@ pub fn word(text: impl Into<String>) -> Cell {
     Cell { text: text.into(), value: None }
 }
 
-fn number(value: f64, unit: Unit) -> Cell {
+/// A number.
+pub fn number(value: f64, unit: Unit) -> Cell {
     Cell { text: unit.text(value), value: Some(value).filter(|value| value.is_finite()) }
 }
 
@@ -96,8 +97,8 @@ const ANALYSES: [(&str, &str, &str); 6] = [
     (
         "centroids",
         "Distances of classes",
-        "Cosine distance of the mean features of two classes in the average of two clients; the class with the larger norm is \
-         expected to win.",
+        "Cosine distance of the mean features of two classes in the global model, and their norms. Below 0.01 they are synonyms, \
+         of which the one with the larger norm is expected to win.",
     ),
     (
         "shared_neurons",
@@ -270,60 +271,4 @@ fn circuits(run: &Run) -> Option<Table> {
     let caption =
         "The last round's circuits: channels kept in each layer, and what they are worth, as in the figures above.";
     (!rows.is_empty()).then(|| Table::new("circuit-table", "Circuits", caption, &columns, rows))
-}
-
-/// Of several runs.
-pub fn of_runs(runs: &[Run]) -> Vec<Table> {
-    let rows = runs.iter().map(|run| {
-        let end = |pick: fn(&super::seed::Global) -> Option<f64>| {
-            run.estimate(|seed| seed.rounds.last().and_then(|round| pick(&round.global)).unwrap_or(f64::NAN))
-        };
-        let overlap = |of, chance| run.estimate(|seed| super::run::last(overlap_means(seed, of, "all", chance)));
-        vec![
-            word(run.label.clone()),
-            number(run.seeds.len() as f64, Unit::Count),
-            number(run.last_round() as f64, Unit::Count),
-            estimate(end(|global| global.accuracy), true),
-            estimate(end(|global| global.trained_accuracy), true),
-            estimate(overlap(Comparison::LocalGlobal, false), false),
-            estimate(overlap(Comparison::Mismatched, false), false),
-            estimate(overlap(Comparison::LocalGlobal, true), false),
-        ]
-    });
-    let columns = ["run", "seeds", "rounds", "accuracy", "trained classes", "IoU", "another class", "chance"];
-    let caption = "The last round of each run; overlaps of local circuits with global ones. ± is half of the 95% interval over \
-         seeds.";
-    let mut tables = vec![Table::new("runs", "Runs", caption, &columns, rows.collect())];
-    tables.extend(differences(runs));
-    tables
-}
-
-/// Keys of the configuration in which runs differ.
-fn differences(runs: &[Run]) -> Option<Table> {
-    let mut keys = Vec::new();
-    for run in runs {
-        leaves(&run.config, "", &mut keys);
-    }
-    keys.sort_unstable();
-    keys.dedup();
-    let mut rows = Vec::new();
-    for key in keys {
-        let values: Vec<String> = runs.iter().map(|run| run.setting(&key)).collect();
-        if values.windows(2).any(|pair| pair[0] != pair[1]) {
-            let values = values.into_iter().map(|value| word(if value.is_empty() { "–".into() } else { value }));
-            rows.push(std::iter::once(word(key)).chain(values).collect());
-        }
-    }
-    let columns: Vec<&str> = std::iter::once("key").chain(runs.iter().map(|run| run.label.as_str())).collect();
-    let caption = "Keys of the configuration in which the runs differ.";
-    (!rows.is_empty()).then(|| Table::new("differences", "Differences", caption, &columns, rows))
-}
-
-fn leaves(table: &toml::Table, prefix: &str, keys: &mut Vec<String>) {
-    for (key, value) in table {
-        match value {
-            toml::Value::Table(inner) => leaves(inner, &format!("{prefix}{key}."), keys),
-            _ => keys.push(format!("{prefix}{key}")),
-        }
-    }
 }

@@ -181,6 +181,63 @@ fn seeds_have_intervals_and_several_runs_are_compared() {
     assert!(report(&[parent.path()]).contains("2 runs compared"));
 }
 
+/// Runs as a sweep leaves them, of two seeds each: by name, the values of its keys.
+fn write_sweep(folder: &Path, keys: &str, variants: &[(&str, &str)]) {
+    let mut table = format!("variant,{keys},round,figure,mean,std,low,high,n,undefined\n");
+    for (i, (name, values)) in variants.iter().enumerate() {
+        for (seed, clients) in [("seed_1", 1), ("seed_2", i + 2)] {
+            write_run(&folder.join(name).join(seed), name, clients);
+        }
+        fs::write(folder.join(name).join("experiment.toml"), format!("name = \"{name}\"\n")).unwrap();
+        table += &format!("{name},{values},2,accuracy,0.5,,,,1,0\n{name},{values},2,loss,0.5,,,,1,0\n");
+    }
+    fs::write(folder.join("sweep.csv"), table).unwrap();
+}
+
+#[test]
+fn a_sweep_has_a_figure_against_each_key() {
+    let parent = tempfile::tempdir().unwrap();
+    let variants = [("a", "0.9,adam"), ("b", "0.99,adam"), ("c", "0.9,sgd"), ("d", "0.99,sgd")];
+    write_sweep(parent.path(), "sparsity.target,training.optimizer", &variants);
+    let page = report(&[parent.path()]);
+    check(&page);
+    for said in [
+        "<section id=\"against-1\">",
+        "Against sparsity.target",
+        "<section id=\"against-2\">",
+        "Against training.optimizer",
+        "by the logarithm of 1 − value",
+        "optimizer adam: 25.0% at 0.9, 25.0% at 0.99.",
+        "A colour for each value of training.optimizer",
+        "intervals of the mean over seeds (Student's t)",
+        // A column of the table, sorted as numbers.
+        "data-v=\"0.99\">0.99</td>",
+        "zeros conv1",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
+    let files = tempfile::tempdir().unwrap();
+    write(&[parent.path().into()], files.path()).unwrap();
+    for name in ["against-1.svg", "against-1.png", "against-2.svg", "against-2.png"] {
+        assert!(files.path().join("plots").join(name).is_file(), "{name}");
+    }
+    fs::write(parent.path().join("sweep.csv"), "variant,a\nb\n").unwrap();
+    let error = write(&[parent.path().into()], files.path()).unwrap_err().to_string();
+    assert!(error.contains("sweep.csv: line 2: 1 cells"), "{error}");
+}
+
+#[test]
+fn runs_that_differ_in_one_key_are_a_sweep_too() {
+    let parent = tempfile::tempdir().unwrap();
+    for clients in 1..=3 {
+        write_run(&parent.path().join(format!("run-{clients}")), &format!("run-{clients}"), clients);
+    }
+    let page = report(&[parent.path()]);
+    check(&page);
+    assert!(page.contains("Against training.lr") && !page.contains("against-2"));
+    assert!(page.contains("One seed each") && page.contains("all classes: 25.0% at 0.1, 25.0% at 0.3."));
+}
+
 #[test]
 fn a_thousand_clients_make_a_page_that_opens() {
     let parent = tempfile::tempdir().unwrap();

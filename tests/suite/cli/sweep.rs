@@ -23,6 +23,8 @@ fn every_point_has_its_folder_and_its_rows_and_finished_ones_are_not_run_again()
         let own = fs::read_to_string(desk.path(&format!("out/{label}/experiment.toml"))).unwrap();
         assert!(own.contains(&format!("lr = {value}\n")) && !own.contains("sweep"), "{own}");
     }
+    let page = fs::read_to_string(desk.path("out/report.html")).unwrap();
+    assert!(page.contains("Against training.lr") && desk.path("out/plots/against-1.png").is_file());
     let before = entries(&desk.path("out"));
     let again = sweep(&["--resume"]);
     assert_eq!((again.code, again.out == ended.out), (Some(0), true), "{again:?}");

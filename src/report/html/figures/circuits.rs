@@ -164,7 +164,7 @@ pub fn curves(run: &Run) -> Option<Figure> {
             line("global model", Paint::Series(0), true, class),
         ]);
         let chart = Chart::by_round(title, "accuracy on the class", Unit::Percent, lines);
-        Chart { x_title: "channels kept", x_unit: Unit::Percent, ..chart }.draw()
+        Chart { x_title: "channels kept".into(), x_unit: Unit::Percent, ..chart }.draw()
     };
     let mut scenes = vec![panel("All classes".into(), None)];
     scenes.extend(classes.iter().take(11).map(|class| panel(format!("Class {class}"), Some(*class))));
@@ -184,9 +184,9 @@ pub fn scatter(run: &Run) -> Option<Figure> {
     let mut overlap = Vec::new();
     for seed in &run.seeds {
         for circuit in seed.circuits.iter().filter(|circuit| circuit.global) {
-            let pair = seed.pairs.get(&(circuit.client, circuit.class, "all".to_string()));
-            if let Some(iou) = pair.and_then(|by_round| by_round.get(&circuit.round)) {
-                overlap.push((*iou, circuit.measure("accuracy")));
+            let pair = seed.overlaps.pairs.get(&(circuit.client, circuit.class, "all".to_string()));
+            if let Some(found) = pair.and_then(|by_round| by_round.get(&circuit.round)) {
+                overlap.push((found.iou, circuit.measure("accuracy")));
             }
         }
     }

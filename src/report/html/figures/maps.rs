@@ -14,6 +14,10 @@ const HEAD: f64 = 28.0;
 
 /// A client's class with its circuits in both models.
 pub struct Pair<'a> {
+    /// The client's number.
+    pub client: usize,
+    /// The class's number and name.
+    pub class: &'a str,
     /// The client's number and the class.
     pub label: String,
     /// In the client's model.
@@ -29,7 +33,7 @@ pub fn pairs(last: &RoundCircuits) -> Vec<Pair<'_>> {
         let Some((_, others)) = last.global.iter().find(|(other, _)| other == client) else { continue };
         for (class, local) in classes {
             if let Some((_, global)) = others.iter().find(|(other, _)| other == class) {
-                pairs.push(Pair { label: format!("client {client}, {class}"), local, global });
+                pairs.push(Pair { client: *client, class, label: format!("client {client}, {class}"), local, global });
             }
         }
     }
@@ -250,7 +254,8 @@ mod tests {
     #[test]
     fn a_row_says_what_was_kept_lost_and_new() {
         let (local, global) = (circuit(&[("one", &[0, 1, 2])]), circuit(&[("one", &[2, 4])]));
-        let pair = Pair { label: "client 0, 3 - three".into(), local: &local, global: &global };
+        let pair =
+            Pair { client: 0, class: "3 - three", label: "client 0, 3 - three".into(), local: &local, global: &global };
         let scene = rows("one", 5, std::slice::from_ref(&pair));
         assert_eq!(scene.description, "1 classes of clients in one: 1 channels kept, 2 lost, 1 new.");
         let matrix = matrix("m", &[pair], None, |pair| pair.local);

@@ -1,11 +1,13 @@
 //! The figures of a report: pictures with what they are, how to read them, and what they leave out.
 
+mod against;
 mod circuits;
 mod compare;
 mod maps;
 mod network;
 mod overlap;
 mod partition;
+mod readout;
 mod training;
 
 pub use circuits::{FATES, fates};
@@ -50,10 +52,12 @@ pub fn of_run(run: &Run) -> Vec<Figure> {
         circuits::sizes(run),
         overlap::clients(run),
         overlap::classes(run),
+        overlap::specialists(run),
         overlap::stability(run),
         network::circuits(run),
         maps::channels(run),
         maps::overlaps(run),
+        readout::shared(run),
         circuits::curves(run),
         circuits::scatter(run),
         partition::classes(run),
@@ -67,7 +71,7 @@ pub fn of_run(run: &Run) -> Vec<Figure> {
 /// Every figure that compares several runs.
 pub fn of_runs(runs: &[Run]) -> Vec<Figure> {
     let all = [compare::accuracy(runs), compare::overlap(runs), compare::circuits(runs), compare::diagnoses(runs)];
-    all.into_iter().flatten().filter(|figure| !figure.scenes.is_empty()).collect()
+    against::all(runs).into_iter().chain(all.into_iter().flatten()).filter(|figure| !figure.scenes.is_empty()).collect()
 }
 
 /// The colour and style of the `i`-th of many lines: further ones take the colours again, in dashes.

@@ -1,11 +1,17 @@
 //! How much circuits share.
 
+use std::collections::BTreeMap;
+
 use super::super::axes::Unit;
 use super::super::chart::{Chart, Line, Style};
-use super::super::run::{Run, circuit_means, overlap_means};
+use super::super::dots::Dots;
+use super::super::overlaps::Mean;
+use super::super::run::{Run, circuit_means, overlap_means, point};
 use super::super::scene::{Paint, Scene};
+use super::super::seed::Seed;
+use super::super::specialists;
 use super::{Figure, bands, nth, present};
-use crate::report::Comparison;
+use crate::report::{Comparison, Estimate};
 
 /// Clients' classes with a picture of their own.
 const MAX_PAIRS: usize = 12;
@@ -62,20 +68,35 @@ pub fn local_global(run: &Run) -> Option<Figure> {
     Some(Figure::new("local-global", "Local circuits against global ones", &caption, scenes))
 }
 
+/// A value of each round.
+fn by_round(means: Option<&BTreeMap<usize, Mean>>, value: fn(&Mean) -> f64) -> BTreeMap<usize, f64> {
+    means.into_iter().flatten().map(|(round, mean)| (*round, value(mean))).collect()
+}
+
 /// The same for each client and class.
 pub fn by_pair(run: &Run) -> Option<Figure> {
     let mut pairs: Vec<(usize, u32)> =
-        run.seeds.iter().flat_map(|s| s.pairs.keys().map(|key| (key.0, key.1))).collect();
+        run.seeds.iter().flat_map(|s| s.overlaps.pairs.keys().map(|key| (key.0, key.1))).collect();
     pairs.sort_unstable();
     pairs.dedup();
     let layers = run.layers();
     let panel = |&(client, class): &(usize, u32)| {
+        let of = |layer: &str, value: fn(&Mean) -> f64| {
+            let key = (client, class, layer.to_string());
+            move |seed: &Seed| by_round(seed.overlaps.pairs.get(&key), value)
+        };
         let line = |(i, layer): (usize, &String)| {
             let (paint, style) = nth(i);
-            let key = (client, class, layer.clone());
-            run.line(layer.as_str(), paint, style, |seed| seed.pairs.get(&key).cloned().unwrap_or_default())
+            run.line(layer.as_str(), paint, style, of(layer, |mean| mean.iou))
         };
-        chart(format!("Client {client}, class {class}"), layers.iter().enumerate().take(MAX_LAYERS).map(line).collect())
+        let other = |seed: &Seed| by_round(seed.overlaps.mismatched.get(&(client, class)), |mean| mean.iou);
+        let mut lines = vec![
+            run.line("chance, all layers", Paint::Faded, Style::Dotted, of("all", |mean| mean.chance)),
+            run.line("another class, all layers", Paint::Faded, Style::Dashed, other),
+        ];
+        lines.extend(layers.iter().enumerate().take(MAX_LAYERS).map(line));
+        lines.push(run.line("all layers", Paint::Ink, Style::Solid, of("all", |mean| mean.iou)));
+        chart(format!("Client {client}, class {class}"), lines)
     };
     let scenes: Vec<Scene> = pairs.iter().take(MAX_PAIRS).filter_map(panel).collect();
     let left_out = match pairs.len().saturating_sub(MAX_PAIRS) {
@@ -84,7 +105,8 @@ pub fn by_pair(run: &Run) -> Option<Figure> {
     };
     let caption = format!(
         "Overlap (IoU) of the local circuit with the global one, a picture for each client and class, a line for each layer. \
-         Where both circuits are empty there is no value and the line is interrupted: the paper counts that as 1.{}",
+         Dotted: what random circuits of the same sizes would share. Dashed grey: the same local circuit with the global ones of \
+         the client's other classes. Where both circuits are empty there is no value and the line is interrupted: the paper counts that as 1.{}",
         bands(run)
     );
     Some(Figure::new("local-global-pairs", "The same by client and class", &caption, scenes).without(left_out))
@@ -126,6 +148,26 @@ pub fn classes(run: &Run) -> Option<Figure> {
         bands(run)
     );
     Some(Figure::new("between-classes", "Two classes of one client", &caption, scenes))
+}
+
+/// All channels that a client's circuits keep, at two clients.
+pub fn specialists(run: &Run) -> Option<Figure> {
+    let found = specialists::by_layer(run);
+    let line = |label: &str, paint: Paint, value: fn(&(String, Estimate, Estimate)) -> Estimate| {
+        let points = found.iter().enumerate().map(|(i, row)| point(i as f64, value(row))).collect();
+        Line { label: label.into(), points, paint, style: Style::Solid }
+    };
+    let lines = present(vec![
+        line("clients' models", Paint::Series(1), |row| row.1),
+        line("global model", Paint::Series(0), |row| row.2),
+    ]);
+    let names: Vec<String> = found.iter().map(|(layer, ..)| layer.clone()).collect();
+    let (title, x_title, range) = ("Whole clients", "IoU of channels", Some((0.0, 1.0)));
+    let dots = Dots { title, x_title, unit: Unit::Plain, range, names: &names, lines: &lines };
+    let scenes = if lines.is_empty() { vec![] } else { vec![dots.draw()] };
+    let several = if run.seeds.len() > 1 { " Bars are 95% intervals of the mean over seeds." } else { "" };
+    let caption = format!("{}{several}", specialists::caption());
+    Some(Figure::new("whole-clients", "Specialists' channels", &caption, scenes))
 }
 
 /// From round to round.

@@ -1,0 +1,119 @@
+//! The tables of a report about several runs.
+
+use super::axes::Unit;
+use super::run::{Run, circuit_means, last, overlap_means};
+use super::seed::{Circuit, Global, Seed};
+use super::swept::{Swept, differing, keys};
+use super::tables::{Cell, Table, estimate, number, word};
+use crate::report::{Comparison, Estimate};
+
+/// Layers with a column.
+const MAX_LAYERS: usize = 6;
+
+/// A column: its name, what it shows of a run, and whether that is a share.
+type Column = (String, Box<dyn Fn(&Run) -> Estimate>, bool);
+
+/// Of several runs.
+pub fn tables(runs: &[Run]) -> Vec<Table> {
+    let mut tables = vec![of_runs(runs)];
+    tables.extend(differences(runs));
+    tables
+}
+
+/// The global model's accuracies in a run's last round.
+pub fn accuracy(run: &Run, pick: fn(&Global) -> Option<f64>) -> Estimate {
+    run.estimate(|seed| seed.rounds.last().and_then(|round| pick(&round.global)).unwrap_or(f64::NAN))
+}
+
+/// The mean overlap in the last round that has it, or what chance gives.
+pub fn overlap(run: &Run, comparison: Comparison, chance: bool) -> Estimate {
+    run.estimate(|seed| last(overlap_means(seed, comparison, "all", chance)))
+}
+
+/// The mean of a measure over a model's circuits, in the last round that has it.
+pub fn of_circuits(run: &Run, global: bool, value: impl Fn(&Circuit) -> f64) -> Estimate {
+    run.estimate(|seed| {
+        let means = circuit_means(seed, global, &value);
+        last(means.into_iter().filter(|(_, mean)| mean.is_finite()).collect())
+    })
+}
+
+/// The share of zero weights of a layer in the clients' models, in the last round.
+fn zeros(run: &Run, layer: &str) -> Estimate {
+    let of = |seed: &Seed| seed.rounds.last()?.sparsity.get(layer).copied().flatten();
+    run.estimate(|seed| of(seed).unwrap_or(f64::NAN))
+}
+
+fn columns(runs: &[Run]) -> Vec<Column> {
+    let column = |name: &str, value: fn(&Run) -> Estimate, share| -> Column { (name.into(), Box::new(value), share) };
+    let mut columns = vec![
+        column("accuracy", |run| accuracy(run, |global| global.accuracy), true),
+        column("trained classes", |run| accuracy(run, |global| global.trained_accuracy), true),
+        column("IoU", |run| overlap(run, Comparison::LocalGlobal, false), false),
+        column("chance", |run| overlap(run, Comparison::LocalGlobal, true), false),
+        column("another class", |run| overlap(run, Comparison::Mismatched, false), false),
+        column("clients' channels", |run| of_circuits(run, false, Circuit::size), false),
+        column("global channels", |run| of_circuits(run, true, Circuit::size), false),
+        column("sufficiency", |run| of_circuits(run, true, |c| c.measure("sufficiency")), true),
+        column("cross", |run| of_circuits(run, true, |c| c.measure("cross")), true),
+        column("false positives", |run| of_circuits(run, true, |c| c.measure("false_positive")), true),
+    ];
+    let mut layers: Vec<String> = Vec::new();
+    for layer in
+        runs.iter().flat_map(|run| &run.seeds).filter_map(|seed| seed.rounds.last()).flat_map(|r| r.sparsity.keys())
+    {
+        if !layers.contains(layer) {
+            layers.push(layer.clone());
+        }
+    }
+    columns.extend(
+        layers
+            .into_iter()
+            .take(MAX_LAYERS)
+            .map(|layer| -> Column { (format!("zeros {layer}"), Box::new(move |run: &Run| zeros(run, &layer)), true) }),
+    );
+    // Measures that no run has, and layers that are dense in all, say nothing.
+    let says = |(name, value, _): &Column| {
+        runs.iter().map(value).any(|v| v.mean.is_finite() && (v.mean > 0.0 || !name.starts_with("zeros ")))
+    };
+    columns.into_iter().filter(says).collect()
+}
+
+fn of_runs(runs: &[Run]) -> Table {
+    let (swept, columns) = (keys(runs), columns(runs));
+    let row = |(i, run): (usize, &Run)| {
+        let mut row = vec![word(run.label.clone())];
+        row.extend(swept.iter().map(|swept| setting(&swept.values[i])));
+        row.push(number(run.seeds.len() as f64, Unit::Count));
+        row.push(number(run.last_round() as f64, Unit::Count));
+        row.extend(columns.iter().map(|(_, value, share)| estimate(value(run), *share)));
+        row
+    };
+    let rows = runs.iter().enumerate().map(row).collect();
+    let names = swept.iter().map(|swept| swept.key.as_str()).chain(["seeds", "rounds"]);
+    let names: Vec<&str> =
+        std::iter::once("run").chain(names).chain(columns.iter().map(|(name, ..)| name.as_str())).collect();
+    let caption = "The last round of each run. IoU: overlap of a class's circuit in the client's model with the one in the global \
+         model; chance: of random circuits as large; another class: with the global circuit of another class of the client. \
+         Channels: how many a circuit keeps. Zeros: the share of zero weights in the clients' models. ± is half of the 95% \
+         interval over seeds (Student's t).";
+    Table::new("runs", "Runs", caption, &names, rows)
+}
+
+/// The value of a key, sorted as a number where it is one.
+fn setting(value: &str) -> Cell {
+    let number = value.parse().ok().filter(|number: &f64| number.is_finite());
+    Cell { text: if value.is_empty() { "–".into() } else { value.into() }, value: number }
+}
+
+/// Keys of the configuration in which runs differ.
+fn differences(runs: &[Run]) -> Option<Table> {
+    let row = |Swept { key, values }: Swept| {
+        let values = values.into_iter().map(|value| word(if value.is_empty() { "–".into() } else { value }));
+        std::iter::once(word(key)).chain(values).collect()
+    };
+    let rows: Vec<Vec<Cell>> = differing(runs).into_iter().map(row).collect();
+    let columns: Vec<&str> = std::iter::once("key").chain(runs.iter().map(|run| run.label.as_str())).collect();
+    let caption = "Keys of the configuration in which the runs differ.";
+    (!rows.is_empty()).then(|| Table::new("differences", "Differences", caption, &columns, rows))
+}
