@@ -32,8 +32,13 @@ impl Answers {
 
     /// Share of the images of the class that were called so.
     pub fn accuracy(&self) -> f64 {
-        let row = &self.counts[self.class * self.classes..][..self.classes];
+        let row = self.by_prediction();
         f64::from(row[self.class]) / f64::from(row.iter().sum::<u32>())
+    }
+
+    /// The images of the class by what they were called: `[classes]`.
+    pub fn by_prediction(&self) -> &[u32] {
+        &self.counts[self.class * self.classes..][..self.classes]
     }
 
     /// Of the other classes' images, the share for which `right` is counted: (true class, count by prediction).
@@ -72,6 +77,7 @@ mod tests {
         assert_eq!(answers.accuracy(), 0.75);
         assert_eq!(answers.false_positive(), 0.3);
         assert_eq!(answers.others(), 0.5);
+        assert_eq!(answers.by_prediction(), [1, 6, 1]);
         let none = Answers::new(vec![0; 9], 1);
         assert!(none.accuracy().is_nan() && none.false_positive().is_nan());
     }

@@ -198,6 +198,7 @@ impl Laboratory {
                 channels,
             }
         };
+        let cross = answers(Tally::Cross);
         PairResult {
             replicate: pairs[i].replicate,
             client: pairs[i].client,
@@ -211,7 +212,8 @@ impl Laboratory {
             controls: controls.iter().zip(decoded.controls.chunks(ControlCounts::VIEWS)).map(control).collect(),
             local,
             global,
-            cross: answers(Tally::Cross).accuracy(),
+            cross: cross.accuracy(),
+            cross_answers: cross.by_prediction().to_vec(),
         }
     }
 }

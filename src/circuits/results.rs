@@ -72,6 +72,8 @@ pub struct PairResult {
     pub global: CircuitResult,
     /// Accuracy on the class of the global weights under the local circuit's mask.
     pub cross: f64,
+    /// The same images by what they were called: `[classes]`.
+    pub cross_answers: Vec<u32>,
     /// What became of the class and its circuit in the average.
     pub diagnosis: Diagnosis,
     /// The circuits that the searched controls found for the same client and class, in the rounds that have them.

@@ -16,7 +16,8 @@ use crate::report::{
 
 impl Federation<'_> {
     pub(super) fn circuits(&self, round: usize, pairs: &[PairResult]) -> Vec<CircuitRecord> {
-        let one = |pair: &PairResult, model: ModelSide, circuit: &CircuitResult, cross: Option<f64>| {
+        let one = |pair: &PairResult, model: ModelSide, circuit: &CircuitResult| {
+            let global = model == ModelSide::Global;
             let names = self.gated.iter().map(|(name, _)| name.clone());
             let edges = circuit.edges.iter().cloned().chain([Vec::new()]);
             let layers = self.simulation.stage().network.layers.iter().map(|l| l.name.clone());
@@ -30,21 +31,20 @@ impl Federation<'_> {
                 connectivity: layers.zip(edges).collect(),
                 sufficiency: circuit.sufficiency,
                 necessity: circuit.necessity,
-                cross,
+                cross: global.then_some(pair.cross),
+                cross_answers: if global { pair.cross_answers.clone() } else { Vec::new() },
                 false_positive: circuit.false_positive,
                 diagnosis: pair.diagnosis,
                 accuracy: circuit.accuracy,
                 damage: circuit.damage,
                 random: circuit.random,
-                ceiling: pair.ceiling().filter(|_| model == ModelSide::Global),
+                ceiling: pair.ceiling().filter(|_| global),
                 removals: circuit.removals,
                 curve: circuit.curve.clone(),
             }
         };
-        let both = |pair: &PairResult| {
-            let global = one(pair, ModelSide::Global, &pair.global, Some(pair.cross));
-            [one(pair, ModelSide::Local, &pair.local, None), global]
-        };
+        let both =
+            |pair: &PairResult| [one(pair, ModelSide::Local, &pair.local), one(pair, ModelSide::Global, &pair.global)];
         pairs.iter().flat_map(both).collect()
     }
 

@@ -70,6 +70,7 @@ impl<'a> Entry<'a> {
             accuracy: Some(percent(circuit.sufficiency)),
             necessity: Some(percent(circuit.necessity)),
             local_mask_on_global_weights_acc: circuit.cross.map(percent),
+            local_mask_on_global_weights_answers: answers(&circuit.cross_answers),
         };
         let nodes = circuit.active_nodes.iter().map(|(name, nodes)| (name.as_str(), &nodes[..]));
         let edges = circuit.connectivity.iter().map(|(name, edges)| (name.as_str(), Layer(edges)));
@@ -103,6 +104,14 @@ struct Metrics {
     necessity: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     local_mask_on_global_weights_acc: Option<f64>,
+    /// Images of the class by the class they were called; the paper's scripts do not have it.
+    #[serde(serialize_with = "as_map", skip_serializing_if = "Vec::is_empty")]
+    local_mask_on_global_weights_answers: Vec<(usize, u32)>,
+}
+
+/// Those that any image got, by class.
+fn answers(counts: &[u32]) -> Vec<(usize, u32)> {
+    counts.iter().copied().enumerate().filter(|(_, images)| *images > 0).collect()
 }
 
 /// Rounded in the tenth place, where a fraction times 100 shows only the rounding of the fraction.
@@ -126,6 +135,7 @@ mod tests {
             sufficiency: 0.57,
             necessity: f64::NAN,
             cross: (model == ModelSide::Global).then_some(1.0),
+            cross_answers: if model == ModelSide::Global { vec![4, 0, 1] } else { vec![] },
             ..sample_circuit()
         }
     }
@@ -139,7 +149,7 @@ mod tests {
             circuit(ModelSide::Local, 2, 9, "nine"),
         ];
         let local = r#"{"active_nodes":{"conv1":[3,11],"conv2":[]},"connectivity":{"conv1":{"3":[0],"11":[0]},"conv2":{}},"metrics":{"accuracy":57.0,"necessity":null}}"#;
-        let global = local.replace("null", "null,\"local_mask_on_global_weights_acc\":100.0");
+        let global = local.replace("null", "null,\"local_mask_on_global_weights_acc\":100.0,\"local_mask_on_global_weights_answers\":{\"0\":4,\"2\":1}");
         let expected = format!(
             r#""round_1": {{"clients_local_model":{{"client_2":{{"9 - nine":{local},"10 - ten":{local}}},"client_10":{{"0 - zero":{local}}}}},"clients_global_model":{{"client_2":{{"0 - zero":{global}}}}}}}"#
         );

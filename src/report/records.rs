@@ -126,6 +126,8 @@ pub struct CircuitRecord {
     pub necessity: f64,
     /// For a circuit of the global model: accuracy of the local circuit's mask on the global weights.
     pub cross: Option<f64>,
+    /// The same images by what they were called, `[classes]`; empty for a circuit of a local model.
+    pub cross_answers: Vec<u32>,
     /// Share of other classes' images that the circuit alone calls its class.
     pub false_positive: f64,
     /// What became of the class and its circuit in the average; the same for the pair's two circuits.
@@ -277,6 +279,7 @@ pub(super) fn sample_circuit() -> CircuitRecord {
         sufficiency: 1.0,
         necessity: 0.0,
         cross: None,
+        cross_answers: vec![],
         false_positive: 0.0,
         diagnosis: Diagnosis::Preserved,
         accuracy: 1.0,

@@ -103,10 +103,14 @@ fn measures_equal_an_independent_forward_pass() {
             expect(circuit.sufficiency, "sufficiency", &|layer, channel| holds(circuit, layer, channel));
             expect(circuit.necessity, "necessity", &|layer, channel| !holds(circuit, layer, channel));
             match circuit.model {
-                ModelSide::Local => assert_eq!(circuit.cross, None),
+                ModelSide::Local => assert_eq!((circuit.cross, &circuit.cross_answers[..]), (None, &[][..])),
                 ModelSide::Global => {
                     let own = local(outcome, circuit);
                     expect(circuit.cross.unwrap(), "cross", &|layer, channel| holds(own, layer, channel));
+                    let images = dataset.test.labels.iter().filter(|label| u32::from(**label) == circuit.class).count();
+                    let (right, all) =
+                        (circuit.cross_answers[circuit.class as usize], circuit.cross_answers.iter().sum::<u32>());
+                    assert_eq!((all as usize, f64::from(right) / f64::from(all)), (images, circuit.cross.unwrap()));
                 }
             }
         }

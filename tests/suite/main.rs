@@ -6,6 +6,7 @@ mod circuits;
 mod cli;
 mod cohorts;
 mod common;
+mod docs;
 mod failures;
 mod faults;
 mod federation;

@@ -28,6 +28,8 @@ pub struct Circuit {
     pub channels: Channels,
     /// Which of them are connected.
     pub edges: Edges,
+    /// Of a global circuit: what the local circuit's mask on the global weights called the images of the class, by class.
+    pub answers: BTreeMap<u32, u32>,
 }
 
 /// A client's circuits by class, each under its name with its number.
@@ -146,12 +148,21 @@ struct Entry {
     active_nodes: Pairs<Vec<u32>>,
     #[serde(default)]
     connectivity: Pairs<BTreeMap<u32, Vec<u32>>>,
+    #[serde(default)]
+    metrics: Metrics,
+}
+
+#[derive(Default, Deserialize)]
+struct Metrics {
+    #[serde(default)]
+    local_mask_on_global_weights_answers: BTreeMap<u32, u32>,
 }
 
 impl Entry {
     fn circuit(self) -> Circuit {
         let edges = self.connectivity.0.into_iter().map(|(layer, edges)| (layer, edges.into_iter().collect()));
-        Circuit { channels: self.active_nodes.0, edges: edges.collect() }
+        let answers = self.metrics.local_mask_on_global_weights_answers;
+        Circuit { channels: self.active_nodes.0, edges: edges.collect(), answers }
     }
 }
 
@@ -198,7 +209,7 @@ mod tests {
     fn round(clients: usize, channel: u32) -> String {
         let entry = format!(
             r#"{{"0 - zero": {{"active_nodes": {{"conv2": [{channel}], "conv1": []}},
-            "connectivity": {{"conv2": {{"{channel}": [1, 2]}}, "fc": {{}}}}, "metrics": {{"accuracy": null}}}}}}"#
+            "connectivity": {{"conv2": {{"{channel}": [1, 2]}}, "fc": {{}}}}, "metrics": {{"accuracy": null, "local_mask_on_global_weights_answers": {{"3": {channel}}}}}}}}}"#
         );
         let clients: Vec<String> = (0..clients).map(|client| format!(r#""client_{client}": {entry}"#)).collect();
         let clients = clients.join(",");
@@ -215,6 +226,7 @@ mod tests {
         assert_eq!((*client, classes[0].0.as_str()), (0, "0 - zero"));
         assert_eq!(classes[0].1.channels, [("conv2".to_string(), vec![7]), ("conv1".to_string(), vec![])]);
         assert_eq!(classes[0].1.edges[0], ("conv2".to_string(), vec![(7, vec![1, 2])]));
+        assert_eq!(classes[0].1.answers, BTreeMap::from([(3, 7)]));
         assert_eq!(read_text("{\n}\n").unwrap(), None);
     }
 

@@ -61,7 +61,7 @@ mod tests {
     fn clients_are_compared_by_the_union_of_their_circuits() {
         let client = |number: usize, circuits: &[&[u32]]| {
             let circuit = |channels: &&[u32]| {
-                ("a".to_string(), Circuit { channels: vec![("one".into(), channels.to_vec())], edges: vec![] })
+                ("a".to_string(), Circuit { channels: vec![("one".into(), channels.to_vec())], ..Circuit::default() })
             };
             (number, circuits.iter().map(circuit).collect::<Classes>())
         };

@@ -10,7 +10,8 @@ const HOSTILE: &str = "<script>alert('x')</script>&\"";
 fn circuit(channels: &str) -> String {
     format!(
         r#"{{"active_nodes": {{"conv1": [{channels}], "conv2": [1]}}, "connectivity": {{"conv1": {{"1": [0]}},
-        "conv2": {{"1": [{channels}]}}, "fc": {{}}}}, "metrics": {{"accuracy": 100.0, "necessity": null}}}}"#
+        "conv2": {{"1": [{channels}]}}, "fc": {{}}}}, "metrics": {{"accuracy": 100.0, "necessity": null,
+        "local_mask_on_global_weights_answers": {{"0": 7, "9": 2}}}}}}"#
     )
 }
 
@@ -107,6 +108,8 @@ fn a_report_has_every_figure_that_the_run_has_data_for() {
         "local-global-pairs",
         "diagnoses",
         "measures",
+        "cross-answers",
+        "whole-clients",
         "sizes",
         "graphs",
         "channels",
@@ -123,8 +126,16 @@ fn a_report_has_every_figure_that_the_run_has_data_for() {
     ] {
         assert!(page.contains(&format!("<section id=\"{id}\">")), "{id}");
     }
-    for said in ["25.0%", "noise ceiling", "One seed", "call at least half", "built-in digits", "2 preserved", "chance"]
-    {
+    for said in [
+        "25.0%",
+        "noise ceiling",
+        "One seed",
+        "call at least half",
+        "built-in digits",
+        "2 preserved",
+        "chance",
+        "called 9 2",
+    ] {
         assert!(page.contains(said), "{said}");
     }
 }
@@ -248,6 +259,31 @@ fn a_thousand_clients_make_a_page_that_opens() {
     for said in ["40 of 1000 clients", "984 more clients", "1800 more rows", "class=\"left-out\""] {
         assert!(page.contains(said), "{said}");
     }
+}
+
+/// Circuits of hundreds of channels, every one connected with every other, in as many clients as are read.
+#[test]
+fn large_circuits_make_a_page_that_opens() {
+    let parent = tempfile::tempdir().unwrap();
+    write_run(parent.path(), "large", 40);
+    let list = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+    let feeds: Vec<String> = (0..500).map(|i| format!("\"{i}\": [{}]", list(60))).collect();
+    let entry = format!(
+        r#"{{"active_nodes": {{"conv1": [{}], "conv2": [{}]}}, "connectivity": {{"conv2": {{{}}}}}, "metrics": {{}}}}"#,
+        list(500),
+        list(1000),
+        feeds.join(", ")
+    );
+    let classes: Vec<String> = (0..10).map(|class| format!(r#""{class} - c": {entry}"#)).collect();
+    let clients: Vec<String> =
+        (0..16).map(|client| format!("\"client_{client}\": {{{}}}", classes.join(","))).collect();
+    let side = format!("{{{}}}", clients.join(","));
+    let json = format!(r#"{{"round_2": {{"clients_local_model": {side}, "clients_global_model": {side}}}}}"#);
+    fs::write(parent.path().join("circuits.json"), json).unwrap();
+    let page = report(&[parent.path()]);
+    check(&page);
+    assert!(page.len() < 10 << 20, "{} bytes", page.len());
+    assert!(page.contains("The first 48 of 160 circuits") && page.contains("Drawn: 0 circuits"));
 }
 
 #[test]

@@ -163,7 +163,7 @@ mod tests {
 
     fn round() -> RoundCircuits {
         let channels = ["conv1", "conv2", "fc1"].map(|layer| (layer.to_string(), vec![0])).to_vec();
-        let classes = vec![("0".to_string(), Circuit { channels, edges: vec![] })];
+        let classes = vec![("0".to_string(), Circuit { channels, ..Circuit::default() })];
         RoundCircuits { round: 7, local: vec![(3, classes)], ..RoundCircuits::default() }
     }
 

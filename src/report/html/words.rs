@@ -72,10 +72,8 @@ fn claim(run: &Run) -> String {
     let counts: Option<Vec<f64>> = fates(run).into_values().next_back();
     if let Some(counts) = counts {
         let total: f64 = counts.iter().sum();
-        let parts = counts.iter().zip(FATES).filter(|(count, _)| **count > 0.0);
-        let parts: Vec<String> =
-            parts.map(|(count, (_, words))| format!("{} {words}", Unit::Count.text(*count))).collect();
-        text += &format!(" Of {} classes of clients: {}.", Unit::Count.text(total), parts.join(", "));
+        let means = if run.seeds.len() > 1 { " (means over seeds)" } else { "" };
+        text += &format!(" Of {} classes of clients: {}{means}.", Unit::Count.text(total), parts(&counts));
     }
     text
 }
@@ -219,6 +217,31 @@ fn overlap_caveat(run: &Run) -> Option<String> {
     })
 }
 
+/// A run's numbers beside those of others.
+fn in_brief(run: &Run) -> String {
+    if run.last_round() == 0 {
+        return "no round is finished yet.".into();
+    }
+    let (accuracy, trained) = (final_accuracy(run, false), final_accuracy(run, true));
+    let mut text = format!("accuracy {}, on trained classes {}", percent(&accuracy), percent(&trained));
+    let overlap = iou(run, Comparison::LocalGlobal, false);
+    if overlap.mean.is_finite() {
+        let chance = iou(run, Comparison::LocalGlobal, true);
+        text += &format!("; overlap of local and global circuits {}, by chance {}", share(&overlap), share(&chance));
+    }
+    if let Some(counts) = fates(run).into_values().next_back() {
+        text += &format!("; classes of clients: {}", parts(&counts));
+    }
+    text + "."
+}
+
+/// How many had which fate.
+fn parts(counts: &[f64]) -> String {
+    let parts = counts.iter().zip(FATES).filter(|(count, _)| **count > 0.0);
+    let parts: Vec<String> = parts.map(|(count, (_, words))| format!("{} {words}", Unit::Count.text(*count))).collect();
+    parts.join(", ")
+}
+
 /// Of several runs.
 pub fn of_runs(runs: &[Run]) -> Words {
     let mut words = Words::default();
@@ -237,7 +260,7 @@ pub fn of_runs(runs: &[Run]) -> Words {
     if let Some((run, overlap)) = best(|run| iou(run, Comparison::LocalGlobal, false)) {
         words.claim += &format!(" Highest overlap of local and global circuits: {}, {}.", run.label, share(&overlap));
     }
-    words.evidence = runs.iter().map(|run| format!("{}: {}", run.label, claim(run))).collect();
+    words.evidence = runs.iter().map(|run| format!("{}: {}", run.label, in_brief(run))).collect();
     if runs.iter().any(|run| run.seeds.len() == 1) {
         let single = runs.iter().filter(|run| run.seeds.len() == 1).count();
         words.caveats.push(format!(

@@ -25,6 +25,19 @@ fn a_report_can_be_made_again_from_the_folder_alone() {
     assert_eq!(entries(&run), before);
 }
 
+/// The size of the paper's runs: five clients with four classes each, ten rounds.
+#[test]
+fn a_report_of_the_papers_size_stays_small() {
+    let desk = Desk::new();
+    let more = ["--rounds", "10", "--set", "partition.num_clients=5", "--set", "circuits.classes=[0,1,2,7]"];
+    let ended = desk.run(&[&["tiny.toml", "--set", "output.save_clients=true"][..], &more].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let page = fs::read_to_string(desk.path("runs/tiny-3/report.html")).unwrap();
+    assert!(page.len() < 3 << 20, "{} bytes", page.len());
+    // Strengths come from the weights that were saved, of all clients.
+    assert!(page.contains("of lost connections in the client's model") && page.contains("strongest into conv2"));
+}
+
 #[test]
 fn a_broken_folder_is_named_with_its_line_and_keeps_its_report() {
     let desk = Desk::new();

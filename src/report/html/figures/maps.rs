@@ -2,7 +2,7 @@
 
 use super::super::circuits_file::{Circuit, RoundCircuits};
 use super::super::run::Run;
-use super::super::scene::{BODY, Paint, Scene, TITLE, fit, text_width};
+use super::super::scene::{BODY, Paint, Scene, Shape, TITLE, fit, text_width};
 use super::Figure;
 use crate::report::plots::canvas::Anchor;
 
@@ -197,10 +197,13 @@ fn rows(layer: &str, count: u32, pairs: &[Pair<'_>]) -> Scene {
     let cell = (560.0 / f64::from(count)).clamp(3.0, 12.0);
     let widest = pairs.iter().map(|pair| text_width(&pair.label, BODY)).fold(0.0, f64::max).min(150.0);
     let (left, bottom) = (10.0 + widest, HEAD + ROW * pairs.len() as f64);
-    let title = format!("{layer}, {count} channels");
+    let title = format!("{layer}, channels 0 to {}", count - 1);
     let mut scene = Scene::new((left + cell * f64::from(count) + 10.0).max(348.0), bottom + 34.0, title.clone());
     scene.text(title, TITLE, Paint::Ink, (4.0, 12.0), Anchor::Start);
     let mut totals = [0usize; 3];
+    // As lines as wide as a row is high: a rectangle each would take several times as much of the page.
+    let mut cells: [Vec<[(f64, f64); 2]>; 3] = Default::default();
+    let gap = if cell > 4.0 { 0.6 } else { 0.0 };
     for (i, pair) in pairs.iter().enumerate() {
         let top = HEAD + ROW * i as f64;
         scene.text(fit(&pair.label, BODY, widest), BODY, Paint::Ink, (left - 6.0, top + ROW / 2.0), Anchor::End);
@@ -215,9 +218,12 @@ fn rows(layer: &str, count: u32, pairs: &[Pair<'_>]) -> Scene {
                 (false, false) => continue,
             };
             totals[place] += 1;
-            let shown = if cell > 4.0 { cell - 0.6 } else { cell };
-            scene.rect((left + cell * f64::from(channel), top), (shown, ROW - 2.0), KEPT[place].0, 1.0);
+            let (from, y) = (left + cell * f64::from(channel), top + ROW / 2.0 - 1.0);
+            cells[place].push([(from, y), (from + cell - gap, y)]);
         }
+    }
+    for (ends, (paint, _)) in cells.into_iter().zip(KEPT).filter(|(ends, _)| !ends.is_empty()) {
+        scene.shapes.push(Shape::Segments { ends, paint, width: ROW - 2.0, opacity: 1.0, dashed: false });
     }
     scene.text("0", BODY, Paint::Faded, (left, bottom + 6.0), Anchor::Start);
     let end = left + cell * f64::from(count);
@@ -240,7 +246,7 @@ mod tests {
 
     fn circuit(channels: &[(&str, &[u32])]) -> Circuit {
         let channels = channels.iter().map(|(layer, channels)| (layer.to_string(), channels.to_vec())).collect();
-        Circuit { channels, edges: vec![] }
+        Circuit { channels, ..Circuit::default() }
     }
 
     #[test]

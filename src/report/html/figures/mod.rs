@@ -1,6 +1,7 @@
 //! The figures of a report: pictures with what they are, how to read them, and what they leave out.
 
 mod against;
+mod answers;
 mod circuits;
 mod compare;
 mod maps;
@@ -49,6 +50,7 @@ pub fn of_run(run: &Run) -> Vec<Figure> {
         overlap::by_pair(run),
         circuits::diagnoses(run),
         circuits::measures(run),
+        answers::cross(run),
         circuits::sizes(run),
         overlap::clients(run),
         overlap::classes(run),

@@ -206,6 +206,7 @@ mod tests {
         let circuit = |channel: u32| Circuit {
             channels: vec![("one".into(), vec![0, channel]), ("two".into(), vec![5])],
             edges: vec![("two".into(), vec![(5, vec![0, channel, 99])])],
+            ..Circuit::default()
         };
         let (local, global) = (circuit(1), circuit(2));
         let pair =

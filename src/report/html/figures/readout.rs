@@ -44,7 +44,7 @@ pub fn shared(run: &Run) -> Option<Figure> {
     let caption = format!(
         "Channels of {layer} that the local circuits of several classes keep, most shared first, and what each class's logit takes \
          from them in the global model of round {}: the mean of the weights from the channel's pixels. Blue speaks for the class, \
-         orange against it; the stronger the colour, the larger the weight. Two classes with the same signs all the way down \
+         orange against it; the stronger the colour, the larger the weight; empty where pruning left none. Two classes with the same signs all the way down \
          are hard to tell apart by these channels.{}",
         last.round,
         if run.seeds.len() > 1 { " Of the first seed." } else { "" }
@@ -81,7 +81,8 @@ fn matrix(layer: &str, shown: &[Shared], readout: &Readout) -> Scene {
         scene.text(name, BODY, Paint::Ink, (left - 6.0, top + CELL.1 / 2.0), Anchor::End);
         for class in 0..classes.len() {
             let (at, value) = (left + CELL.0 * class as f64, value(class, *channel));
-            if !value.is_finite() {
+            // Pruned away, every one of them.
+            if !value.is_finite() || value == 0.0 {
                 continue;
             }
             let strength = if most > 0.0 { value.abs() / most } else { 0.0 };
@@ -129,7 +130,8 @@ mod tests {
 
     #[test]
     fn weights_for_and_against_a_class_differ_in_colour_and_sign() {
-        let readout = Readout { channels: 3, means: vec![vec![0.5, 0.0, -0.25], vec![9.0, 0.0, 0.125]] };
+        let readout =
+            Readout { channels: 3, means: vec![vec![0.5, 0.0, -0.25], vec![9.0, 0.0, 0.125], vec![1.0, 0.0, 0.0]] };
         let scene = matrix("conv3", &[(2, vec!["0".into(), "1".into()])], &readout);
         let cells: Vec<(Paint, f64)> = scene
             .shapes
@@ -139,10 +141,11 @@ mod tests {
                 _ => None,
             })
             .collect();
-        assert_eq!(cells, [(Paint::Series(1), 0.6), (Paint::Series(0), 0.32)]);
+        assert_eq!(cells.iter().map(|cell| cell.0).collect::<Vec<_>>(), [Paint::Series(1), Paint::Series(0)]);
+        assert!((cells[0].1 - 0.6).abs() < 1e-9 && (cells[1].1 - 0.32).abs() < 1e-9, "{cells:?}");
         assert_eq!(
             scene.description,
-            "A matrix of 1 channels by 2 classes. Highest: channel 2 for class 1, .125. Lowest: channel 2 for class 0, −.250."
+            "A matrix of 1 channels by 3 classes. Highest: channel 2 for class 1, .125. Lowest: channel 2 for class 0, −.250."
         );
         assert_eq!((short(1.5), short(0.0)), ("1.500".into(), ".000".into()));
         let many: Vec<String> = (0..7).map(|i| i.to_string()).collect();

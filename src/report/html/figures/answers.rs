@@ -1,0 +1,74 @@
+//! What the average says where a client's circuit fails in it.
+
+use std::collections::BTreeSet;
+
+use super::super::bars::Bars;
+use super::super::run::Run;
+use super::Figure;
+use super::maps::{Pair, pairs};
+
+/// Circuits with a bar.
+const MOST: usize = 30;
+
+/// Of the last round, the wrong answers of the global weights under each client's mask.
+pub fn cross(run: &Run) -> Option<Figure> {
+    let last = run.seeds.first()?.last.as_ref()?;
+    let all: Vec<Pair> = pairs(last).into_iter().filter(|pair| !pair.global.answers.is_empty()).collect();
+    if all.is_empty() {
+        return None;
+    }
+    let failing: Vec<(&Pair, Vec<(u32, u32)>)> =
+        all.iter().map(|pair| (pair, wrong(pair))).filter(|(_, wrong)| !wrong.is_empty()).collect();
+    let shown = &failing[..failing.len().min(MOST)];
+    let called: BTreeSet<u32> = shown.iter().flat_map(|(_, wrong)| wrong.iter().map(|(class, _)| *class)).collect();
+    let bar = |(pair, wrong): &(&Pair, Vec<(u32, u32)>)| {
+        let of = |class: &u32| wrong.iter().find(|(called, _)| called == class).map_or(0.0, |(_, n)| f64::from(*n));
+        (pair.label.clone(), called.iter().map(of).collect())
+    };
+    let bars = Bars {
+        title: "Wrong answers under the client's mask".into(),
+        x_title: "client and class",
+        y_title: "images of the class",
+        parts: called.iter().map(|class| format!("called {class}")).collect(),
+        bars: shown.iter().map(bar).collect(),
+    };
+    let scenes = if shown.is_empty() { vec![] } else { vec![bars.lying(348.0)] };
+    let caption = format!(
+        "The client's circuit as a mask on the global weights, in round {}: how many test images of the class it gets wrong, and \
+         what it calls them. Bars of one colour everywhere are a class that dominates the average.{}",
+        last.round,
+        if run.seeds.len() > 1 { " Of the first seed." } else { "" }
+    );
+    let left_out = match (failing.len(), failing.len() - shown.len(), last.left_out) {
+        (0, ..) => format!("Nothing to draw: all {} circuits get every image right.", all.len()),
+        (_, 0, 0) => String::new(),
+        (n, more, left_out) => {
+            format!(
+                "{} of {n} circuits with wrong answers have no bar; {left_out} clients are in circuits.json only.",
+                more
+            )
+        }
+    };
+    Some(Figure::new("cross-answers", "Where the client's circuit fails", &caption, scenes).without(left_out))
+}
+
+/// The answers that are not the pair's class, by class.
+fn wrong(pair: &Pair<'_>) -> Vec<(u32, u32)> {
+    let own = pair.class.split(' ').next().and_then(|number| number.parse::<u32>().ok());
+    pair.global.answers.iter().filter(|(class, _)| Some(**class) != own).map(|(class, n)| (*class, *n)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::circuits_file::Circuit;
+    use super::*;
+
+    #[test]
+    fn only_wrong_answers_count() {
+        let global = Circuit { answers: [(3, 10), (5, 2), (0, 1)].into(), ..Circuit::default() };
+        let pair = |class| Pair { client: 0, class, label: String::new(), local: &global, global: &global };
+        assert_eq!(wrong(&pair("3 - three")), [(0, 1), (5, 2)]);
+        assert_eq!(wrong(&pair("5")), [(0, 1), (3, 10)]);
+        assert_eq!(wrong(&pair("unknown")).len(), 3);
+    }
+}
