@@ -140,7 +140,8 @@ impl Checkpoint {
             }
             parts.push(tensor.data());
         }
-        if checksum(description, &parts) != *sum {
+        // A fuzzer finds no checksums; what lies behind this one has to stand alone anyway.
+        if !cfg!(fuzzing) && checksum(description, &parts) != *sum {
             return Err("is damaged: its checksum is another".into());
         }
         let Description { format, origin, round, told } =
