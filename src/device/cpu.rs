@@ -141,6 +141,7 @@ impl Device for Cpu {
             readbacks: self.readbacks.load(Ordering::Relaxed),
             bytes_read_back: self.bytes.load(Ordering::Relaxed),
             dispatches: self.dispatches.load(Ordering::Relaxed),
+            parts: self.dispatches.load(Ordering::Relaxed),
         }
     }
 }

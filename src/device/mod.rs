@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub use buffer::{Buffer, View};
 pub use cpu::Cpu;
-pub use gpu::{Cut, Gpu, GpuOptions};
+pub use gpu::{Cut, Gpu, GpuOptions, Pace};
 pub use kernel::{Access, Binding, Call, Case, Compare, Kernel, Variant, f32s, f32s_mut, grid};
 pub use select::{AdapterSummary, Choice, adapters, open};
 pub use shadow::{Shadow, compare};
@@ -53,6 +53,8 @@ pub struct Traffic {
     pub bytes_read_back: u64,
     /// Kernels dispatched.
     pub dispatches: u64,
+    /// Parts in which they went to a GPU: more than dispatches where some would have taken too long.
+    pub parts: u64,
 }
 
 /// The pending result of [`Device::read`]: one vector of words per view asked for.
