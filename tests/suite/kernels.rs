@@ -60,9 +60,9 @@ fn a_kernel_in_parts_gives_the_bits_of_the_whole() {
     }
     let with = |pace| open(&Choice::Gpu, GpuOptions { checked: true, cut: Cut::Number(0), pace }, None).unwrap().0;
     let whole = with(None);
-    // Seven workgroups at first; then as many as take 0.3 ms, and longer ones than a quarter of that are timed.
+    // Thirty workgroups at first, then as many as take 2 ms; what takes half a millisecond is timed each time.
     let pace = |first, dispatch| Pace { first, dispatch, submission: 4 * dispatch };
-    for pace in [pace(7, Duration::from_micros(300)), Pace::WATCHDOG] {
+    for pace in [pace(30, Duration::from_millis(2)), Pace::WATCHDOG] {
         let device = with(Some(pace));
         for kernel in ALL {
             for case in (kernel.cases)() {
