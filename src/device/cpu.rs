@@ -31,6 +31,7 @@ impl Cpu {
             name: "CPU engine".into(),
             backend: "rayon".into(),
             driver: instruction_set().into(),
+            software: false,
             threads,
             max_binding_bytes: 1 << 40,
             max_buffer_bytes: 1 << 40,

@@ -23,7 +23,7 @@ use futures_intrusive::channel::shared::oneshot_channel;
 
 use clock::Clock;
 use commands::Op;
-use faults::{mib, too_large, watch};
+use faults::{Fault, Faults, mib, too_large, watch};
 pub use pace::Pace;
 pub use variants::Cut;
 
@@ -74,7 +74,7 @@ pub struct Gpu {
     checked: bool,
     variants: Variants,
     remembered: Option<Remembered>,
-    faults: Arc<Mutex<Option<String>>>,
+    faults: Faults,
     graveyard: Arc<Mutex<Vec<u64>>>,
     state: Mutex<State>,
 }
@@ -119,7 +119,7 @@ impl Gpu {
                 "update its driver, or run with --device cpu",
             )
         })?;
-        let faults = Arc::new(Mutex::new(None));
+        let faults = Faults::default();
         watch(&device, &faults);
         let ring = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("parameters"),
@@ -132,13 +132,13 @@ impl Gpu {
             name: about.name.clone(),
             backend: about.backend.to_str().into(),
             driver: format!("{} {}", about.driver, about.driver_info).trim().into(),
+            software: about.device_type == wgpu::DeviceType::Cpu,
             threads: 0,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             max_buffer_bytes: limits.max_buffer_size,
         };
-        let software = about.device_type == wgpu::DeviceType::Cpu;
         let state = State {
-            pacer: Pacer::new(options.pace.or((!software).then_some(Pace::WATCHDOG))),
+            pacer: Pacer::new(options.pace.or((!info.software).then_some(Pace::WATCHDOG))),
             pipelines: HashMap::new(),
             groups: HashMap::new(),
             ops: Vec::new(),
@@ -153,7 +153,7 @@ impl Gpu {
         let variants = Variants {
             cut: options.cut,
             lanes: if even { sizes[0] } else { 0 },
-            software,
+            software: info.software,
             adapter: format!("{}, {}, {}, {}", info.name, info.driver, info.backend, env!("CARGO_PKG_VERSION")),
         };
         let checked = options.checked;
@@ -162,15 +162,11 @@ impl Gpu {
         Ok(Self { device, queue, info, checked, variants, remembered, faults, graveyard, state })
     }
 
-    /// The first fault that wgpu reported since the last call, as an error.
+    /// The first fault that wgpu reported since the last call, as an error; a lost device stays lost.
     fn fault(&self) -> Result<()> {
-        match lock(&self.faults).take() {
-            None => Ok(()),
-            Some(problem) => Err(Error::device(
-                format!("{} failed: {problem}", self.info.name),
-                "lower device.memory or training.batch_size, update the driver, or run with --device cpu",
-            )),
-        }
+        let mut kept = lock(&self.faults);
+        let fault = if let Some(Fault::Lost(_)) = *kept { kept.clone() } else { kept.take() };
+        fault.map_or(Ok(()), |fault| Err(fault.of(&self.info.name)))
     }
 
     fn pipeline(&self, state: &mut State, kernel: &'static Kernel) -> Arc<Pipeline> {
@@ -334,12 +330,13 @@ impl Device for Gpu {
             }
             let lost =
                 |what: String| Error::device(format!("{}: {what}", self.info.name), "run again, or use --device cpu");
-            match receiver.receive().await {
+            let received = receiver.receive().await;
+            self.fault()?;
+            match received {
                 Some(Ok(())) => {}
                 Some(Err(e)) => return Err(lost(format!("results could not be read back: {e}"))),
                 None => return Err(lost("results never arrived".into())),
             }
-            self.fault()?;
             let mapped = staging.get_mapped_range(..).map_err(|e| lost(format!("results could not be mapped: {e}")))?;
             let mut words = mapped.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             Ok(views.iter().map(|v| words.by_ref().take(v.words).collect()).collect())

@@ -11,6 +11,7 @@ mod kernel;
 pub mod linalg;
 mod select;
 mod shadow;
+mod share;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,6 +23,7 @@ pub use gpu::{Cut, Gpu, GpuOptions, Pace};
 pub use kernel::{Access, Binding, Call, Case, Compare, Kernel, Variant, f32s, f32s_mut, grid};
 pub use select::{AdapterSummary, Choice, adapters, open};
 pub use shadow::{Shadow, compare};
+pub use share::Share;
 
 use crate::error::Result;
 
@@ -36,6 +38,8 @@ pub struct DeviceInfo {
     pub backend: String,
     /// Driver and its version, or the instruction set in use.
     pub driver: String,
+    /// Whether it is a GPU in software.
+    pub software: bool,
     /// Worker threads of the CPU engine; 0 on a GPU.
     pub threads: usize,
     /// The largest range of one buffer that a kernel may see, in bytes.

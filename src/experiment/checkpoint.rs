@@ -14,8 +14,8 @@ use super::State;
 use crate::circuits::Memory;
 use crate::error::{Error, Result};
 
-pub(super) use origin::Origin;
-pub(super) use store::{Newest, Store, lock};
+pub(super) use origin::{Origin, hex};
+pub(super) use store::{Newest, Store, lock, remove};
 
 /// Of this layout; another number is another layout.
 const FORMAT: u32 = 1;
@@ -181,7 +181,7 @@ fn checksum(description: &str, parts: &[&[u8]]) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    origin::hex(&hash.finalize())
+    hex(&hash.finalize())
 }
 
 #[cfg(test)]

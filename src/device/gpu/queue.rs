@@ -6,7 +6,7 @@ use super::commands::{Op, encode};
 use super::pace::Kind;
 use super::parts::{Part, Parts};
 use super::pipeline::Pipeline;
-use super::{Gpu, IN_FLIGHT, OPS_A_SUBMIT, PART_START, SLOT, State};
+use super::{Gpu, IN_FLIGHT, OPS_A_SUBMIT, PART_START, SLOT, State, faults};
 use crate::error::{Error, Result};
 
 impl Gpu {
@@ -89,9 +89,18 @@ impl Gpu {
         self.fault()
     }
 
-    pub(super) fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }).map(|_| ()).map_err(|e| {
-            Error::device(format!("{} stopped answering: {e}", self.info.name), "try again, or run with --device cpu")
-        })
+    pub(super) fn poll(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        match faults::poll(&self.device, submission) {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(e)) => {
+                self.fault()?;
+                let help = "try again, or run with --device cpu";
+                Err(Error::device(format!("{} stopped answering: {e}", self.info.name), help))
+            }
+            None => {
+                self.fault()?;
+                Err(faults::lost(&self.info.name, "it was gone while it was waited for"))
+            }
+        }
     }
 }

@@ -148,8 +148,15 @@ fn of_a_run(file: &str, ended: bool) -> Vec<u8> {
     let desk = tempfile::tempdir().expect("a folder");
     let out = desk.path().join("run");
     let plan = load(TINY, "tiny.toml", &[]).expect("an experiment");
-    let request =
-        Request { plan, device: Choice::Cpu, data: "nowhere".into(), out: out.clone(), resume: false, quiet: true };
+    let request = Request {
+        plan,
+        device: Choice::Cpu,
+        data: "nowhere".into(),
+        out: out.clone(),
+        resume: false,
+        quiet: true,
+        jobs: None,
+    };
     assert_eq!(run(&request, &AtomicBool::new(ended)).is_err(), ended);
     fs::read(out.join("checkpoint").join(file)).expect("the file")
 }
