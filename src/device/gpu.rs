@@ -291,7 +291,7 @@ impl Device for Gpu {
         state.traffic.dispatches += 1;
         let words: usize = buffers.iter().map(|view| view.words).sum();
         let groups = pipeline.grid(params, groups);
-        let kind = (kernel.name, [groups[0], groups[1]], words as u64 / u64::from(groups[2]));
+        let kind = (kernel.name, [groups[0], groups[1]], words as u64 / u64::from(groups[2]).max(1));
         self.record_parts(state, &pipeline, &group, params, (kind, groups))
     }
 

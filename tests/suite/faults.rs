@@ -4,9 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fedcircuit::config::{Plan, Variant};
-use fedcircuit::device::{Buffer, Choice, Cpu, Device, DeviceInfo, Kernel, Reading, Traffic, View};
+use fedcircuit::device::{
+    Buffer, Choice, Cpu, Device, DeviceInfo, GpuOptions, Kernel, Pace, Reading, Traffic, View, open,
+};
 use fedcircuit::experiment::{Federation, Request, run_on};
 use fedcircuit::{Error, Result};
 
@@ -114,6 +117,25 @@ fn a_lost_device_ends_the_round_under_way() {
     }
     let want = run(&Cpu::new(Some(2)).unwrap(), &small(&["rounds=1"])).unwrap();
     assert_eq!(first[0].record.global, want[0].record.global);
+}
+
+/// A device with a watchdog gets its work in small parts, and gives the bits of one without.
+#[test]
+fn a_federation_in_parts_has_the_bits_of_the_whole() {
+    if crate::common::gpu().is_none() {
+        return;
+    }
+    let experiment = small(&["rounds=1", "training.local_epochs=1"]);
+    let on = |pace| {
+        let (device, _) = open(&Choice::Gpu, GpuOptions { checked: true, pace, ..Default::default() }, None).unwrap();
+        (run(device.as_ref(), &experiment).unwrap(), device.traffic())
+    };
+    let (whole, all) = on(None);
+    assert_eq!((all.parts, all.readbacks), (all.dispatches, 1));
+    let (dispatch, submission) = (Duration::from_millis(2), Duration::from_millis(8));
+    let (parts, cut) = on(Some(Pace { dispatch, submission, first: 20 }));
+    assert_same(&parts, &whole, "in parts");
+    assert!(cut.parts > cut.dispatches && (cut.dispatches, cut.readbacks) == (all.dispatches, 1), "{cut:?}");
 }
 
 /// A run of three rounds in `out` on devices of which each is lost after so many kernels, if a number is given.

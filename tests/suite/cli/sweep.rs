@@ -63,11 +63,9 @@ fn points_at_the_same_time_are_the_points_one_after_the_other() {
         assert_eq!((together.code, &together.out), (Some(0), &alone.out), "{together:?}");
         assert_eq!(rounds(&together.err), rounds(&alone.err), "{together:?}");
         // What computed them, and in which waves.
-        for path in
-            ["1", jobs].iter().flat_map(|out| entries(&desk.path(out)).into_iter().map(|path| format!("{out}/{path}")))
-        {
-            if path.ends_with("environment.json") {
-                fs::write(desk.path(&path), "").unwrap();
+        for out in ["1", jobs].map(|out| desk.path(out)) {
+            for path in entries(&out).iter().filter(|path| path.ends_with("environment.json")) {
+                fs::write(out.join(path), "").unwrap();
             }
         }
         super::resume::assert_same_folders(&desk.path(jobs), &desk.path("1"), jobs);
@@ -79,7 +77,9 @@ fn points_at_the_same_time_are_the_points_one_after_the_other() {
 #[test]
 fn a_point_that_fails_ends_the_others_and_is_the_fault_that_is_told() {
     let desk = Desk::new();
-    fs::write(desk.path("swept.toml"), format!("{TINY}\n[sweep]\ntraining.lr = [0.001, 1e30, 0.01]\n")).unwrap();
+    let diverging = "{ optimizer = \"sgd\", weight_decay = 1, lr = 1000, batch_size = 16, local_epochs = 9 }";
+    let swept = format!("{TINY}\n[sweep]\ntraining = [{{ batch_size = 32 }}, {diverging}, {{ lr = 0.01 }}]\n");
+    fs::write(desk.path("swept.toml"), swept).unwrap();
     for jobs in ["1", "3"] {
         let ended = desk.fedcircuit(&["sweep", "swept.toml", "--device", "cpu", "--out", jobs, "--jobs", jobs]);
         assert!(ended.code == Some(1) && ended.err.contains("training diverged"), "{ended:?}");
