@@ -56,6 +56,18 @@ pub enum Error {
         /// What to do about it.
         help: String,
     },
+    /// A device that is gone in the middle of its work: pulled out, reset by its driver, ended by a watchdog.
+    #[error(
+        "{device} was lost: {problem}\n  \
+         rounds already done are on disk, and the same command with --resume goes on after them; if it is lost again, lower \
+         device.memory or device.max_wave, update its driver, or start the run in another folder with --device cpu"
+    )]
+    Lost {
+        /// Its name.
+        device: String,
+        /// What is known of the reason.
+        problem: String,
+    },
     /// Work that does not fit the device.
     #[error("{what} needs {needed}, but {limit}\n  {help}")]
     TooLarge {
@@ -137,6 +149,7 @@ impl Error {
             Self::Config { .. } | Self::File { .. } | Self::TooLarge { .. } => 2,
             Self::Io { action, .. } if *action == "read" => 2,
             Self::Device { .. }
+            | Self::Lost { .. }
             | Self::Io { .. }
             | Self::Download { .. }
             | Self::Kernel { .. }

@@ -3,6 +3,7 @@
 //! [`Federation`] is the library's door: open a device, load a data set, run rounds. [`run`] is what the command line
 //! does with it: a run folder, progress, tables and pictures.
 
+mod batch;
 mod checkpoint;
 mod federation;
 mod finished;
@@ -18,9 +19,10 @@ mod resume;
 mod run;
 mod state;
 
+pub use batch::Open;
 pub use federation::{Federation, Outcome};
 pub use inputs::{layer_specs, load_data, partition};
 pub use plan::{peak_memory, resident_memory};
 pub use resume::check_resumable;
-pub use run::{Request, run};
+pub use run::{Request, run, run_on};
 pub use state::State;

@@ -16,7 +16,7 @@ pub use data::DataArgs;
 pub use devices::DevicesArgs;
 pub use presets::PresetsArgs;
 pub use report::ReportArgs;
-pub use run::{RunArgs, prepare};
+pub use run::{RunArgs, SweepArgs, prepare};
 
 /// Where data sets are kept unless `--data` says otherwise.
 const DEFAULT_DATA: &str = "data";
@@ -36,7 +36,7 @@ pub enum Command {
     /// Run an experiment: a preset by name, or a TOML file
     Run(RunArgs),
     /// Run an experiment once for each point of its [sweep], and put the results in one table
-    Sweep(RunArgs),
+    Sweep(SweepArgs),
     /// Write the page about a run, or one that compares runs
     Report(ReportArgs),
     /// List the experiments that come with the program, or show one
@@ -90,6 +90,8 @@ mod tests {
             ("run quickstart --rounds 0", ErrorKind::ValueValidation, "--rounds"),
             ("run quickstart --rounds -3", ErrorKind::ValueValidation, "-3 is not in 1..=1000000"),
             ("run quickstart --rounds many", ErrorKind::ValueValidation, "--rounds"),
+            ("sweep a.toml --jobs 0", ErrorKind::ValueValidation, "--jobs"),
+            ("run quickstart --jobs 2", ErrorKind::UnknownArgument, "--jobs"),
             ("run quickstart --seed -1", ErrorKind::ValueValidation, "--seed"),
             ("run quickstart --seed 1.5", ErrorKind::ValueValidation, "--seed"),
             ("run quickstart --sed 1", ErrorKind::UnknownArgument, "--seed"),

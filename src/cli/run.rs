@@ -43,6 +43,18 @@ pub struct RunArgs {
     pub quiet: bool,
 }
 
+/// Flags of `fedcircuit sweep`.
+#[derive(Clone, Debug, Args)]
+pub struct SweepArgs {
+    /// Those of a run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Experiments at a time, each with its share of the threads and of device.memory; no result depends on it [default: as
+    /// many as keep the device busy]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=100))]
+    pub jobs: Option<u16>,
+}
+
 /// Resolves the flags: reads the experiment, applies `--set`, and refuses a folder that is taken, all before any work.
 pub fn prepare(args: RunArgs) -> Result<Request> {
     let mut overrides = args.set.iter().map(|set| Override::parse(set)).collect::<Result<Vec<_>>>()?;
@@ -58,7 +70,7 @@ pub fn prepare(args: RunArgs) -> Result<Request> {
     }
     let Ok(device) = args.device.parse();
     let data = args.data.unwrap_or_else(|| DEFAULT_DATA.into());
-    Ok(Request { plan, device, data, out, resume: args.resume, quiet: args.quiet })
+    Ok(Request { plan, device, data, out, resume: args.resume, quiet: args.quiet, jobs: Some(1) })
 }
 
 /// A name that a preset has is the preset; whatever looks like a path, or is one, is a file.
@@ -83,9 +95,9 @@ pub fn execute(args: RunArgs) -> Result<()> {
 }
 
 /// Runs the experiment, which must be a sweep.
-pub fn sweep(args: RunArgs) -> Result<()> {
-    let name = args.experiment.clone();
-    let request = prepare(args)?;
+pub fn sweep(args: SweepArgs) -> Result<()> {
+    let name = args.run.experiment.clone();
+    let request = Request { jobs: args.jobs.map(usize::from), ..prepare(args.run)? };
     if request.plan.variants.iter().all(|variant| variant.swept.is_empty()) {
         let help = "add a [sweep] with lists of values, such as sparsity.target = [0.9, 0.99], or use fedcircuit run";
         return Err(Error::config(name, "has no [sweep]", help));

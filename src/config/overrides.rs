@@ -2,7 +2,11 @@
 
 use toml::{Table, Value};
 
+use super::plan::LONGEST;
 use crate::{Error, Result};
+
+/// Sections around a key, at most; the deepest key there is has three.
+const DEEPEST: usize = 16;
 
 /// A dotted key and the value it gets.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +26,10 @@ impl Override {
     /// Reads `key.path=value`. The value is TOML; a bare word that is not, such as `mnist`, is taken as text.
     pub fn parse(argument: &str) -> Result<Self> {
         let help = "accepted: key.path=value, such as sparsity.target=0.97";
+        if argument.len() > LONGEST {
+            let problem = format!("an argument of {} bytes", argument.len());
+            return Err(Error::config("--set", problem, format!("{help}, of at most {LONGEST} bytes")));
+        }
         let (key, text) = argument
             .split_once('=')
             .ok_or_else(|| Error::config("--set", format!("{argument:?} has no \"=\""), help))?;
@@ -42,6 +50,11 @@ impl Override {
     pub(super) fn apply(&self, table: &mut Table) -> Result<()> {
         let mut segments: Vec<&str> = self.key.split('.').collect();
         let last = segments.pop().unwrap_or_default();
+        if segments.len() > DEEPEST {
+            let key: String = self.key.chars().take(40).chain("...".chars()).collect();
+            let problem = format!("lies in {} sections", segments.len());
+            return Err(Error::config(key, problem, format!("accepted: the path of a key, in at most {DEEPEST}")));
+        }
         let mut at = &mut *table;
         for segment in segments {
             let next = at.entry(segment).or_insert_with(|| Value::Table(Table::new()));
@@ -91,6 +104,16 @@ mod tests {
         }
     }
 
+    /// A path is followed section by section, and a table in so many others could not even be dropped.
+    #[test]
+    fn no_key_lies_in_more_sections_than_there_are() {
+        let set =
+            |depth: usize| Override::parse(&format!("{}a=1", "a.".repeat(depth))).unwrap().apply(&mut Table::new());
+        set(DEEPEST).unwrap();
+        let message = set(40_000).unwrap_err().to_string();
+        assert!(message.contains("a.a.a") && message.contains("lies in 40000 sections"), "{message}");
+    }
+
     #[test]
     fn malformed_arguments_name_themselves() {
         for (argument, says) in [
@@ -100,6 +123,7 @@ mod tests {
             ("rounds=", "--set rounds: \"\" is not a TOML value"),
             ("partition.classes=[[0,1],[2]", "--set partition.classes: \"[[0,1],[2]\" is not a TOML value"),
             ("rounds=1\nseed=2", "holds more than one value"),
+            (&format!("name={}", "a".repeat(LONGEST)), "an argument of 131077 bytes"),
         ] {
             let message = Override::parse(argument).unwrap_err().to_string();
             assert!(message.contains(says) && message.contains("accepted"), "{argument}: {message}");

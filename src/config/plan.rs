@@ -51,9 +51,17 @@ impl Plan {
 
 const MAX_VARIANTS: usize = 100;
 
+/// Bytes of an experiment, at most: classes for ten thousand clients take half of them. Parsed, a text takes a hundred times
+/// as much.
+pub(super) const LONGEST: usize = 128 << 10;
+
 /// Reads an experiment file. `origin` is the file's name as messages give it; `overrides` are applied last, to every
 /// variant.
 pub fn load(text: &str, origin: &str, overrides: &[Override]) -> Result<Plan> {
+    if text.len() > LONGEST {
+        let help = format!("accepted: an experiment in TOML of at most {LONGEST} bytes");
+        return Err(Error::config(origin, format!("is {} bytes long", text.len()), help));
+    }
     let mut table: Table = toml::from_str(text).map_err(|error| {
         Error::config(
             origin,
@@ -197,6 +205,7 @@ mod tests {
             (&format!("{text}[[compare]]\nname = \"b\"\nset = {{}}\n"), "rounds=2", "a.toml: sweep: stands beside"),
             (&format!("{BASE}[sweep]\ntraining.lr = [0.1, -1]\n"), "rounds=2", "a.toml: training.lr: the number -1"),
             (&format!("{BASE}[sweep]\ntraining.rl = [0.1]\n"), "rounds=2", "did you mean lr?"),
+            (&format!("{text}{}", "# \n".repeat(LONGEST / 3)), "rounds=2", "a.toml: is 131"),
         ] {
             let error = load(text, "a.toml", &[Override::parse(set).unwrap()]).unwrap_err();
             assert!(error.exit_code() == 2 && error.to_string().contains(says), "{set}: {error}");

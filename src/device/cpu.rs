@@ -31,6 +31,7 @@ impl Cpu {
             name: "CPU engine".into(),
             backend: "rayon".into(),
             driver: instruction_set().into(),
+            software: false,
             threads,
             max_binding_bytes: 1 << 40,
             max_buffer_bytes: 1 << 40,
@@ -141,6 +142,7 @@ impl Device for Cpu {
             readbacks: self.readbacks.load(Ordering::Relaxed),
             bytes_read_back: self.bytes.load(Ordering::Relaxed),
             dispatches: self.dispatches.load(Ordering::Relaxed),
+            parts: self.dispatches.load(Ordering::Relaxed),
         }
     }
 }

@@ -8,7 +8,10 @@ mod cache;
 mod clock;
 mod commands;
 mod faults;
+mod pace;
+mod parts;
 mod pipeline;
+mod queue;
 mod remembered;
 mod variants;
 
@@ -19,10 +22,12 @@ use std::time::Duration;
 use futures_intrusive::channel::shared::oneshot_channel;
 
 use clock::Clock;
-use commands::{Op, encode};
-use faults::{mib, too_large, watch};
+use commands::Op;
+use faults::{Fault, Faults, mib, too_large, watch};
+pub use pace::Pace;
 pub use variants::Cut;
 
+use pace::Pacer;
 use pipeline::{Compiler, Pipeline};
 use remembered::Remembered;
 use variants::Variants;
@@ -32,8 +37,10 @@ use super::cpu::check_copy;
 use super::{Buffer, Device, DeviceInfo, Kernel, Reading, Traffic, View};
 use crate::error::{Error, Result};
 
-/// Bytes between the parameter blocks in the ring: the strictest alignment of any GPU.
-const SLOT: usize = 256;
+/// Bytes between the blocks in the ring, two for a dispatch: each at the strictest alignment of any GPU.
+const SLOT: usize = 2 * PART_START;
+/// Where in them the first workgroup of the dispatch is, after the parameters.
+const PART_START: usize = 256;
 /// Dispatches recorded before they are submitted. About three training steps: long enough to hide the cost of a
 /// submission, short enough to stay far from any watchdog.
 const OPS_A_SUBMIT: usize = 96;
@@ -54,6 +61,9 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Which variant of a kernel runs, where it has some.
     pub cut: Cut,
+    /// How long it may be busy at a time; without one, as long as suits it: [`Pace::WATCHDOG`] for hardware, and for software,
+    /// which nothing watches, as long as it takes.
+    pub pace: Option<Pace>,
 }
 
 /// A wgpu device and the kernels compiled for it.
@@ -64,7 +74,7 @@ pub struct Gpu {
     checked: bool,
     variants: Variants,
     remembered: Option<Remembered>,
-    faults: Arc<Mutex<Option<String>>>,
+    faults: Faults,
     graveyard: Arc<Mutex<Vec<u64>>>,
     state: Mutex<State>,
 }
@@ -76,6 +86,7 @@ struct State {
     ring: wgpu::Buffer,
     ring_data: Vec<u8>,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
+    pacer: Pacer,
     traffic: Traffic,
     /// Set while work is timed.
     clock: Option<Clock>,
@@ -108,7 +119,7 @@ impl Gpu {
                 "update its driver, or run with --device cpu",
             )
         })?;
-        let faults = Arc::new(Mutex::new(None));
+        let faults = Faults::default();
         watch(&device, &faults);
         let ring = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("parameters"),
@@ -121,11 +132,13 @@ impl Gpu {
             name: about.name.clone(),
             backend: about.backend.to_str().into(),
             driver: format!("{} {}", about.driver, about.driver_info).trim().into(),
+            software: about.device_type == wgpu::DeviceType::Cpu,
             threads: 0,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             max_buffer_bytes: limits.max_buffer_size,
         };
         let state = State {
+            pacer: Pacer::new(options.pace.or((!info.software).then_some(Pace::WATCHDOG))),
             pipelines: HashMap::new(),
             groups: HashMap::new(),
             ops: Vec::new(),
@@ -140,7 +153,7 @@ impl Gpu {
         let variants = Variants {
             cut: options.cut,
             lanes: if even { sizes[0] } else { 0 },
-            software: about.device_type == wgpu::DeviceType::Cpu,
+            software: info.software,
             adapter: format!("{}, {}, {}, {}", info.name, info.driver, info.backend, env!("CARGO_PKG_VERSION")),
         };
         let checked = options.checked;
@@ -149,15 +162,11 @@ impl Gpu {
         Ok(Self { device, queue, info, checked, variants, remembered, faults, graveyard, state })
     }
 
-    /// The first fault that wgpu reported since the last call, as an error.
+    /// The first fault that wgpu reported since the last call, as an error; a lost device stays lost.
     fn fault(&self) -> Result<()> {
-        match lock(&self.faults).take() {
-            None => Ok(()),
-            Some(problem) => Err(Error::device(
-                format!("{} failed: {problem}", self.info.name),
-                "lower device.memory or training.batch_size, update the driver, or run with --device cpu",
-            )),
-        }
+        let mut kept = lock(&self.faults);
+        let fault = if let Some(Fault::Lost(_)) = *kept { kept.clone() } else { kept.take() };
+        fault.map_or(Ok(()), |fault| Err(fault.of(&self.info.name)))
     }
 
     fn pipeline(&self, state: &mut State, kernel: &'static Kernel) -> Arc<Pipeline> {
@@ -194,34 +203,6 @@ impl Gpu {
         if !gone.is_empty() {
             state.groups.retain(|(_, buffers), _| !buffers.iter().any(|(id, ..)| gone.contains(id)));
         }
-    }
-
-    fn record(&self, state: &mut State, op: Op) -> Result<()> {
-        state.ops.push(op);
-        if state.ops.len() >= OPS_A_SUBMIT { self.submit(state) } else { Ok(()) }
-    }
-
-    /// Encodes and submits what was recorded.
-    fn submit(&self, state: &mut State) -> Result<()> {
-        self.bury(state);
-        if state.ops.is_empty() {
-            return self.fault();
-        }
-        self.queue.write_buffer(&state.ring, 0, &state.ring_data);
-        state.ring_data.clear();
-        let commands = encode(&self.device, state.ops.drain(..), state.clock.as_mut());
-        state.in_flight.push_back(self.queue.submit([commands]));
-        while state.in_flight.len() > IN_FLIGHT {
-            let oldest = state.in_flight.pop_front();
-            self.poll(oldest)?;
-        }
-        self.fault()
-    }
-
-    fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }).map(|_| ()).map_err(|e| {
-            Error::device(format!("{} stopped answering: {e}", self.info.name), "try again, or run with --device cpu")
-        })
     }
 
     fn create(&self, label: &str, words: usize, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
@@ -271,9 +252,8 @@ impl Device for Gpu {
         for (i, part) in data.chunks(WRITE_WORDS).enumerate() {
             if i > 0 {
                 // The part before is in memory twice until it has arrived.
-                state.in_flight.clear();
                 self.queue.submit([]);
-                self.poll(None)?;
+                self.finish(state)?;
             }
             let at = to.start + i * WRITE_WORDS;
             self.queue.write_buffer(raw(to.buffer), 4 * at as u64, bytemuck::cast_slice(part));
@@ -308,20 +288,17 @@ impl Device for Gpu {
         let state = &mut *lock(&self.state);
         let pipeline = self.pipeline(state, kernel);
         let group = self.group(state, kernel, &pipeline, buffers);
-        let slot = state.ring_data.len();
-        state.ring_data.extend_from_slice(bytemuck::cast_slice(params));
-        state.ring_data.resize(slot + SLOT, 0);
         state.traffic.dispatches += 1;
+        let words: usize = buffers.iter().map(|view| view.words).sum();
         let groups = pipeline.grid(params, groups);
-        self.record(state, Op::Dispatch { pipeline: pipeline.raw.clone(), group, slot: slot as u32, groups })
+        let kind = (kernel.name, [groups[0], groups[1]], words as u64 / u64::from(groups[2]).max(1));
+        self.record_parts(state, &pipeline, &group, params, (kind, groups))
     }
 
     fn wait(&self) -> Result<()> {
         let state = &mut *lock(&self.state);
         self.submit(state)?;
-        state.in_flight.clear();
-        self.poll(None)?;
-        self.fault()
+        self.finish(state)
     }
 
     fn read<'a>(&'a self, views: &[View<'a>]) -> Reading<'a> {
@@ -353,12 +330,13 @@ impl Device for Gpu {
             }
             let lost =
                 |what: String| Error::device(format!("{}: {what}", self.info.name), "run again, or use --device cpu");
-            match receiver.receive().await {
+            let received = receiver.receive().await;
+            self.fault()?;
+            match received {
                 Some(Ok(())) => {}
                 Some(Err(e)) => return Err(lost(format!("results could not be read back: {e}"))),
                 None => return Err(lost("results never arrived".into())),
             }
-            self.fault()?;
             let mapped = staging.get_mapped_range(..).map_err(|e| lost(format!("results could not be mapped: {e}")))?;
             let mut words = mapped.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             Ok(views.iter().map(|v| words.by_ref().take(v.words).collect()).collect())

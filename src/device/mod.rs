@@ -11,6 +11,7 @@ mod kernel;
 pub mod linalg;
 mod select;
 mod shadow;
+mod share;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,10 +19,11 @@ use std::time::Duration;
 
 pub use buffer::{Buffer, View};
 pub use cpu::Cpu;
-pub use gpu::{Cut, Gpu, GpuOptions};
+pub use gpu::{Cut, Gpu, GpuOptions, Pace};
 pub use kernel::{Access, Binding, Call, Case, Compare, Kernel, Variant, f32s, f32s_mut, grid};
 pub use select::{AdapterSummary, Choice, adapters, open};
 pub use shadow::{Shadow, compare};
+pub use share::Share;
 
 use crate::error::Result;
 
@@ -36,6 +38,8 @@ pub struct DeviceInfo {
     pub backend: String,
     /// Driver and its version, or the instruction set in use.
     pub driver: String,
+    /// Whether it is a GPU in software.
+    pub software: bool,
     /// Worker threads of the CPU engine; 0 on a GPU.
     pub threads: usize,
     /// The largest range of one buffer that a kernel may see, in bytes.
@@ -53,6 +57,8 @@ pub struct Traffic {
     pub bytes_read_back: u64,
     /// Kernels dispatched.
     pub dispatches: u64,
+    /// Parts in which they went to a GPU: more than dispatches where some would have taken too long.
+    pub parts: u64,
 }
 
 /// The pending result of [`Device::read`]: one vector of words per view asked for.

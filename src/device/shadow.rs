@@ -112,7 +112,8 @@ impl Device for Shadow {
     }
 
     fn traffic(&self) -> Traffic {
-        *self.traffic.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        let traffic = *self.traffic.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Traffic { parts: self.gpu.traffic().parts, ..traffic }
     }
 }
 

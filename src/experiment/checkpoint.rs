@@ -14,8 +14,8 @@ use super::State;
 use crate::circuits::Memory;
 use crate::error::{Error, Result};
 
-pub(super) use origin::Origin;
-pub(super) use store::{Newest, Store, lock};
+pub(super) use origin::{Origin, hex};
+pub(super) use store::{Newest, Store, lock, remove};
 
 /// Of this layout; another number is another layout.
 const FORMAT: u32 = 1;
@@ -140,7 +140,8 @@ impl Checkpoint {
             }
             parts.push(tensor.data());
         }
-        if checksum(description, &parts) != *sum {
+        // A fuzzer finds no checksums; what lies behind this one has to stand alone anyway.
+        if !cfg!(fuzzing) && checksum(description, &parts) != *sum {
             return Err("is damaged: its checksum is another".into());
         }
         let Description { format, origin, round, told } =
@@ -180,7 +181,7 @@ fn checksum(description: &str, parts: &[&[u8]]) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    origin::hex(&hash.finalize())
+    hex(&hash.finalize())
 }
 
 #[cfg(test)]

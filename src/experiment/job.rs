@@ -1,5 +1,6 @@
 //! One experiment of a plan, from the folder it finds to its summary.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -11,19 +12,25 @@ use super::finished::Finished;
 use super::folders::{Folders, LISTED_CLIENTS, folder_of};
 use super::journal::Journal;
 use super::plan::{HostMemory, told};
-use super::resume::{Found, look, recall};
-use crate::config::Experiment;
+use super::resume::{Found, lengthen, look, recall};
+use crate::config::{Bytes, Experiment};
 use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::federation::{Budget, RoundPlan};
 use crate::report::begin::sweep;
-use crate::report::{Estimate, Figure, Progress, RoundFigures, html};
+use crate::report::{Estimate, Figure, RoundFigures, Teller, html};
 
 /// What is run, and where.
+#[derive(Clone)]
 pub(super) struct Job<'a> {
     pub device: &'a dyn Device,
     pub experiment: &'a Experiment,
     pub dataset: &'a Dataset,
+    /// Its checksum, in hexadecimal digits.
+    pub checksum: &'a str,
+    /// As many run at the same time, each with as large a part of the memory.
+    pub share: usize,
     /// The run's folder.
     pub path: PathBuf,
     /// What it is called beside others.
@@ -43,20 +50,38 @@ pub(super) struct Begun<'a> {
     found: Found,
 }
 
+impl Begun<'_> {
+    /// What a round will take.
+    pub fn plan(&self) -> RoundPlan {
+        self.federation.plan()
+    }
+}
+
 impl<'a> Job<'a> {
     /// Prepares everything, and looks at what is in the folder; `tell` is told what the user should know of that.
     pub fn begin(&self, tell: &dyn Fn(&str)) -> Result<Begun<'a>> {
-        let Job { device, experiment, dataset, .. } = *self;
-        let federation = Federation::new(device, experiment, dataset)?;
+        let Job { device, experiment, dataset, checksum, .. } = *self;
+        let federation = Federation::new(device, &self.in_share(), dataset)?;
         let layers = experiment.circuits.as_ref().map_or_else(Vec::new, |_| federation.gated_layers().to_vec());
-        let origin = Origin::new(device, experiment, dataset)?;
+        let origin = Origin::new(device, experiment, checksum)?;
         let found =
             if self.resume { look(&self.path, &origin, experiment, &names(&layers), tell)? } else { Found::New };
         Ok(Begun { federation, origin, layers, found })
     }
 
+    /// The experiment within its part of the memory.
+    fn in_share(&self) -> Cow<'a, Experiment> {
+        if self.share <= 1 {
+            return Cow::Borrowed(self.experiment);
+        }
+        let mut experiment = self.experiment.clone();
+        let all = experiment.device.memory.map_or(Budget::DEFAULT_BYTES, |memory| memory.0);
+        experiment.device.memory = Some(Bytes(all / self.share as u64));
+        Cow::Owned(experiment)
+    }
+
     /// Runs all rounds that are left, and what follows them.
-    pub fn run(&self, progress: &Progress, stop: &AtomicBool) -> Result<Finished> {
+    pub fn run(&self, progress: &dyn Teller, stop: &AtomicBool) -> Result<Finished> {
         let Job { experiment, ref path, label, .. } = *self;
         let mut begun = self.begin(&|line| progress.message(line))?;
         self.tell_plan(&begun.federation, progress);
@@ -65,11 +90,11 @@ impl<'a> Job<'a> {
             progress.message(&format!("{label}: all {} rounds are done, in {}", experiment.rounds, path.display()));
             recall(path, experiment, experiment.rounds, &mut done)?;
             // Where the run was ended between its summary and this.
-            Store::new(path).clear()?;
+            Store::new(path).finish()?;
             self.report()?;
             return Ok(done);
         }
-        if let Found::Ended(checkpoint) = &begun.found {
+        if let Found::Ended { checkpoint, .. } = &begun.found {
             begun.federation.restore(&checkpoint.state)?;
             recall(path, experiment, checkpoint.state.round, &mut done)?;
         }
@@ -77,10 +102,10 @@ impl<'a> Job<'a> {
         let federation = &mut begun.federation;
         progress.start_run(&title(experiment), experiment.rounds);
         match &begun.found {
-            Found::Ended(_) => progress.resume_run(federation.rounds_done()),
+            Found::Ended { .. } => progress.resume_run(federation.rounds_done()),
             _ => journal.before_rounds(federation, &mut folders)?,
         }
-        tell_notes(federation, progress);
+        federation.take_notes().iter().for_each(|note| progress.once(&format!("note: {note}")));
         for round in federation.rounds_done() + 1..=experiment.rounds {
             progress.start_round(round, usize::try_from(federation.cost()).unwrap_or(usize::MAX));
             let outcomes = match federation.round_with(stop, &mut |steps| progress.advance(steps as usize)) {
@@ -126,13 +151,13 @@ impl<'a> Job<'a> {
     }
 
     /// What the run will take.
-    fn tell_plan(&self, federation: &Federation<'_>, progress: &Progress) {
+    fn tell_plan(&self, federation: &Federation<'_>, progress: &dyn Teller) {
         let plan = federation.plan();
         let host = HostMemory::new(self.program, self.device, &plan, self.dataset, federation.populations());
-        told(self.experiment, &plan, &host).iter().for_each(|line| progress.message(line));
+        told(self.experiment, &plan, &host).iter().for_each(|line| progress.once(line));
         let clients = self.experiment.partition.num_clients();
         if clients > LISTED_CLIENTS {
-            progress.message(&format!("note: partition.csv has the first {LISTED_CLIENTS} of {clients} clients"));
+            progress.once(&format!("note: partition.csv has the first {LISTED_CLIENTS} of {clients} clients"));
         }
     }
 
@@ -142,10 +167,13 @@ impl<'a> Job<'a> {
         let Begun { federation, origin, layers, found } = begun;
         // Before anything is written where another process may be at work; a new folder is nobody's yet.
         let held = if resume { Some(lock(path)?) } else { None };
+        if let Found::Ended { checkpoint, longer: true } = found {
+            lengthen(path, experiment, checkpoint.state.round)?;
+        }
         let folders = Folders::create(path, device, experiment, federation, &names(layers), found.start())?;
         let held = held.map_or_else(|| lock(path), Ok)?;
         let mut journal = Journal::begin(path, origin.clone(), experiment, found.start(), held)?;
-        if let Found::Ended(checkpoint) = found {
+        if let Found::Ended { checkpoint, .. } = found {
             journal.went_on_from(checkpoint.state.round);
         }
         Ok((folders, journal))
@@ -161,7 +189,7 @@ fn analyse(
     federation: &Federation<'_>,
     experiment: &Experiment,
     folders: &Folders,
-    progress: &Progress,
+    progress: &dyn Teller,
     stop: &AtomicBool,
 ) -> Result<()> {
     let wanted = experiment.circuits.as_ref().map_or(&[][..], |circuits| &circuits.analyses);
@@ -178,7 +206,7 @@ fn analyse(
 }
 
 /// Passes on what the user should know.
-fn tell_notes(federation: &mut Federation<'_>, progress: &Progress) {
+fn tell_notes(federation: &mut Federation<'_>, progress: &dyn Teller) {
     federation.take_notes().iter().for_each(|note| progress.message(&format!("note: {note}")));
 }
 

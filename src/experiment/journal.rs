@@ -75,9 +75,9 @@ impl Journal {
         if self.store.last() == Some(federation.rounds_done()) { Ok(()) } else { self.save(federation, folders) }
     }
 
-    /// After everything is written: nothing is left to resume.
+    /// After everything is written: nothing is left to resume, unless there are to be more rounds.
     pub fn finish(self) -> Result<()> {
-        self.store.clear()
+        self.store.finish()
     }
 
     fn save_or_hold(&mut self, federation: &mut Federation<'_>, folders: &mut Folders) -> Result<()> {

@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::checkpoint::{Checkpoint, Newest, Origin, Store};
+use super::checkpoint::{Checkpoint, Newest, Origin, Store, remove};
 use super::finished::Finished;
 use super::folders::{Folders, Start, folder_of};
 use super::journal::history;
-use crate::config::Experiment;
+use crate::config::{Analysis, Experiment};
 use crate::error::{Error, Result};
 use crate::report::begin::is_unfinished;
+use crate::report::folder::replace_whole;
 use crate::report::read_history;
 
 /// A run's folder, before the run.
@@ -19,8 +20,8 @@ pub(super) enum Found {
     New,
     /// The run was ended before its first checkpoint.
     Unstarted,
-    /// It was ended later, and goes on from here.
-    Ended(Box<Checkpoint>),
+    /// It was ended later, or was to have fewer rounds, and goes on from here.
+    Ended { checkpoint: Box<Checkpoint>, longer: bool },
     /// Nothing is left to do.
     Finished,
 }
@@ -31,7 +32,7 @@ impl Found {
         match self {
             Found::New | Found::Finished => Start::New,
             Found::Unstarted => Start::Again,
-            Found::Ended(checkpoint) => Start::At(&checkpoint.marks),
+            Found::Ended { checkpoint, .. } => Start::At(&checkpoint.marks),
         }
     }
 }
@@ -49,13 +50,13 @@ pub(super) fn look(
     tell: &dyn Fn(&str),
 ) -> Result<Found> {
     let toml = run.join("experiment.toml");
-    match fs::read_to_string(&toml) {
+    let longer = match fs::read_to_string(&toml) {
         Ok(text) => origin.check_experiment(&text, &toml)?,
         Err(error) if error.kind() == ErrorKind::NotFound && is_unfinished(run)? => return Ok(Found::Unstarted),
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_run(run)),
         Err(error) => return Err(Error::io("read", &toml)(error)),
-    }
-    if run.join("summary.json").is_file() {
+    };
+    if !longer && run.join(SUMMARY).is_file() {
         return Ok(Found::Finished);
     }
     let Newest { found, refused } = Store::new(run).newest(&|file: &Path, checkpoint: &Checkpoint| {
@@ -68,17 +69,60 @@ pub(super) fn look(
             for error in refused {
                 tell(&format!("note: {error}\n  going on from the checkpoint after round {}", checkpoint.state.round));
             }
-            Ok(Found::Ended(Box::new(checkpoint)))
+            Ok(Found::Ended { checkpoint: Box::new(checkpoint), longer })
         }
         None => match refused.into_iter().next() {
             Some(error) => Err(error),
             None if has_rounds(run, experiment) => {
-                let problem = format!("{} holds rounds and no checkpoint", run.display());
+                let problem = format!("{} holds rounds and no checkpoint to go on from", run.display());
                 Err(Error::config("--resume", problem, "start the run in another folder, with --out"))
             }
             None => Ok(Found::Unstarted),
         },
     }
+}
+
+/// With it a run is finished.
+const SUMMARY: &str = "summary.json";
+
+/// Makes the run in `run`, which was to have fewer rounds, one of `experiment` that was ended after `round`: as the rounds
+/// that come are no longer after its end, what only an end has goes. Wherever that is ended itself, it can be done again.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn lengthen(run: &Path, experiment: &Experiment, round: usize) -> Result<()> {
+    let seeds = experiment.seeds.all();
+    let folders = (0..seeds.len()).map(|i| (folder_of(experiment, i, run), experiment.with_seed(seeds[i])));
+    let mut folders: Vec<(PathBuf, Experiment)> = folders.collect();
+    if experiment.seeds.several() {
+        folders.insert(0, (run.into(), experiment.clone()));
+    }
+    for (folder, experiment) in &folders {
+        let analyses = Analysis::ALL.iter().map(|(name, _)| format!("analyses/{name}.csv"));
+        let ends = [SUMMARY.to_string(), "analyses.json".to_string()].into_iter().chain(analyses);
+        ends.map(|name| folder.join(name)).try_for_each(|path| remove(&path))?;
+        models(folder)?
+            .iter()
+            .filter(|(of, _)| *of > round && !experiment.output.saves(*of, experiment.rounds))
+            .try_for_each(|(_, path)| remove(path))?;
+    }
+    folders.iter().try_for_each(|(folder, experiment)| {
+        replace_whole(&folder.join("experiment.toml"), experiment.to_toml()?.as_bytes())
+    })
+}
+
+/// The saved models in a folder, each with its round.
+fn models(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
+    let folder = folder.join("model");
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Error::io("read", &folder))?,
+    };
+    let round = |path: &Path| -> Option<usize> {
+        let digits = path.file_name()?.to_str()?.strip_prefix("round_")?.split(['_', '.']).next()?;
+        digits.parse().ok()
+    };
+    Ok(entries.flatten().filter_map(|entry| Some((round(&entry.path())?, entry.path()))).collect())
 }
 
 /// Gives `done` what an earlier process did of the run in `run`, which is `rounds` rounds.

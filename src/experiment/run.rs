@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use super::batch::{Open, at_once, run_all};
+use super::checkpoint::hex;
 use super::finished::{Finished, ROUNDS_PICTURE};
 use super::job::Job;
 use super::load_data;
 use super::plan::{mib, peak_memory, resident_memory};
 use crate::config::{Data, Override, Plan, Variant};
 use crate::data::Dataset;
-use crate::device::{Choice, GpuOptions, open};
-use crate::error::Result;
+use crate::device::{Choice, Device, GpuOptions, open};
+use crate::error::{Error, Result};
 use crate::report::begin::sweep;
-use crate::report::{Progress, SweepRun, closing_table, draw_rounds, html, sweep_table, write_sweep};
+use crate::report::{Progress, SweepRun, Teller, closing_table, draw_rounds, html, sweep_table, write_sweep};
 
 /// What a run needs to know, with nothing left to look up.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +31,8 @@ pub struct Request {
     pub resume: bool,
     /// Whether to print errors only.
     pub quiet: bool,
+    /// Experiments at a time; without a number, as many as suit the device.
+    pub jobs: Option<usize>,
 }
 
 impl Request {
@@ -38,31 +42,44 @@ impl Request {
     }
 }
 
-/// Runs every experiment of the request and returns the closing table. `stop` ends the run after the step under way.
+/// Runs every experiment of the request and returns the closing table. `stop` ends the run after the step under way; it is
+/// set where one of several experiments at a time fails.
 ///
 /// # Errors
 /// Whatever is wrong with the experiment or its data is found before anything is written; afterwards a failed round
 /// leaves the earlier ones on disk.
 pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
+    run_on(request, stop, &|threads| open(&request.device, GpuOptions::default(), threads))
+}
+
+/// The same on whatever `open` opens: the CPU engine once for each of several experiments at a time, and a device that is
+/// lost once more, to go on from the last checkpoints.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(request: &Request, stop: &AtomicBool, open: Open<'_>) -> Result<String> {
     let progress = Progress::new(request.quiet);
     let threads = request.plan.variants.first().and_then(|v| v.experiment.device.threads);
-    let (device, why) = open(&request.device, GpuOptions::default(), threads)?;
+    let (mut device, why) = open(threads)?;
     progress.message(&format!("device: {why}"));
     let program = resident_memory();
-    let datasets = datasets(request, &progress)?;
-    let jobs = request.plan.variants.iter().map(|variant| Job {
-        device: device.as_ref(),
-        experiment: &variant.experiment,
-        dataset: datasets.iter().find(|(data, _)| **data == variant.experiment.data).map_or(&datasets[0].1, |(_, d)| d),
-        path: request.folder_of(variant.label.as_deref()),
-        label: variant.label.as_ref().unwrap_or(&variant.experiment.name),
-        program,
-        resume: request.resume,
-    });
-    let jobs: Vec<Job> = jobs.collect();
-    // A trial of every later variant: its faults come to light before the first one's hours of work.
-    jobs.iter().skip(1).try_for_each(|job| job.begin(&|_| ()).map(drop))?;
-    let finished = jobs.iter().map(|job| job.run(&progress, stop)).collect::<Result<Vec<Finished>>>()?;
+    let sets = datasets(request, &progress)?;
+    let mut finished: Vec<Option<Finished>> = request.plan.variants.iter().map(|_| None).collect();
+    let mut again = false;
+    loop {
+        let jobs = jobs(request, device.as_ref(), &sets, program, request.resume || again);
+        let done = at_once(&jobs, request.jobs).and_then(|n| run_all(&jobs, &mut finished, n, open, &progress, stop));
+        match done {
+            Err(Error::Lost { device: name, problem }) if !again => {
+                let help = "opened once more, to go on from the last checkpoint";
+                progress.message(&format!("note: {name} was lost: {problem}\n  {help}"));
+                drop(device);
+                (device, again) = (open(threads)?.0, true);
+            }
+            done => break done?,
+        }
+    }
+    let finished: Vec<Finished> = finished.into_iter().flatten().collect();
     let swept = swept(request, &finished);
     if request.resume && finished.len() > 1 {
         sweep(&request.out)?;
@@ -87,21 +104,54 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
     Ok(sweep_table(&swept, finished.iter().map(|done| done.seeds.len()).max().unwrap_or(1)))
 }
 
+/// A data set, and its checksum in hexadecimal digits.
+struct Checked<'a> {
+    data: &'a Data,
+    dataset: Dataset,
+    checksum: String,
+}
+
 /// Every data set that the variants use, once.
-fn datasets<'a>(request: &'a Request, progress: &Progress) -> Result<Vec<(&'a Data, Dataset)>> {
-    let mut datasets: Vec<(&Data, Dataset)> = Vec::new();
+fn datasets<'a>(request: &'a Request, progress: &Progress) -> Result<Vec<Checked<'a>>> {
+    let mut sets: Vec<Checked<'_>> = Vec::new();
     for variant in &request.plan.variants {
         let data = &variant.experiment.data;
-        if datasets.iter().any(|(known, _)| *known == data) {
+        if sets.iter().any(|known| known.data == data) {
             continue;
         }
         let (dataset, told) = load_data(data, &request.data)?;
-        if let Some(told) = told.filter(|_| datasets.is_empty()) {
+        if let Some(told) = told.filter(|_| sets.is_empty()) {
             progress.message(&told);
         }
-        datasets.push((data, dataset));
+        sets.push(Checked { data, checksum: hex(&dataset.checksum()), dataset });
     }
-    Ok(datasets)
+    Ok(sets)
+}
+
+/// A job for each variant.
+fn jobs<'a>(
+    request: &'a Request,
+    device: &'a dyn Device,
+    sets: &'a [Checked<'a>],
+    program: Option<u64>,
+    resume: bool,
+) -> Vec<Job<'a>> {
+    let job = |variant: &'a Variant| {
+        let experiment = &variant.experiment;
+        let set = sets.iter().find(|set| *set.data == experiment.data).unwrap_or(&sets[0]);
+        Job {
+            device,
+            experiment,
+            dataset: &set.dataset,
+            checksum: &set.checksum,
+            share: 1,
+            path: request.folder_of(variant.label.as_deref()),
+            label: variant.label.as_ref().unwrap_or(&experiment.name),
+            program,
+            resume,
+        }
+    };
+    request.plan.variants.iter().map(job).collect()
 }
 
 /// The experiments of a sweep, with what their last rounds gave.

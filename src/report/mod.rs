@@ -19,6 +19,7 @@ pub mod seeds;
 pub mod summary;
 pub mod sweep;
 pub mod table;
+mod turns;
 
 pub use begin::Begin;
 pub use chance::expected_iou;
@@ -28,7 +29,7 @@ pub use folder::RunFolder;
 pub use growing::RoundRows;
 pub use history::{HistoryRound, SeedRound, read_history};
 pub use plots::{RunFigures, draw_circuits, draw_rounds};
-pub use progress::Progress;
+pub use progress::{Progress, Teller};
 pub use records::{
     CircuitRecord, ClientRecord, Comparison, Control, ControlRecord, CurvePoint, Edges, GlobalRecord, LackingPair,
     Level, ModelSide, OverlapMean, OverlapRecord, Removals, RoundRecord, Seconds,

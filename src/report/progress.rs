@@ -1,12 +1,18 @@
 //! Progress on standard error: bars on a terminal, plain lines elsewhere, nothing when quiet.
 
+use std::collections::HashSet;
 use std::io::{IsTerminal, stderr};
+use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::turns::Turns;
 
 /// Shows how far a run is.
 pub struct Progress {
     look: Look,
+    /// Lines that are told once.
+    told: Mutex<HashSet<String>>,
 }
 
 enum Look {
@@ -15,23 +21,121 @@ enum Look {
     Quiet,
 }
 
+/// How several runs at the same time show how far they are.
+pub struct Together<'p> {
+    progress: &'p Progress,
+    turns: Turns,
+}
+
+/// What a run tells of itself.
+pub trait Teller {
+    /// Begins a run of so many rounds; `name` is shown with it.
+    fn start_run(&self, name: &str, rounds: usize);
+    /// Says that the run goes on after so many rounds.
+    fn resume_run(&self, done: usize);
+    /// Begins one-based `round`, of so many steps of work.
+    fn start_round(&self, round: usize, total_steps: usize);
+    /// So many more steps are done.
+    fn advance(&self, steps: usize);
+    /// Ends a round, and says in a line what came of it.
+    fn finish_round(&self, summary: &str);
+    /// A line of its own.
+    fn message(&self, line: &str);
+    /// A line that is told once, whatever runs come after this one.
+    fn once(&self, line: &str);
+}
+
+/// One of several runs.
+pub struct InTurn<'p> {
+    all: &'p Together<'p>,
+    run: usize,
+}
+
+impl Together<'_> {
+    /// Run number `run`.
+    pub fn run(&self, run: usize) -> InTurn<'_> {
+        InTurn { all: self, run }
+    }
+
+    /// Run number `run` is over.
+    pub fn end(&self, run: usize) {
+        self.turns.end(run, &|line| self.progress.tell(line));
+    }
+}
+
+impl InTurn<'_> {
+    fn say(&self, line: &str, once: bool) {
+        self.all.turns.say(self.run, (line.into(), once), &|line| self.all.progress.tell(line));
+    }
+}
+
+impl Teller for InTurn<'_> {
+    fn start_run(&self, name: &str, rounds: usize) {
+        self.message(&format!("{name}: {rounds} rounds"));
+    }
+
+    fn resume_run(&self, done: usize) {
+        self.message(&gone_on(done));
+    }
+
+    /// A bar that jumps between runs would say nothing.
+    fn start_round(&self, _: usize, _: usize) {}
+
+    fn advance(&self, _: usize) {}
+
+    fn finish_round(&self, summary: &str) {
+        self.message(summary);
+    }
+
+    fn message(&self, line: &str) {
+        self.say(line, false);
+    }
+
+    fn once(&self, line: &str) {
+        self.say(line, true);
+    }
+}
+
+fn gone_on(done: usize) -> String {
+    format!("going on after round {done}")
+}
+
 impl Progress {
     /// Bars if standard error is a terminal, else lines; nothing if `quiet`.
     pub fn new(quiet: bool) -> Self {
+        let of = |look| Self { look, told: Mutex::default() };
         if quiet {
-            return Self { look: Look::Quiet };
+            return of(Look::Quiet);
         }
         if !stderr().is_terminal() {
-            return Self { look: Look::Lines };
+            return of(Look::Lines);
         }
         let screen = MultiProgress::new();
         let run = screen.add(ProgressBar::no_length().with_style(style("rounds")));
         let round = screen.add(ProgressBar::no_length().with_style(style("steps")));
-        Self { look: Look::Bars { screen, run, round } }
+        of(Look::Bars { screen, run, round })
     }
 
-    /// Begins a run of so many rounds; `name` is shown beside its bar.
-    pub fn start_run(&self, name: &str, rounds: usize) {
+    /// For so many runs at the same time.
+    pub fn together(&self, runs: usize) -> Together<'_> {
+        Together { progress: self, turns: Turns::new(runs) }
+    }
+
+    fn tell(&self, (line, once): &(String, bool)) {
+        if *once { self.once(line) } else { self.message(line) }
+    }
+
+    /// Clears the bars away.
+    pub fn done(&self) {
+        if let Look::Bars { run, round, .. } = &self.look {
+            round.finish_and_clear();
+            run.finish_and_clear();
+        }
+    }
+}
+
+impl Teller for Progress {
+    fn start_run(&self, name: &str, rounds: usize) {
         match &self.look {
             Look::Bars { run, .. } => {
                 run.reset();
@@ -44,17 +148,15 @@ impl Progress {
         }
     }
 
-    /// Says that the run goes on after so many rounds.
-    pub fn resume_run(&self, done: usize) {
-        self.message(&format!("going on after round {done}"));
+    fn resume_run(&self, done: usize) {
+        self.message(&gone_on(done));
         if let Look::Bars { run, .. } = &self.look {
             run.set_position(done as u64);
             run.reset_eta();
         }
     }
 
-    /// Begins one-based `round`, of so many steps of work.
-    pub fn start_round(&self, round: usize, total_steps: usize) {
+    fn start_round(&self, round: usize, total_steps: usize) {
         if let Look::Bars { round: bar, .. } = &self.look {
             bar.reset();
             bar.set_length(total_steps as u64);
@@ -63,15 +165,13 @@ impl Progress {
         }
     }
 
-    /// So many more steps are done.
-    pub fn advance(&self, steps: usize) {
+    fn advance(&self, steps: usize) {
         if let Look::Bars { round, .. } = &self.look {
             round.inc(steps as u64);
         }
     }
 
-    /// A line of its own, above the bars.
-    pub fn message(&self, line: &str) {
+    fn message(&self, line: &str) {
         match &self.look {
             // A terminal that went away is no reason to stop a run.
             Look::Bars { screen, .. } => drop(screen.println(line)),
@@ -80,19 +180,16 @@ impl Progress {
         }
     }
 
-    /// Ends a round, and says in a line what came of it.
-    pub fn finish_round(&self, summary: &str) {
+    fn finish_round(&self, summary: &str) {
         self.message(summary);
         if let Look::Bars { run, .. } = &self.look {
             run.inc(1);
         }
     }
 
-    /// Clears the bars away.
-    pub fn done(&self) {
-        if let Look::Bars { run, round, .. } = &self.look {
-            round.finish_and_clear();
-            run.finish_and_clear();
+    fn once(&self, line: &str) {
+        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(line.into()) {
+            self.message(line);
         }
     }
 }
@@ -117,7 +214,8 @@ mod tests {
         assert!(ProgressStyle::with_template(&template("steps")).is_ok());
         let screen = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
         let (run, round) = (screen.add(ProgressBar::no_length()), screen.add(ProgressBar::no_length()));
-        let progress = Progress { look: Look::Bars { screen, run: run.clone(), round: round.clone() } };
+        let look = Look::Bars { screen, run: run.clone(), round: round.clone() };
+        let progress = Progress { look, told: Mutex::default() };
         progress.start_run("three-classes", 4);
         progress.start_round(1, 200);
         progress.advance(50);

@@ -1,9 +1,16 @@
 //! Devices that fail: what can be done again in smaller parts is, to the same bits; what cannot is said.
 
-use std::sync::Mutex;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use fedcircuit::device::{Buffer, Cpu, Device, DeviceInfo, Kernel, Reading, Traffic, View};
-use fedcircuit::experiment::Federation;
+use fedcircuit::config::{Plan, Variant};
+use fedcircuit::device::{
+    Buffer, Choice, Cpu, Device, DeviceInfo, GpuOptions, Kernel, Pace, Reading, Traffic, View, open,
+};
+use fedcircuit::experiment::{Federation, Request, run_on};
 use fedcircuit::{Error, Result};
 
 use crate::small::{assert_same, data, run, small};
@@ -14,12 +21,12 @@ struct Faulty {
     /// No buffer of this name may have more words.
     most: Option<(&'static str, usize)>,
     /// Kernels it runs before it is lost.
-    kernels_left: Mutex<Option<u64>>,
+    kernels_left: Arc<Mutex<Option<u64>>>,
 }
 
 impl Faulty {
     fn new(most: Option<(&'static str, usize)>) -> Self {
-        Self { cpu: Cpu::new(Some(2)).unwrap(), most, kernels_left: Mutex::new(None) }
+        Self { cpu: Cpu::new(Some(2)).unwrap(), most, kernels_left: Arc::default() }
     }
 }
 
@@ -54,7 +61,8 @@ impl Device for Faulty {
 
     fn dispatch(&self, kernel: &'static Kernel, params: &[u32], buffers: &[View<'_>], groups: [u32; 3]) -> Result<()> {
         if let Some(left) = self.kernels_left.lock().unwrap().as_mut() {
-            *left = left.checked_sub(1).ok_or_else(|| Error::device("the device was lost", "run again"))?;
+            let lost = || Error::Lost { device: "the faulty device".into(), problem: "pulled out".into() };
+            *left = left.checked_sub(1).ok_or_else(lost)?;
         }
         self.cpu.dispatch(kernel, params, buffers, groups)
     }
@@ -109,4 +117,77 @@ fn a_lost_device_ends_the_round_under_way() {
     }
     let want = run(&Cpu::new(Some(2)).unwrap(), &small(&["rounds=1"])).unwrap();
     assert_eq!(first[0].record.global, want[0].record.global);
+}
+
+/// A device with a watchdog gets its work in small parts, and gives the bits of one without.
+#[test]
+fn a_federation_in_parts_has_the_bits_of_the_whole() {
+    if crate::common::gpu().is_none() {
+        return;
+    }
+    let experiment = small(&["rounds=1", "training.local_epochs=1"]);
+    let on = |pace| {
+        let (device, _) = open(&Choice::Gpu, GpuOptions { checked: true, pace, ..Default::default() }, None).unwrap();
+        (run(device.as_ref(), &experiment).unwrap(), device.traffic())
+    };
+    let (whole, all) = on(None);
+    assert_eq!((all.parts, all.readbacks), (all.dispatches, 1));
+    let (dispatch, submission) = (Duration::from_millis(2), Duration::from_millis(8));
+    let (parts, cut) = on(Some(Pace { dispatch, submission, first: 20 }));
+    assert_same(&parts, &whole, "in parts");
+    assert!(cut.parts > cut.dispatches && (cut.dispatches, cut.readbacks) == (all.dispatches, 1), "{cut:?}");
+}
+
+/// A run of three rounds in `out` on devices of which each is lost after so many kernels, if a number is given.
+fn run_on_faulty(out: &Path, losses: &[Arc<Mutex<Option<u64>>>], resume: bool) -> Result<String> {
+    let variant = Variant { label: None, swept: Vec::new(), experiment: small(&["rounds=3"]) };
+    let plan = Plan { name: "small".into(), variants: vec![variant] };
+    let (data, out) = ("nowhere".into(), out.to_path_buf());
+    let request = Request { plan, device: Choice::Cpu, data, out, resume, quiet: true, jobs: None };
+    let opened = AtomicUsize::new(0);
+    run_on(&request, &AtomicBool::new(false), &|_| {
+        let kernels_left = losses[opened.fetch_add(1, Ordering::Relaxed)].clone();
+        Ok((Box::new(Faulty { kernels_left, ..Faulty::new(None) }) as Box<dyn Device>, "faulty".into()))
+    })
+}
+
+/// Lost once, a device is opened again and the run goes on to the same bits; lost again, the run ends with what to do, and
+/// can be gone on with.
+#[test]
+fn a_run_outlives_the_loss_of_its_device() {
+    let root = tempfile::tempdir().unwrap();
+    let after = |kernels: u64| Arc::new(Mutex::new(Some(kernels)));
+    let never = || Arc::new(Mutex::new(None));
+    let counted = after(1 << 40);
+    let whole = root.path().join("whole");
+    run_on_faulty(&whole, std::slice::from_ref(&counted), false).unwrap();
+    let kernels = (1 << 40) - counted.lock().unwrap().unwrap();
+    let left = |folder: &Path| {
+        let rounds = fs::read_to_string(folder.join("rounds.jsonl")).unwrap();
+        let timeless =
+            |line: &str| line.split_once("\"seconds\"").map(|(_, rest)| rest.split_once('}').unwrap().1.to_string());
+        let rounds: Vec<_> = rounds.lines().map(timeless).collect();
+        let files = [
+            "circuits.json",
+            "overlap.csv",
+            "model/round_0003.safetensors",
+            "model/round_0003_client_0004.safetensors",
+        ];
+        (rounds, files.map(|file| fs::read(folder.join(file)).unwrap()))
+    };
+    for (i, part) in [0, 1, 4, 7].into_iter().enumerate() {
+        let out = root.path().join(format!("once-{i}"));
+        run_on_faulty(&out, &[after(kernels * part / 8), never()], false).unwrap();
+        assert!(left(&out) == left(&whole), "lost after {part}/8 of the kernels");
+    }
+    let out = root.path().join("twice");
+    let error = run_on_faulty(&out, &[after(kernels / 2), after(kernels / 8)], false).unwrap_err();
+    let message = error.to_string();
+    assert!(matches!(error, Error::Lost { .. }) && error.exit_code() == 1, "{message}");
+    for says in ["the faulty device was lost: pulled out", "--resume", "device.memory"] {
+        assert!(message.contains(says), "{message}");
+    }
+    assert!(fs::read_to_string(out.join("rounds.jsonl")).unwrap().lines().count() >= 1);
+    run_on_faulty(&out, &[never()], true).unwrap();
+    assert!(left(&out) == left(&whole), "gone on with after two losses");
 }

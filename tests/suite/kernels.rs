@@ -1,7 +1,9 @@
 //! Every kernel: its shader validates with no GPU and matches its declaration, and agrees with its twin.
 
+use std::time::Duration;
+
 use fedcircuit::Error;
-use fedcircuit::device::{Access, Case, Choice, Cpu, Cut, Device, GpuOptions, Kernel, View, compare, open};
+use fedcircuit::device::{Access, Case, Choice, Cpu, Cut, Device, GpuOptions, Kernel, Pace, View, compare, open};
 use fedcircuit::kernels::ALL;
 use wgpu::naga;
 
@@ -34,7 +36,7 @@ fn every_variant_gives_the_bits_of_the_kernel_itself() {
     if gpu().is_none() {
         return;
     }
-    let with = |cut| open(&Choice::Gpu, GpuOptions { checked: true, cut }, None).unwrap().0;
+    let with = |cut| open(&Choice::Gpu, GpuOptions { checked: true, cut, pace: None }, None).unwrap().0;
     let plain = with(Cut::Number(0));
     let varied = || ALL.iter().filter(|k| !k.variants.is_empty());
     let most = varied().map(|k| k.variants.len()).max().unwrap_or(0);
@@ -48,6 +50,29 @@ fn every_variant_gives_the_bits_of_the_kernel_itself() {
             }
         }
     }
+}
+
+/// A dispatch in parts is the same dispatch: however short a device may be busy at a time, every kernel gives the same bits.
+#[test]
+fn a_kernel_in_parts_gives_the_bits_of_the_whole() {
+    if gpu().is_none() {
+        return;
+    }
+    let with = |pace| open(&Choice::Gpu, GpuOptions { checked: true, cut: Cut::Number(0), pace }, None).unwrap().0;
+    let whole = with(None);
+    // Thirty workgroups at first, then as many as take 2 ms; what takes half a millisecond is timed each time.
+    let (dispatch, submission) = (Duration::from_millis(2), Duration::from_millis(8));
+    let device = with(Some(Pace { dispatch, submission, first: 30 }));
+    for kernel in ALL {
+        for case in (kernel.cases)() {
+            let same = run(device.as_ref(), kernel, &case) == run(whole.as_ref(), kernel, &case);
+            assert!(same, "{}, case {:?}", kernel.name, case.name);
+        }
+    }
+    let traffic = device.traffic();
+    assert!(traffic.parts > traffic.dispatches, "{traffic:?}");
+    let traffic = whole.traffic();
+    assert_eq!(traffic.parts, traffic.dispatches);
 }
 
 fn declaration(kernel: &Kernel, module: &naga::Module) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::faults;
+
 /// Passes that can be timed between two readings.
 const PASSES: u32 = 1024;
 
@@ -48,7 +50,7 @@ impl Clock {
         encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, Some(bytes));
         queue.submit([encoder.finish()]);
         staging.map_async(wgpu::MapMode::Read, .., |_| {});
-        device.poll(wgpu::PollType::Wait { submission_index: None, timeout: None }).ok()?;
+        faults::poll(device, None)?.ok()?;
         let mapped = staging.get_mapped_range(..).ok()?;
         let ticks: Vec<u64> = mapped.chunks_exact(8).map(bytemuck::pod_read_unaligned).collect();
         let busy: u64 = ticks.chunks_exact(2).map(|pass| pass[1].saturating_sub(pass[0])).sum();

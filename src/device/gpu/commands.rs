@@ -26,7 +26,7 @@ pub(super) fn encode(
                 encoder.begin_compute_pass(&descriptor).forget_lifetime()
             });
             pass.set_pipeline(&pipeline);
-            pass.set_bind_group(0, &group, &[slot]);
+            pass.set_bind_group(0, &group, &[slot, slot]);
             pass.dispatch_workgroups(x, y, z);
             continue;
         }

@@ -1,24 +1,92 @@
 //! What goes wrong on a GPU, and how it is said.
 
-use std::sync::{Arc, Mutex};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::{Arc, Mutex, Once};
 
 use super::lock;
 use crate::error::Error;
 
-/// Keeps the first fault until the next call asks for it: wgpu reports validation errors and lost devices aside.
-pub(super) fn watch(device: &wgpu::Device, faults: &Arc<Mutex<Option<String>>>) {
-    let keep = |faults: Arc<Mutex<Option<String>>>| {
-        move |text: String| {
-            lock(&faults).get_or_insert(text);
+/// What wgpu reported aside.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Fault {
+    /// The device is gone, and nothing works on it any more.
+    Lost(String),
+    /// Something was refused.
+    Refused(String),
+}
+
+/// The first fault, or the device's end, which explains all others.
+pub(super) type Faults = Arc<Mutex<Option<Fault>>>;
+
+/// Keeps a fault until it is asked for.
+pub(super) fn keep(faults: &Faults, fault: Fault) {
+    let mut kept = lock(faults);
+    if kept.is_none() || matches!((&*kept, &fault), (Some(Fault::Refused(_)), Fault::Lost(_))) {
+        *kept = Some(fault);
+    }
+}
+
+/// Listens to what wgpu reports aside: validation errors, and lost devices.
+pub(super) fn watch(device: &wgpu::Device, faults: &Faults) {
+    let (report, lost) = (faults.clone(), faults.clone());
+    device.on_uncaptured_error(Arc::new(move |error| {
+        let text = error.to_string();
+        // As wgpu says that something was asked of a device that is gone.
+        let fault = if text.contains("device is lost") { Fault::Lost(text) } else { Fault::Refused(text) };
+        keep(&report, fault);
+    }));
+    device.set_device_lost_callback(move |_, text| keep(&lost, Fault::Lost(text)));
+}
+
+impl Fault {
+    /// As an error of the device `name`.
+    pub fn of(self, name: &str) -> Error {
+        match self {
+            Fault::Lost(problem) => lost(name, &problem),
+            Fault::Refused(problem) => Error::device(
+                format!("{name} failed: {problem}"),
+                "lower device.memory or training.batch_size, update the driver, or run with --device cpu",
+            ),
         }
-    };
-    let (report, lost) = (keep(faults.clone()), keep(faults.clone()));
-    device.on_uncaptured_error(Arc::new(move |e| report(e.to_string())));
-    device.set_device_lost_callback(move |reason, text| {
-        if reason != wgpu::DeviceLostReason::Destroyed {
-            lost(format!("the device was lost: {text}"));
-        }
+    }
+}
+
+/// The error for a device that is gone.
+pub(super) fn lost(name: &str, problem: &str) -> Error {
+    // The reason may be several lines of wgpu's, or nothing.
+    let problem = problem.split_whitespace().collect::<Vec<_>>().join(" ");
+    Error::Lost { device: name.into(), problem: if problem.is_empty() { "no reason given".into() } else { problem } }
+}
+
+thread_local! {
+    /// Whether this thread expects a panic, which is then no news.
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Waits for the device; `None` where it was lost meanwhile, at which wgpu panics.
+pub(super) fn poll(
+    device: &wgpu::Device,
+    submission_index: Option<wgpu::SubmissionIndex>,
+) -> Option<Result<wgpu::PollStatus, wgpu::PollError>> {
+    without_panic(|| device.poll(wgpu::PollType::Wait { submission_index, timeout: None }))
+}
+
+/// What `work` gives; `None`, and not a word, where it panics.
+fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let tell = take_hook();
+        set_hook(Box::new(move |about| {
+            if !EXPECTED.get() {
+                tell(about);
+            }
+        }));
     });
+    EXPECTED.set(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    EXPECTED.set(false);
+    done.ok()
 }
 
 pub(super) fn mib(bytes: u64) -> String {
@@ -31,5 +99,60 @@ pub(super) fn too_large(label: &str, bytes: u64, limit: String) -> Error {
         needed: mib(bytes),
         limit,
         help: "lower training.batch_size or device.max_wave, take a smaller model, or run with --device cpu".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Gpu, GpuOptions};
+    use super::*;
+    use crate::device::Device;
+
+    #[test]
+    fn a_lost_device_explains_every_other_fault_and_nothing_explains_it() {
+        let faults = Faults::default();
+        keep(&faults, Fault::Refused("one".into()));
+        keep(&faults, Fault::Refused("two".into()));
+        assert_eq!(*lock(&faults), Some(Fault::Refused("one".into())));
+        keep(&faults, Fault::Lost("three\n  four".into()));
+        keep(&faults, Fault::Refused("five".into()));
+        keep(&faults, Fault::Lost("six".into()));
+        let error = lock(&faults).clone().unwrap().of("a device");
+        assert_eq!(error.exit_code(), 1);
+        let text = error.to_string();
+        assert!(text.starts_with("a device was lost: three four\n") && text.contains("--resume"), "{text}");
+    }
+
+    #[test]
+    fn a_panic_while_waiting_is_an_answer() {
+        assert_eq!(without_panic(|| 3), Some(3));
+        assert_eq!(
+            without_panic(|| if EXPECTED.get() {
+                panic!("expected")
+            }),
+            None
+        );
+        assert!(!EXPECTED.get());
+    }
+
+    /// Whatever is asked of a device that is gone, the answer is that it is gone.
+    #[test]
+    fn a_device_that_is_gone_says_so() {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+        let Some(adapter) = adapters.first() else {
+            assert!(std::env::var_os("FEDCIRCUIT_REQUIRE_GPU").is_none(), "a GPU adapter is required");
+            return;
+        };
+        let gpu = Gpu::open(adapter, GpuOptions::default()).unwrap();
+        let (one, two) = (gpu.alloc("one", 4).unwrap(), gpu.alloc("two", 4).unwrap());
+        gpu.write(one.all(), &[1, 2, 3, 4]).unwrap();
+        gpu.wait().unwrap();
+        gpu.device.destroy();
+        let copied = gpu.copy(one.all(), two.all()).and_then(|()| gpu.wait());
+        let read = pollster::block_on(gpu.read(&[two.all()])).map(drop);
+        for error in [copied.unwrap_err(), read.unwrap_err(), gpu.wait().unwrap_err()] {
+            assert!(matches!(error, Error::Lost { .. }), "{error}");
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU64;
 
+use super::PART_START;
+use super::parts::from_part;
 use crate::device::{Access, Kernel, kernel::Grid};
 
 /// What kernels are compiled with.
@@ -18,6 +20,8 @@ pub(super) struct Pipeline {
     layout: wgpu::BindGroupLayout,
     /// The grid, where it is not the kernel's own.
     groups: Option<Grid>,
+    /// Whether its dispatches can be cut into parts.
+    pub in_parts: bool,
 }
 
 impl Compiler<'_> {
@@ -27,6 +31,8 @@ impl Compiler<'_> {
         let device = self.device;
         let variant = n.checked_sub(1).map(|n| &kernel.variants[n]);
         let source = variant.map_or(kernel.source, |v| v.source)();
+        let part = from_part(&source, kernel.bindings.len() + 1);
+        let (in_parts, source) = (part.is_some(), part.unwrap_or(source));
         let module =
             wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
         let module = if self.checked {
@@ -42,7 +48,8 @@ impl Compiler<'_> {
             .map(|b| wgpu::BufferBindingType::Storage { read_only: b.access == Access::Read })
             .map(|ty| (ty, false))
             .collect();
-        entries.push((wgpu::BufferBindingType::Uniform, true));
+        // The parameters, and the first workgroup of a part.
+        entries.extend([(wgpu::BufferBindingType::Uniform, true); 2]);
         let entries: Vec<_> = (0..)
             .zip(entries)
             .map(|(binding, (ty, has_dynamic_offset))| wgpu::BindGroupLayoutEntry {
@@ -67,7 +74,7 @@ impl Compiler<'_> {
             compilation_options: wgpu::PipelineCompilationOptions::default(),
             cache: self.cache,
         });
-        Pipeline { raw, layout, groups: variant.map(|v| v.groups) }
+        Pipeline { raw, layout, groups: variant.map(|v| v.groups), in_parts }
     }
 }
 
@@ -77,7 +84,7 @@ impl Pipeline {
         self.groups.map_or(declared, |groups| groups(params))
     }
 
-    /// Binds `storage` (buffer, first word, words), and the ring of parameters, whose offset comes with the dispatch.
+    /// Binds `storage` (buffer, first word, words), and the ring of parameters, whose offsets come with the dispatch.
     pub fn group(
         &self,
         device: &wgpu::Device,
@@ -85,8 +92,9 @@ impl Pipeline {
         storage: &[(&wgpu::Buffer, usize, usize)],
         ring: &wgpu::Buffer,
     ) -> wgpu::BindGroup {
+        let ring = [(ring, 0, kernel.params_words), (ring, PART_START / 4, 4)];
         let entries: Vec<_> = (0..)
-            .zip(storage.iter().chain([&(ring, 0, kernel.params_words)]))
+            .zip(storage.iter().chain(&ring))
             .map(|(binding, (buffer, start, words))| wgpu::BindGroupEntry {
                 binding,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::SLOT;
 use super::cache;
 use super::commands::{Op, encode};
+use super::faults;
 use super::pipeline::{Compiler, Pipeline};
 use crate::device::{Case, Kernel};
 
@@ -156,7 +157,7 @@ impl Bench {
         let clock = Instant::now();
         let op = Op::Dispatch { pipeline: pipeline.raw.clone(), group, slot: 0, groups };
         let submitted = queue.submit([encode(device, std::iter::once(op), None)]);
-        device.poll(wgpu::PollType::Wait { submission_index: Some(submitted), timeout: None }).ok()?;
+        faults::poll(device, Some(submitted))?.ok()?;
         Some(clock.elapsed())
     }
 }

@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use crate::config::Experiment;
-use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::report::DeviceRecord;
@@ -29,11 +28,11 @@ pub(in crate::experiment) struct Origin {
 }
 
 impl Origin {
-    /// Of a run that begins now.
+    /// Of a run that begins now, on a data set with this checksum.
     ///
     /// # Errors
     /// [`Error::Io`] when the first weights cannot be read.
-    pub fn new(device: &dyn Device, experiment: &Experiment, dataset: &Dataset) -> Result<Self> {
+    pub fn new(device: &dyn Device, experiment: &Experiment, data: &str) -> Result<Self> {
         let info = device.info();
         let sum = |path: &Path| std::fs::read(path).map(|b| hex(&Sha256::digest(&b))).map_err(Error::io("read", path));
         Ok(Self {
@@ -43,7 +42,7 @@ impl Origin {
                 backend: info.backend.clone(),
                 driver: info.driver.clone(),
             },
-            data: hex(&dataset.checksum()),
+            data: data.into(),
             first_weights: experiment.model.init_path().map(|path| sum(&path)).transpose()?,
             experiment: experiment.to_toml()?,
         })
@@ -77,23 +76,36 @@ impl Origin {
         }
     }
 
-    /// Refuses a run's `experiment.toml` that is not this one's.
+    /// Refuses a run's `experiment.toml` that is not this one's. Returns whether that run was to have fewer rounds.
     ///
     /// # Errors
     /// [`Error::Config`] that names the key.
-    pub fn check_experiment(&self, text: &str, file: &Path) -> Result<()> {
-        let Some(what) = difference(&self.experiment, text) else { return Ok(()) };
-        let help = "give the experiment and options that the run began with, or start another run with another --out; more \
-                    rounds are another run too, since the last round is studied and saved as no other is";
+    pub fn check_experiment(&self, text: &str, file: &Path) -> Result<bool> {
+        let Some(what) = difference(&self.experiment, text) else {
+            return Ok(rounds(text) != rounds(&self.experiment));
+        };
+        let help = "give the experiment and options that the run began with, or start another run with another --out; rounds \
+                    may be more than before";
         Err(Error::config("--resume", format!("not the experiment of {}: {what}", file.display()), help))
     }
 }
 
-/// The first key with another value in two experiments, apart from `[device]`, which changes no result.
+/// The rounds of an experiment.
+fn rounds(experiment: &str) -> Option<i64> {
+    experiment.parse::<Table>().ok()?.get("rounds")?.as_integer()
+}
+
+/// The first key with another value in two experiments, apart from `[device]`, which changes no result, and from rounds of
+/// which there are more in ours: until the last one, which is studied and saved as no other is, nothing depends on how many
+/// follow.
 fn difference(ours: &str, theirs: &str) -> Option<String> {
+    let more = rounds(ours) > rounds(theirs);
     let read = |text: &str| -> std::result::Result<Table, String> {
         let mut table: Table = text.parse().map_err(|e| format!("it is not TOML ({e})"))?;
         table.remove("device");
+        if more {
+            table.remove("rounds");
+        }
         Ok(table)
     };
     match (read(ours), read(theirs)) {
@@ -129,7 +141,7 @@ fn shown(value: Option<&Value>) -> String {
 }
 
 /// Hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(in crate::experiment) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -147,6 +159,8 @@ mod tests {
             (format!("{ours}[circuits]\nsteps = 3\n"), Some("circuits was given, and is not given")),
             (ours.replace("\"a\"", &format!("{:?}", "é".repeat(80))), Some("...")),
             (ours.replace("rounds = 3", "rounds = "), Some("it is not TOML")),
+            (ours.replace("rounds = 3", "rounds = 2"), None),
+            (ours.replace("rounds = 3", "rounds = 4"), Some("rounds was 4, and is 3")),
         ] {
             let found = difference(ours, &theirs);
             let fits = match (says, &found) {

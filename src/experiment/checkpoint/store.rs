@@ -58,13 +58,14 @@ impl Store {
         self.remove(|other| other != round && Some(other) != last)
     }
 
-    /// Removes all of them, once there is nothing more to go on with, and the lock; those that are gone already are no
-    /// fault.
+    /// Removes all but the newest, once the run is finished, and the lock: from that one it can be gone on with for more
+    /// rounds. Those that are gone already are no fault.
     ///
     /// # Errors
     /// What the system says.
-    pub fn clear(&self) -> Result<()> {
-        self.remove(|_| true)?;
+    pub fn finish(&self) -> Result<()> {
+        let newest = self.rounds()?.into_iter().max();
+        self.remove(|round| Some(round) != newest)?;
         remove(&self.folder.join(LOCK))
     }
 
@@ -110,7 +111,11 @@ impl Store {
     }
 }
 
-fn remove(path: &Path) -> Result<()> {
+/// Removes a file, if it is there.
+///
+/// # Errors
+/// What the system says.
+pub(in crate::experiment) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
         _ => Ok(()),

@@ -16,6 +16,9 @@ use crate::{Error, Result};
 /// Clients that are read; more do not fit any picture.
 pub const CLIENTS: usize = 16;
 
+/// Classes of a client, or layers of a network, at most.
+const MEMBERS: usize = 65_536;
+
 /// Channels of each layer, in the network's order.
 pub type Channels = Vec<(String, Vec<u32>)>;
 /// Per layer, each channel with those of the layer before that feed it.
@@ -186,6 +189,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Pairs<T> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Pairs<T>, A::Error> {
                 let mut pairs = Vec::new();
                 while let Some(pair) = map.next_entry()? {
+                    if pairs.len() == MEMBERS {
+                        return Err(serde::de::Error::custom(format!("an object has more than {MEMBERS} members")));
+                    }
                     pairs.push(pair);
                 }
                 Ok(Pairs(pairs))

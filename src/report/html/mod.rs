@@ -8,6 +8,7 @@ mod circuits_file;
 mod comparison;
 mod dots;
 mod figures;
+mod losses;
 mod overlaps;
 mod page;
 mod png;
@@ -46,16 +47,9 @@ pub const PAGE: &str = "report.html";
 /// # Errors
 /// Folders that hold no run, files that are broken, by name and line, and whatever stands in the way of writing.
 pub fn write(folders: &[PathBuf], out: &Path) -> Result<PathBuf> {
-    let mut runs = Vec::new();
-    for folder in folders {
-        runs.extend(run::read_runs(folder)?);
-    }
-    name_apart(&mut runs);
-    let figures = match &runs[..] {
-        [run] => figures::of_run(run),
-        runs => figures::of_runs(runs),
-    };
-    let page = page(&runs, &figures);
+    let runs = Runs::read(folders)?;
+    let figures = runs.figures();
+    let page = page(&runs.0, &figures);
     fs::create_dir_all(out).map_err(Error::io("create", out))?;
     let path = out.join(PAGE);
     replace_whole(&path, page.as_bytes())?;
@@ -63,6 +57,36 @@ pub fn write(folders: &[PathBuf], out: &Path) -> Result<PathBuf> {
     fs::create_dir_all(&plots).map_err(Error::io("create", &plots))?;
     figures.par_iter().try_for_each(|figure| draw(figure, &plots))?;
     Ok(path)
+}
+
+/// What folders say, read and not yet written about.
+pub struct Runs(Vec<Run>);
+
+impl Runs {
+    /// Reads them, as [`write`] does. Their files may hold anything.
+    ///
+    /// # Errors
+    /// Folders that hold no run, and files that are broken, by name and line.
+    pub fn read(folders: &[PathBuf]) -> Result<Self> {
+        let mut runs = Vec::new();
+        for folder in folders {
+            runs.extend(run::read_runs(folder)?);
+        }
+        name_apart(&mut runs);
+        Ok(Self(runs))
+    }
+
+    /// The page about them.
+    pub fn page(&self) -> String {
+        page(&self.0, &self.figures())
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        match &self.0[..] {
+            [run] => figures::of_run(run),
+            runs => figures::of_runs(runs),
+        }
+    }
 }
 
 fn page(runs: &[Run], figures: &[Figure]) -> String {

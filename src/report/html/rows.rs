@@ -2,11 +2,16 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
 
 use crate::{Error, Result};
+
+/// Bytes of a line, at most: a row of figures takes a few hundred. A reader of tables holds a line, and eight bytes a cell.
+const LINE: usize = 256 << 10;
+/// Columns of a table, at most: a few, and one a layer.
+const COLUMNS: usize = 4096;
 
 /// One row.
 pub struct Row<'a> {
@@ -26,14 +31,46 @@ pub fn each_row(path: &Path, each: &mut dyn FnMut(&Row<'_>) -> Result<()>) -> Re
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Error::io("read", path)(error)),
     };
-    let mut reader = csv::Reader::from_reader(file);
+    let mut reader = csv::Reader::from_reader(ShortLines { file, since: 0 });
     let header = reader.headers().map_err(|error| broken(path, error))?.clone();
+    if header.len() > COLUMNS {
+        let problem = format!("line 1: {} columns", header.len());
+        return Err(Error::file(
+            path,
+            problem,
+            format!("accepted: the table as the run wrote it, of at most {COLUMNS}"),
+        ));
+    }
     let columns = header.iter().enumerate().map(|(i, name)| (name.to_string(), i)).collect();
     let mut cells = csv::StringRecord::new();
     while reader.read_record(&mut cells).map_err(|error| broken(path, error))? {
         each(&Row { path, header: &header, columns: &columns, cells: &cells })?;
     }
     Ok(true)
+}
+
+/// A file up to its first line that is too long to be a row.
+struct ShortLines {
+    file: File,
+    /// Bytes since the last line ended.
+    since: usize,
+}
+
+impl Read for ShortLines {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(into)?;
+        for part in into[..n].split_inclusive(|byte| *byte == b'\n') {
+            self.since += part.len();
+            if self.since > LINE {
+                let problem = format!("a line is longer than {LINE} bytes, which no row of a run's table is");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+            }
+            if part.ends_with(b"\n") {
+                self.since = 0;
+            }
+        }
+        Ok(n)
+    }
 }
 
 fn broken(path: &Path, error: csv::Error) -> Error {
@@ -116,6 +153,8 @@ mod tests {
             (b"round,value\n1\n", "line 2: 1 cells where the header has 2"),
             (b"round,value\n1,\xff\n", "line 2: is not text in UTF-8"),
             (b"value\n1\n", "line 2: round is \"\""),
+            (&b",".repeat(LINE + 1), "a.csv: a line is longer than 262144 bytes"),
+            (&b",".repeat(COLUMNS), "line 1: 4097 columns"),
         ] {
             let error = read(bytes).1.unwrap_err();
             assert!(error.to_string().contains(says) && error.exit_code() == 2, "{error}");

@@ -1,7 +1,8 @@
 //! A run as its folder tells of it: of one seed, or of several.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::chart::{Line, Point, Style};
@@ -11,6 +12,9 @@ use super::swept;
 use super::weights::Weights;
 use crate::report::{Comparison, Estimate};
 use crate::{Error, Result};
+
+/// Bytes of a file that is shown as it stands, at most; a run writes a few thousand.
+const TEXT: u64 = 128 << 10;
 
 /// A run.
 pub struct Run {
@@ -82,9 +86,10 @@ impl Run {
     }
 
     fn read(folder: &Path, seeds: Vec<PathBuf>) -> Result<Self> {
-        let text = |name: &str| match fs::read(folder.join(name)) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(_) => String::new(),
+        let text = |name: &str| {
+            let mut bytes = Vec::new();
+            let read = File::open(folder.join(name)).and_then(|file| file.take(TEXT).read_to_end(&mut bytes));
+            read.map(|_| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
         };
         let experiment = text("experiment.toml");
         let config: toml::Table = experiment.parse().unwrap_or_default();
@@ -153,7 +158,7 @@ impl Run {
         let of_pictures = circuit.map(|(_, circuit)| circuit.channels.iter().map(|(layer, _)| layer.clone()).collect());
         let of_table = || {
             let circuit = self.seeds.iter().flat_map(|seed| &seed.circuits).next();
-            circuit.map(|circuit| circuit.sizes.iter().map(|(layer, _)| layer.clone()).collect::<Vec<_>>())
+            circuit.map(|circuit| circuit.sizes().map(|(layer, _)| layer.to_string()).collect::<Vec<_>>())
         };
         of_pictures.or_else(of_table).unwrap_or_default()
     }

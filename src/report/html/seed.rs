@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::circuits_file::{self, RoundCircuits};
+use super::losses::Losses;
 use super::overlaps::Overlaps;
 use super::rows::{Row, each_row};
 use crate::{Error, Result};
@@ -58,12 +60,12 @@ pub struct Round {
     pub round: usize,
     /// Where the time went.
     #[serde(default)]
-    pub seconds: BTreeMap<String, Option<f64>>,
+    pub seconds: Seconds,
     /// The global model on the test set.
     pub global: Global,
-    /// Those that took part.
-    #[serde(default)]
-    pub clients: Vec<Client>,
+    /// Of those that took part.
+    #[serde(default, rename = "clients")]
+    pub losses: Losses,
     /// Share of zero weights by layer.
     #[serde(default)]
     pub sparsity: BTreeMap<String, Option<f64>>,
@@ -83,13 +85,11 @@ pub struct Global {
     pub per_class_accuracy: Vec<Option<f64>>,
 }
 
-/// A client's training.
+/// How long a round took.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
-pub struct Client {
-    /// Mean training loss of the round.
-    pub loss: Option<f64>,
-    /// Training accuracy of the round.
-    pub accuracy: Option<f64>,
+pub struct Seconds {
+    /// All of it.
+    pub total: Option<f64>,
 }
 
 /// A circuit's measures; those that were not measured are not numbers.
@@ -103,23 +103,29 @@ pub struct Circuit {
     pub client: usize,
     /// Its number.
     pub class: u32,
-    /// Kept channels by layer, in the file's order.
-    pub sizes: Vec<(String, f64)>,
     /// What became of it, by the name in the file.
     pub diagnosis: String,
-    /// All other columns, by name.
-    pub measures: BTreeMap<String, f64>,
+    /// The file's columns, which all circuits share.
+    pub columns: Arc<[String]>,
+    /// By column; not numbers in those above.
+    pub values: Vec<f64>,
 }
 
 impl Circuit {
     /// A measure; not a number where there is none.
     pub fn measure(&self, name: &str) -> f64 {
-        self.measures.get(name).copied().unwrap_or(f64::NAN)
+        self.columns.iter().position(|column| column == name).map_or(f64::NAN, |i| self.values[i])
+    }
+
+    /// Kept channels by layer, in the file's order.
+    pub fn sizes(&self) -> impl Iterator<Item = (&str, f64)> {
+        let columns = self.columns.iter().zip(&self.values);
+        columns.filter_map(|(column, size)| Some((column.strip_prefix("size_")?, *size)))
     }
 
     /// Channels of all layers.
     pub fn size(&self) -> f64 {
-        self.sizes.iter().map(|(_, size)| size).sum()
+        self.sizes().map(|(_, size)| size).sum()
     }
 }
 
@@ -168,8 +174,10 @@ impl Seed {
             seed.partition.push((row.whole("client")?, row.whole("class")?, row.whole("examples")?));
             Ok(())
         })?;
+        let mut columns: Option<Arc<[String]>> = None;
         each_row(&folder.join("circuits.csv"), &mut |row| {
-            seed.circuits.push(circuit(row)?);
+            let columns = columns.get_or_insert_with(|| row.columns().map(str::to_string).collect());
+            seed.circuits.push(circuit(row, columns)?);
             Ok(())
         })?;
         each_row(&folder.join("controls.csv"), &mut |row| {
@@ -229,26 +237,18 @@ fn rounds(path: &Path) -> Result<Vec<Round>> {
     Ok(rounds)
 }
 
-fn circuit(row: &Row<'_>) -> Result<Circuit> {
+fn circuit(row: &Row<'_>, columns: &Arc<[String]>) -> Result<Circuit> {
     const OTHERS: [&str; 5] = ["round", "model", "client", "class", "diagnosis"];
-    let mut circuit = Circuit {
+    let value = |column: &String| if OTHERS.contains(&column.as_str()) { Ok(f64::NAN) } else { row.number(column) };
+    Ok(Circuit {
         round: row.whole("round")?,
         global: row.text("model") == "global",
         client: row.whole("client")?,
         class: row.whole("class")?,
         diagnosis: row.text("diagnosis").to_string(),
-        ..Circuit::default()
-    };
-    for column in row.columns() {
-        match column.strip_prefix("size_") {
-            Some(layer) => circuit.sizes.push((layer.to_string(), row.number(column)?)),
-            None if OTHERS.contains(&column) => {}
-            None => {
-                circuit.measures.insert(column.to_string(), row.number(column)?);
-            }
-        }
-    }
-    Ok(circuit)
+        values: columns.iter().map(value).collect::<Result<_>>()?,
+        columns: columns.clone(),
+    })
 }
 
 fn control(row: &Row<'_>) -> Result<Control> {

@@ -136,7 +136,7 @@ fn rounds(run: &Run) -> Option<Table> {
             estimate(of(|r| r.global.accuracy), true),
             estimate(of(|r| r.global.trained_accuracy), true),
             estimate(of(|r| r.global.loss), false),
-            number(of(|r| r.seconds.get("total").copied().flatten()).mean, Unit::Count),
+            number(of(|r| r.seconds.total).mean, Unit::Count),
         ]
     });
     let rows: Vec<_> = rows.collect();
@@ -252,8 +252,7 @@ fn circuits(run: &Run) -> Option<Table> {
             let mut row = if several { vec![number(i as f64 + 1.0, Unit::Count)] } else { vec![] };
             row.extend([number(c.client as f64, Unit::Count), number(f64::from(c.class), Unit::Count)]);
             row.push(word(if c.global { "global" } else { "client's" }));
-            let size =
-                |layer: &String| c.sizes.iter().find(|(name, _)| name == layer).map_or(f64::NAN, |(_, size)| *size);
+            let size = |layer: &String| c.sizes().find(|(name, _)| name == layer).map_or(f64::NAN, |(_, size)| size);
             row.extend(layers.iter().map(|layer| number(size(layer), Unit::Count)));
             let percents = ["accuracy", "sufficiency", "necessity", "cross", "false_positive", "random_percentile"];
             row.extend(percents.map(|name| number(c.measure(name), Unit::Percent)));

@@ -167,7 +167,7 @@ fn caveats(run: &Run) -> Vec<String> {
             Unit::Percent.text(trivial)
         ));
     }
-    let empty = circuits.iter().filter(|c| c.sizes.iter().any(|(_, size)| *size == 0.0)).count();
+    let empty = circuits.iter().filter(|c| c.sizes().any(|(_, size)| size == 0.0)).count();
     if empty > 0 {
         said.push(format!(
             "{empty} of {} circuits have no channel in some layer: alone, such a network answers the same to every image.",

@@ -90,6 +90,8 @@ fn timeless(folder: &Path) -> Vec<(String, Vec<u8>)> {
             "summary.json" => json(&text()).into(),
             // It shows how long the rounds took, and is made of the other files.
             "report.html" => Vec::new(),
+            // It has the lengths of files in which times are.
+            name if path.contains("checkpoint/") && name.starts_with("round_") => Vec::new(),
             _ => bytes,
         };
         (path, bytes)
@@ -97,7 +99,7 @@ fn timeless(folder: &Path) -> Vec<(String, Vec<u8>)> {
     entries(folder).into_iter().filter(|path| folder.join(path).is_file()).map(one).collect()
 }
 
-fn assert_same_folders(got: &Path, want: &Path, what: &str) {
+pub(super) fn assert_same_folders(got: &Path, want: &Path, what: &str) {
     let (got, want) = (timeless(got), timeless(want));
     let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
     assert_eq!(names(&got), names(&want), "{what}");
@@ -112,7 +114,8 @@ fn done(ended: Ended, says: &str) {
 fn whole(desk: &Desk, args: &[&str]) {
     done(desk.fedcircuit(&[&["run"], args, &["--out", "whole"]].concat()), "written to whole");
     let left = entries(&desk.path("whole"));
-    assert!(!left.iter().any(|path| path.contains("checkpoint/") && !path.ends_with("history.jsonl")), "{left:?}");
+    // The last checkpoint, from which it can be made longer, and what was told of its rounds.
+    assert_eq!(left.iter().filter(|path| path.contains("checkpoint/")).count(), 2, "{left:?}");
 }
 
 #[test]
@@ -208,7 +211,10 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_it_used() {
     // Without any there is nothing to go on from.
     fs::remove_dir_all(keep.join("checkpoint")).unwrap();
     let refused = desk.fedcircuit(&again);
-    assert!(refused.code == Some(2) && refused.err.contains("holds rounds and no checkpoint"), "{refused:?}");
+    assert!(
+        refused.code == Some(2) && refused.err.contains("holds rounds and no checkpoint to go on from"),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -219,7 +225,7 @@ fn another_run_is_not_gone_on_with() {
     let resume = |extra: &[&str]| desk.fedcircuit(&[&["run"], &args[..], &["--resume"], extra].concat());
     for (extra, says) in [
         (&["--set", "training.lr=0.5"][..], "training.lr was 0.001, and is 0.5"),
-        (&["--rounds", "9"], "rounds was 5, and is 9"),
+        (&["--rounds", "4"], "rounds was 5, and is 4"),
         (&["--seed", "9"], "seed was 3, and is 9"),
         (&["--set", "seeds=2"], "seed was 3, and is not given"),
         (&["--out", "elsewhere"], "there is no run in elsewhere"),
@@ -244,7 +250,7 @@ fn another_run_is_not_gone_on_with() {
     // Ended between its summary and the end.
     let before = timeless(&desk.path("out"));
     fs::write(desk.path("out/checkpoint/lock"), "").unwrap();
-    fs::write(desk.path("out/checkpoint/round_0004.safetensors"), "").unwrap();
+    fs::write(desk.path("out/checkpoint/round_0003.safetensors"), "").unwrap();
     let again = resume(&[]);
     assert!(again.out.contains("accuracy"), "{again:?}");
     done(again, "tiny: all 5 rounds are done, in out");
@@ -293,4 +299,31 @@ fn of_several_runs_those_that_are_done_are_not_run_again() {
     done(ended, "written to out");
     assert_eq!(fs::metadata(desk.path("out/a/summary.json")).unwrap().modified().unwrap(), first);
     assert_same_folders(&desk.path("out"), &desk.path("whole"), "three runs");
+}
+
+/// However many rounds a run was to have when it ended, with more of them it is the longer run.
+#[test]
+fn a_run_that_gets_more_rounds_is_the_longer_run() {
+    let desk = desk();
+    // Saved are the second round and the fourth, and of whatever number the last.
+    let args = [&RICH[..6], &["--set", "output={save_clients=true,save_every=2}", "--set", "seeds=[3, 5]"]].concat();
+    let longer = |out: &str, rounds: &str, more: &[&str]| {
+        desk.fedcircuit(&[&["run"], &args[..], &["--out", out, "--rounds", rounds], more].concat())
+    };
+    done(longer("whole", "5", &[]), "written to whole");
+    done(longer("out", "3", &[]), "written to out");
+    assert!(desk.path("out/seed_5/model/round_0003.safetensors").exists());
+    done(longer("out", "5", &["--resume"]), "going on after round 2\n");
+    assert_same_folders(&desk.path("out"), &desk.path("whole"), "from 3 to 5");
+    done(longer("out", "5", &["--resume"]), "all 5 rounds are done");
+    let refused = longer("out", "3", &["--resume"]);
+    assert!(refused.code == Some(2) && refused.err.contains("rounds was 5, and is 3"), "{refused:?}");
+    // One that was ended on its way, and one of which nothing is left to go on from.
+    let ended = [&args[..], &["--out", "ended", "--rounds", "4"]].concat();
+    stop_after(&desk, &ended, 1, "ended/seed_5/rounds.jsonl");
+    done(longer("ended", "5", &["--resume"]), "going on after round");
+    assert_same_folders(&desk.path("ended"), &desk.path("whole"), "ended on its way to 4");
+    fs::remove_file(desk.path("out/checkpoint/round_0004.safetensors")).unwrap();
+    let refused = longer("out", "6", &["--resume"]);
+    assert!(refused.code == Some(2) && refused.err.contains("no checkpoint to go on from"), "{refused:?}");
 }

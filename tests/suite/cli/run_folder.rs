@@ -9,9 +9,10 @@ use serde_json::Value;
 use super::{Desk, entries, rounds};
 
 /// The paths that `fedcircuit run` leaves for one federation of one round, but for the report's figures.
-const FILES: [&str; 23] = [
+const FILES: [&str; 24] = [
     "checkpoint",
     "checkpoint/history.jsonl",
+    "checkpoint/round_0000.safetensors",
     "circuits.csv",
     "circuits.json",
     "controls.csv",

@@ -22,6 +22,7 @@ fn each_seed_leaves_the_folder_it_leaves_alone() {
     let above = [
         "checkpoint",
         "checkpoint/history.jsonl",
+        "checkpoint/round_0001.safetensors",
         "environment.json",
         "experiment.toml",
         "figures.csv",

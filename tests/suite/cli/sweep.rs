@@ -40,3 +40,50 @@ fn a_file_without_a_sweep_is_refused() {
     assert!(ended.err.contains("tiny.toml: has no [sweep]"), "{ended:?}");
     assert_eq!(desk.entries(), ["tiny.toml"]);
 }
+
+/// However many experiments there are at a time, their files, the table and the order in which they tell of themselves are
+/// the same.
+#[test]
+#[cfg(unix)]
+fn points_at_the_same_time_are_the_points_one_after_the_other() {
+    let desk = Desk::new();
+    fs::write(desk.path("swept.toml"), format!("{TINY}\n[sweep]\ntraining.lr = [0.001, 0.01, 0.1]\n")).unwrap();
+    let sweep = |jobs: &str, more: &[&str]| {
+        let args = ["sweep", "swept.toml", "--device", "cpu", "--out", jobs, "--jobs", jobs];
+        desk.fedcircuit(&[&args[..], more].concat())
+    };
+    let rounds = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.starts_with("round ") || line.contains(" rounds"));
+        lines.map(|line| line.rsplit_once("  ").map_or(line, |(line, _)| line).to_string()).collect()
+    };
+    let alone = sweep("1", &[]);
+    assert!(alone.code == Some(0) && rounds(&alone.err).len() == 9, "{alone:?}");
+    // A line of the plan that holds for all is told once.
+    assert_eq!(alone.err.lines().filter(|line| line.contains("on the device")).count(), 1, "{alone:?}");
+    for jobs in ["2", "3"] {
+        let together = sweep(jobs, &[]);
+        assert_eq!((together.code, &together.out), (Some(0), &alone.out), "{together:?}");
+        assert_eq!(rounds(&together.err), rounds(&alone.err), "{together:?}");
+        // What computed them, and in which waves.
+        for out in ["1", jobs].map(|out| desk.path(out)) {
+            for path in entries(&out).iter().filter(|path| path.ends_with("environment.json")) {
+                fs::write(out.join(path), "").unwrap();
+            }
+        }
+        super::resume::assert_same_folders(&desk.path(jobs), &desk.path("1"), jobs);
+        let again = sweep(jobs, &["--resume"]);
+        assert_eq!((again.code, again.err.matches("all 2 rounds are done").count()), (Some(0), 3), "{again:?}");
+    }
+}
+
+#[test]
+fn a_point_that_fails_ends_the_others_and_is_the_fault_that_is_told() {
+    let desk = Desk::new();
+    let diverging = "{ optimizer = \"sgd\", weight_decay = 1, lr = 1000, batch_size = 16, local_epochs = 9 }";
+    let swept = format!("{TINY}\n[sweep]\ntraining = [{{ batch_size = 32 }}, {diverging}, {{ lr = 0.01 }}]\n");
+    fs::write(desk.path("swept.toml"), swept).unwrap();
+    for jobs in ["1", "3"] {
+        let ended = desk.fedcircuit(&["sweep", "swept.toml", "--device", "cpu", "--out", jobs, "--jobs", jobs]);
+        assert!(ended.code == Some(1) && ended.err.contains("training diverged"), "{ended:?}");
+    }
+}

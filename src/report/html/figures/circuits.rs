@@ -108,7 +108,7 @@ pub fn measures(run: &Run) -> Option<Figure> {
 /// Channels kept, by layer.
 pub fn sizes(run: &Run) -> Option<Figure> {
     let of = |layer: &str, circuit: &Circuit| {
-        circuit.sizes.iter().find(|(name, _)| name == layer).map_or(f64::NAN, |(_, size)| *size)
+        circuit.sizes().find(|(name, _)| *name == layer).map_or(f64::NAN, |(_, size)| size)
     };
     let panel = |title: String, layer: Option<&str>| {
         let size = |circuit: &Circuit| layer.map_or_else(|| circuit.size(), |layer| of(layer, circuit));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::axes::Unit;
 use super::super::chart::{Chart, Style};
+use super::super::losses::Losses;
 use super::super::run::{Run, mean};
 use super::super::scene::Paint;
 use super::super::seed::{Round, Seed};
@@ -64,15 +65,11 @@ fn centralised(seed: &Seed) -> BTreeMap<usize, f64> {
 
 /// Training loss over clients, and realised sparsity by layer.
 pub fn clients(run: &Run) -> Option<Figure> {
-    let over = |pick: fn(&mut dyn Iterator<Item = f64>) -> f64| {
-        move |seed: &Seed| {
-            by_round(seed, |round| Some(pick(&mut round.clients.iter().filter_map(|client| client.loss))))
-        }
-    };
+    let over = |pick: fn(&Losses) -> f64| move |seed: &Seed| by_round(seed, |round| Some(pick(&round.losses)));
     let losses = present(vec![
-        run.line("highest of the clients", Paint::Series(1), Style::Dotted, over(|v| v.fold(f64::NAN, f64::max))),
-        run.line("mean over clients", Paint::Ink, Style::Solid, over(|v| mean(v))),
-        run.line("lowest of the clients", Paint::Series(0), Style::Dotted, over(|v| v.fold(f64::NAN, f64::min))),
+        run.line("highest of the clients", Paint::Series(1), Style::Dotted, over(|losses| losses.highest)),
+        run.line("mean over clients", Paint::Ink, Style::Solid, over(|losses| losses.mean)),
+        run.line("lowest of the clients", Paint::Series(0), Style::Dotted, over(|losses| losses.lowest)),
     ]);
     let mut scenes = Vec::new();
     if !losses.is_empty() {
