@@ -7,6 +7,7 @@ mod checkpoint;
 mod federation;
 mod finished;
 mod folders;
+mod forecast;
 mod inputs;
 mod job;
 mod journal;
@@ -19,8 +20,9 @@ mod run;
 mod state;
 
 pub use federation::{Federation, Outcome};
+pub use forecast::{Forecast, Trial, forecast};
 pub use inputs::{layer_specs, load_data, partition};
 pub use plan::{peak_memory, resident_memory};
 pub use resume::check_resumable;
-pub use run::{Request, run};
+pub use run::{LiveRequest, Request, run};
 pub use state::State;

@@ -12,7 +12,7 @@ use crate::data::Dataset;
 use crate::device::{Choice, GpuOptions, open};
 use crate::error::Result;
 use crate::report::begin::sweep;
-use crate::report::{Progress, SweepRun, closing_table, draw_rounds, html, sweep_table, write_sweep};
+use crate::report::{Live, Progress, SweepRun, closing_table, draw_rounds, html, sweep_table, write_sweep};
 
 /// What a run needs to know, with nothing left to look up.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,17 @@ pub struct Request {
     pub resume: bool,
     /// Whether to print errors only.
     pub quiet: bool,
+    /// How the growing report is served, if it is.
+    pub live: Option<LiveRequest>,
+}
+
+/// How a report is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveRequest {
+    /// On the loopback; 0 is any that is free.
+    pub port: u16,
+    /// Whether a browser is opened with it.
+    pub open: bool,
 }
 
 impl Request {
@@ -44,7 +55,7 @@ impl Request {
 /// Whatever is wrong with the experiment or its data is found before anything is written; afterwards a failed round
 /// leaves the earlier ones on disk.
 pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
-    let progress = Progress::new(request.quiet);
+    let progress = progress(request)?;
     let threads = request.plan.variants.first().and_then(|v| v.experiment.device.threads);
     let (device, why) = open(&request.device, GpuOptions::default(), threads)?;
     progress.message(&format!("device: {why}"));
@@ -77,11 +88,26 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
     }
     progress.message(&format!("written to {0}; to read it, open {0}/{1}", request.out.display(), html::PAGE));
     let swept = swept(request, &finished);
+    if !swept.is_empty() {
+        write_sweep(&request.out, &swept)?;
+    }
+    progress.written();
     if swept.is_empty() {
         return Ok(closing_table(&finished.iter().map(Finished::view).collect::<Vec<_>>()));
     }
-    write_sweep(&request.out, &swept)?;
     Ok(sweep_table(&swept, finished.iter().map(|done| done.seeds.len()).max().unwrap_or(1)))
+}
+
+/// Progress, also on a page where the request asks for one.
+fn progress(request: &Request) -> Result<Progress> {
+    let progress = Progress::new(request.quiet);
+    let Some(LiveRequest { port, open }) = request.live else { return Ok(progress) };
+    let live = Live::start(&request.out, port)?;
+    progress.message(&format!("live: {}", live.address()));
+    if let Some(error) = open.then(|| open::that_detached(live.address())).and_then(std::result::Result::err) {
+        progress.message(&format!("note: no browser was opened: {error}"));
+    }
+    Ok(progress.followed_by(live))
 }
 
 /// Every data set that the variants use, once.

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use self::figures::Figure;
+pub(super) use self::page::POLICY;
 use self::page::Page;
 use self::run::Run;
 use super::folder::replace_whole;
@@ -41,6 +42,26 @@ pub const PAGE: &str = "report.html";
 /// # Errors
 /// Folders that hold no run, files that are broken, by name and line, and whatever stands in the way of writing.
 pub fn write(folders: &[PathBuf], out: &Path) -> Result<PathBuf> {
+    let (page, figures) = made(folders)?;
+    fs::create_dir_all(out).map_err(Error::io("create", out))?;
+    let path = out.join(PAGE);
+    replace_whole(&path, page.as_bytes())?;
+    let plots = out.join("plots");
+    fs::create_dir_all(&plots).map_err(Error::io("create", &plots))?;
+    figures.par_iter().try_for_each(|figure| draw(figure, &plots))?;
+    Ok(path)
+}
+
+/// The page alone, which nothing is written of.
+///
+/// # Errors
+/// Folders that hold no run, and files that are broken.
+pub fn render(folders: &[PathBuf]) -> Result<String> {
+    made(folders).map(|(page, _)| page)
+}
+
+/// The page and its figures.
+fn made(folders: &[PathBuf]) -> Result<(String, Vec<Figure>)> {
     let mut runs = Vec::new();
     for folder in folders {
         runs.extend(run::read_runs(folder)?);
@@ -50,14 +71,7 @@ pub fn write(folders: &[PathBuf], out: &Path) -> Result<PathBuf> {
         [run] => figures::of_run(run),
         runs => figures::of_runs(runs),
     };
-    let page = page(&runs, &figures);
-    fs::create_dir_all(out).map_err(Error::io("create", out))?;
-    let path = out.join(PAGE);
-    replace_whole(&path, page.as_bytes())?;
-    let plots = out.join("plots");
-    fs::create_dir_all(&plots).map_err(Error::io("create", &plots))?;
-    figures.par_iter().try_for_each(|figure| draw(figure, &plots))?;
-    Ok(path)
+    Ok((page(&runs, &figures), figures))
 }
 
 fn page(runs: &[Run], figures: &[Figure]) -> String {
