@@ -5,6 +5,7 @@ mod completions;
 mod data;
 mod devices;
 mod export;
+mod keys;
 mod man;
 mod presets;
 mod report;
@@ -19,6 +20,7 @@ pub use completions::CompletionsArgs;
 pub use data::DataArgs;
 pub use devices::DevicesArgs;
 pub use export::ExportArgs;
+pub use keys::KeysArgs;
 pub use man::ManArgs;
 pub use presets::PresetsArgs;
 pub use report::ReportArgs;
@@ -40,6 +42,7 @@ From a first run to a report of your own:
   fedcircuit data fetch mnist                  real MNIST, 11 MB
   fedcircuit run paper-3-classes               an experiment of the paper, on it
   fedcircuit presets show paper-iid > my.toml  the start of an experiment of your own: edit it
+  fedcircuit keys                              what may stand in it
   fedcircuit run my.toml --set training.lr=0.01
   fedcircuit report runs/paper-iid-42 runs/paper-3-classes-42   two runs beside each other
 
@@ -67,6 +70,8 @@ pub enum Command {
     Export(ExportArgs),
     /// List the experiments that come with the program, or show one
     Presets(PresetsArgs),
+    /// List the keys of an experiment file: what each accepts, means, and is by default
+    Keys(KeysArgs),
     /// List the devices that can compute, with the limits that matter
     Devices(DevicesArgs),
     /// Measure a device: its peaks, every kernel against them, training, and whole rounds
@@ -87,6 +92,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Report(args) => report::execute(args),
         Command::Export(args) => export::execute(args),
         Command::Presets(args) => presets::execute(args),
+        Command::Keys(args) => keys::execute(args),
         Command::Devices(args) => devices::execute(args),
         Command::Bench(args) => bench::execute(args),
         Command::Data(args) => data::execute(args),

@@ -3,6 +3,7 @@
 
 mod analysis;
 mod bytes;
+pub mod catalogue;
 mod circuits;
 mod cohort;
 mod keys;
