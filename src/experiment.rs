@@ -8,6 +8,7 @@ mod checkpoint;
 mod federation;
 mod finished;
 mod folders;
+mod forecast;
 mod inputs;
 mod job;
 mod journal;
@@ -21,8 +22,9 @@ mod state;
 
 pub use batch::Open;
 pub use federation::{Federation, Outcome};
+pub use forecast::{Forecast, Trial, forecast};
 pub use inputs::{layer_specs, load_data, partition};
 pub use plan::{peak_memory, resident_memory};
 pub use resume::check_resumable;
-pub use run::{Request, run, run_on};
+pub use run::{LiveRequest, Request, run, run_on};
 pub use state::State;

@@ -122,6 +122,11 @@ impl Laboratory {
         &self.totals
     }
 
+    /// Client-steps of a round's training without federation.
+    pub fn beside(&self) -> u64 {
+        self.models.steps() as u64
+    }
+
     /// What the user should know and has not been told yet.
     pub fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
@@ -220,12 +225,11 @@ impl Laboratory {
 
 impl Observer for Laboratory {
     fn cost(&self, stage: Stage<'_>, members: &[Member<'_>], round: usize) -> u64 {
-        let beside = self.models.steps();
         if !self.circuits.studies(round, self.rounds) {
-            return beside as u64;
+            return self.beside();
         }
         let searches = 2 + self.searched(round).len();
-        (beside + searches * self.pairs(stage, members).len() * Finder::steps(&self.circuits)) as u64
+        self.beside() + (searches * self.pairs(stage, members).len() * Finder::steps(&self.circuits)) as u64
     }
 
     fn before_round(&mut self, stage: Stage<'_>, members: &[Member<'_>], round: usize) -> Result<()> {

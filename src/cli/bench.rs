@@ -9,17 +9,25 @@ use crate::{Error, Result};
 
 /// Flags of `fedcircuit bench`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fedcircuit bench                            everything, in some minutes; leave the machine alone meanwhile
+  fedcircuit bench --filter discovery         the search for circuits alone
+  fedcircuit bench --device gpu --json        for programs")]
 pub struct BenchArgs {
     /// What is measured: auto takes a hardware GPU, else the CPU engine
+    ///
+    /// cpu is the CPU engine, gpu the first GPU, software Vulkan included; anything else is part of an adapter's name, such
+    /// as nvidia or llvmpipe.
     #[arg(long, value_name = "auto|cpu|gpu|PART OF A NAME", default_value = "auto")]
     pub device: String,
-    /// Only what has this in its name, such as conv, training or discovery
+    /// Only what has this in its name, such as conv, training or discovery [default: everything]
     #[arg(long, value_name = "PART OF A NAME", default_value = "", hide_default_value = true)]
     pub filter: String,
     /// See that everything runs, in seconds; the numbers mean nothing
     #[arg(long)]
     pub quick: bool,
-    /// Print JSON, for programs
+    /// Print JSON, for programs: one object, once all is measured
     #[arg(long)]
     pub json: bool,
 }

@@ -11,8 +11,12 @@ use crate::{Error, Result};
 
 /// Flags of `fedcircuit devices`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fedcircuit devices            the CPU engine and every adapter; `fedcircuit run NAME --device` takes part of a name
+  fedcircuit devices --json     the same for programs")]
 pub struct DevicesArgs {
-    /// Print JSON, for programs
+    /// Print JSON, for programs: a list of objects with name, backend, kind, driver and limits
     #[arg(long)]
     pub json: bool,
 }

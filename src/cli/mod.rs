@@ -1,8 +1,12 @@
 //! The command line: one file a subcommand. Each reads its flags, calls the library, and prints.
 
 mod bench;
+mod completions;
 mod data;
 mod devices;
+mod export;
+mod keys;
+mod man;
 mod presets;
 mod report;
 mod run;
@@ -12,8 +16,12 @@ use clap::{Parser, Subcommand};
 use crate::Result;
 
 pub use bench::BenchArgs;
+pub use completions::CompletionsArgs;
 pub use data::DataArgs;
 pub use devices::DevicesArgs;
+pub use export::ExportArgs;
+pub use keys::KeysArgs;
+pub use man::ManArgs;
 pub use presets::PresetsArgs;
 pub use report::ReportArgs;
 pub use run::{RunArgs, SweepArgs, prepare};
@@ -23,7 +31,24 @@ const DEFAULT_DATA: &str = "data";
 
 /// Simulates federated learning on one GPU and finds the circuits inside the clients' networks.
 #[derive(Debug, Parser)]
-#[command(name = "fedcircuit", version, arg_required_else_help = true)]
+#[command(
+    name = "fedcircuit",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+From a first run to a report of your own:
+  fedcircuit run quickstart                    two small federations side by side; nothing is downloaded
+  fedcircuit presets                           what else comes with the program, and what it costs here
+  fedcircuit data fetch mnist                  real MNIST, 11 MB
+  fedcircuit run paper-3-classes               an experiment of the paper, on it
+  fedcircuit presets show paper-iid > my.toml  the start of an experiment of your own: edit it
+  fedcircuit keys                              what may stand in it
+  fedcircuit run my.toml --set training.lr=0.01
+  fedcircuit report runs/paper-iid-42 runs/paper-3-classes-42   two runs beside each other
+
+Every run leaves a folder, runs/NAME-SEED, with its tables, weights and report.html, which a browser opens. A subcommand's
+--help explains its options and gives examples; -h is the short form."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -34,19 +59,29 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run an experiment: a preset by name, or a TOML file
+    #[command(after_help = run::EXAMPLES)]
     Run(RunArgs),
     /// Run an experiment once for each point of its [sweep], and put the results in one table
+    #[command(after_help = run::SWEEP_EXAMPLES)]
     Sweep(SweepArgs),
     /// Write the page about a run, or one that compares runs
     Report(ReportArgs),
+    /// Write the tables of a run as Parquet, for other programs
+    Export(ExportArgs),
     /// List the experiments that come with the program, or show one
     Presets(PresetsArgs),
+    /// List the keys of an experiment file: what each accepts, means, and is by default
+    Keys(KeysArgs),
     /// List the devices that can compute, with the limits that matter
     Devices(DevicesArgs),
     /// Measure a device: its peaks, every kernel against them, training, and whole rounds
     Bench(BenchArgs),
     /// List data sets, or download one
     Data(DataArgs),
+    /// Print what makes a shell complete fedcircuit's subcommands and options
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all subcommands into a folder
+    Man(ManArgs),
 }
 
 /// Does what was asked.
@@ -55,10 +90,14 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Run(args) => run::execute(args),
         Command::Sweep(args) => run::sweep(args),
         Command::Report(args) => report::execute(args),
+        Command::Export(args) => export::execute(args),
         Command::Presets(args) => presets::execute(args),
+        Command::Keys(args) => keys::execute(args),
         Command::Devices(args) => devices::execute(args),
         Command::Bench(args) => bench::execute(args),
         Command::Data(args) => data::execute(args),
+        Command::Completions(args) => completions::execute(args),
+        Command::Man(args) => man::execute(args),
     }
 }
 
@@ -80,6 +119,51 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Every command with subcommands of its own after it, but for those that clap adds.
+    fn all(command: clap::Command, found: &mut Vec<clap::Command>) {
+        let below: Vec<_> = command.get_subcommands().filter(|below| below.get_name() != "help").cloned().collect();
+        found.push(command);
+        below.into_iter().for_each(|below| all(below, found));
+    }
+
+    #[test]
+    fn every_subcommand_has_examples_that_are_right() {
+        let mut commands = Vec::new();
+        all(Cli::command(), &mut commands);
+        for command in commands.iter().filter(|command| !command.has_subcommands() || command.get_name() == "presets") {
+            let help = command.clone().render_long_help().to_string();
+            let examples: Vec<&str> = help.lines().filter(|line| line.starts_with("  fedcircuit ")).collect();
+            assert!(examples.len() > 1, "{}: {help}", command.get_name());
+            for example in examples {
+                // What follows two spaces explains; what follows these is for the shell.
+                let line = example.trim().split("  ").next().unwrap().split(['>', '|']).next().unwrap();
+                let words: Vec<&str> = line.split_whitespace().map(|word| word.trim_matches('\'')).collect();
+                assert!(words.contains(&command.get_name()), "{example}");
+                Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_option_says_what_it_takes_for_example_and_its_default() {
+        let mut commands = Vec::new();
+        all(Cli::command(), &mut commands);
+        let own = |arg: &&clap::Arg| !["help", "version"].contains(&arg.get_id().as_str());
+        for command in &commands {
+            for arg in command.get_arguments().filter(own) {
+                let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
+                let name = format!("{} {}: {help}", command.get_name(), arg.get_id());
+                assert!(help.len() > 20, "{name}");
+                if arg.get_action().takes_values() {
+                    let example = ["such as", "for example"].iter().any(|words| help.contains(words));
+                    assert!(example || !arg.get_possible_values().is_empty(), "{name}");
+                    let default = !arg.get_default_values().is_empty() || help.contains("[default: ");
+                    assert!(default || arg.is_required_set() || help.contains("Without it"), "{name}");
+                }
+            }
+        }
     }
 
     #[test]

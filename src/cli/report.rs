@@ -15,12 +15,13 @@ folder alone. Earlier reports there are replaced, nothing else is.
 
 Examples:
   fedcircuit report runs/quickstart-42          one run, or one of several seeds
-  fedcircuit report runs/iid runs/one-class     two runs beside each other")]
+  fedcircuit report runs/iid runs/one-class     two runs beside each other
+  fedcircuit report runs/*-42 --out both        the same for many, elsewhere")]
 pub struct ReportArgs {
-    /// A run's folder; several are compared
+    /// A run's folder, such as runs/quickstart-42; several are compared
     #[arg(required = true, value_name = "RUN FOLDER")]
     pub folders: Vec<PathBuf>,
-    /// Where the report goes [default: the run's folder; for several, comparison/ beside the first]
+    /// Where the report goes, such as talks/figures [default: the run's folder; for several, comparison/ beside the first]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

@@ -1,5 +1,6 @@
 //! `fedcircuit run`.
 
+use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,40 +8,95 @@ use clap::{Args, value_parser};
 
 use super::{DEFAULT_DATA, print};
 use crate::config::{Override, Plan, load, presets};
-use crate::experiment::{self, Request};
+use crate::experiment::{self, LiveRequest, Request};
 use crate::report::folder::check_free;
 use crate::{Error, Result};
+
+/// Ends the help of `fedcircuit run`.
+pub const EXAMPLES: &str = "\
+Examples:
+  fedcircuit run quickstart                                     the first thing to run
+  fedcircuit run paper-3-classes --data ~/mnist --device cpu    a preset, with its data and device named
+  fedcircuit run my.toml --rounds 3 --set sparsity.target=0.9   a file, with two keys changed
+  fedcircuit run my.toml --live                                 with its report in a browser as it grows
+  fedcircuit run my.toml --resume                               goes on where it was ended
+
+Ctrl-C ends a run after the step under way, with all finished rounds on disk; a second one ends it at once. Exit status: 0
+done, 1 the run failed, 2 bad usage, configuration or data.";
+
+/// Ends the help of `fedcircuit sweep`.
+pub const SWEEP_EXAMPLES: &str = "\
+Examples:
+  fedcircuit sweep paper-sparsity                           five sparsities, three seeds each, one table
+  fedcircuit sweep paper-sparsity --rounds 2 --out trial    the same, shorter, elsewhere
+  fedcircuit sweep my.toml --resume                         does what is left of it
+
+The swept keys stand in the experiment file, each with a list of values or a range:
+  [sweep]
+  \"sparsity.target\" = [0.95, 0.99, 0.995]
+  \"training.lr\" = { from = 0.0005, to = 0.002, steps = 3, scale = \"log\" }
+
+Every combination has a folder of its own, unless mode = \"zipped\"; sweep.csv has the last rounds of all.";
 
 /// Flags of `fedcircuit run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// A preset (see `fedcircuit presets`) or the path of an experiment file
+    /// A preset or the path of an experiment file, such as quickstart or my.toml
+    ///
+    /// `fedcircuit presets` lists the presets. A name that a preset has is the preset: write ./quickstart for a file of
+    /// that name.
     #[arg(value_name = "PRESET|FILE.toml")]
     pub experiment: String,
     /// What computes: auto takes a hardware GPU, else the CPU engine
+    ///
+    /// cpu is the CPU engine, gpu the first GPU, software Vulkan included; anything else is part of an adapter's name, such
+    /// as nvidia or llvmpipe. `fedcircuit devices` lists them.
     #[arg(long, value_name = "auto|cpu|gpu|PART OF A NAME", default_value = "auto")]
     pub device: String,
     /// Where data sets are looked for: DIR and DIR/mnist [default: data]
+    ///
+    /// For MNIST its four IDX files, plain or gzipped, such as train-images-idx3-ubyte.gz.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// The run's folder, which must be empty or absent unless with --resume [default: runs/NAME-SEED, the first seed]
+    ///
+    /// A path such as runs/trial-2; missing folders are made. Nothing is ever written over.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// The root of every random draw, instead of the experiment's seed or seeds
+    ///
+    /// A whole number from 0, such as 7; the same one gives the same bits on the same device. Without it, the experiment's
+    /// own.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(i64).range(0..))]
     pub seed: Option<i64>,
     /// How many rounds, instead of the experiment's
+    ///
+    /// A whole number from 1 to 1000000, such as 3. Without it, the experiment's own.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(i64).range(1..=1_000_000))]
     pub rounds: Option<i64>,
     /// Change a key of the experiment, such as sparsity.target=0.97; a section given whole is replaced
+    ///
+    /// May be given several times. Values are TOML, for example 'partition.classes=[[0, 1], [2, 3]]'; a bare word is text.
+    /// Without it, the experiment is run as it stands.
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     pub set: Vec<String>,
     /// Go on with the run in the folder where it was ended, to the same results
+    ///
+    /// However it was ended: what is left then is what a run that was never ended leaves, to the bit.
     #[arg(long)]
     pub resume: bool,
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,
+    /// Serve the growing report to browsers on this machine, and open one
+    ///
+    /// Its address is printed; with a port, such as --live=8080, it is always the same. The page puts itself in order after
+    /// every round, and ends with the run, whose folder keeps report.html. Without it, nothing is served.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    pub live: Option<u16>,
+    /// With --live: open no browser, as where standard error is no terminal
+    #[arg(long, requires = "live")]
+    pub no_open: bool,
 }
 
 /// Flags of `fedcircuit sweep`.
@@ -70,7 +126,9 @@ pub fn prepare(args: RunArgs) -> Result<Request> {
     }
     let Ok(device) = args.device.parse();
     let data = args.data.unwrap_or_else(|| DEFAULT_DATA.into());
-    Ok(Request { plan, device, data, out, resume: args.resume, quiet: args.quiet, jobs: Some(1) })
+    let open = !args.no_open && stderr().is_terminal();
+    let live = args.live.map(|port| LiveRequest { port, open });
+    Ok(Request { plan, device, data, out, resume: args.resume, quiet: args.quiet, jobs: Some(1), live })
 }
 
 /// A name that a preset has is the preset; whatever looks like a path, or is one, is a file.

@@ -3,6 +3,7 @@
 
 mod analysis;
 mod bytes;
+pub mod catalogue;
 mod circuits;
 mod cohort;
 mod keys;
@@ -309,11 +310,13 @@ pub struct Output {
     /// Write a checkpoint every so many rounds, from which `--resume` goes on when the run is ended. Default 1. Before the
     /// last round there is always one, and where the run is ended by a signal.
     pub checkpoint_every: usize,
+    /// Write the figures of every round as TensorBoard reads them, beside the tables. Default false.
+    pub tensorboard: bool,
 }
 
 impl Default for Output {
     fn default() -> Self {
-        Self { save_clients: false, save_every: 0, checkpoint_every: 1 }
+        Self { save_clients: false, save_every: 0, checkpoint_every: 1, tensorboard: false }
     }
 }
 

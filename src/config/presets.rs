@@ -37,6 +37,13 @@ impl Preset {
         self.text.lines().next().unwrap_or_default().trim_start_matches(['#', ' '])
     }
 
+    /// Where its settings come from: the comment that begins with `Source:`.
+    pub fn source(&self) -> String {
+        let comments = self.text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
+        let lines: Vec<&str> = comments.skip_while(|line| !line.starts_with("Source:")).collect();
+        lines.join(" ").trim_start_matches("Source:").trim().to_string()
+    }
+
     /// The preset's experiments, with `overrides` applied.
     pub fn load(&self, overrides: &[Override]) -> Result<Plan> {
         load(self.text, &format!("preset {}", self.name), overrides)

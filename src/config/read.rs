@@ -251,6 +251,7 @@ fn output(mut keys: Keys<'_>) -> Result<Output> {
     let save_clients = keys.flag("save_clients")?.unwrap_or(false);
     let save_every = keys.count("save_every", &Limits::new(0, 1_000_000, "0 saves the last round only"))?.unwrap_or(0);
     let checkpoint_every = keys.count("checkpoint_every", &Limits::new(1, 1_000_000, "in rounds"))?.unwrap_or(1);
+    let tensorboard = keys.flag("tensorboard")?.unwrap_or(false);
     keys.finish("[output]")?;
-    Ok(Output { save_clients, save_every, checkpoint_every })
+    Ok(Output { save_clients, save_every, checkpoint_every, tensorboard })
 }

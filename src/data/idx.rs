@@ -34,6 +34,17 @@ pub fn read(path: &Path, item: &[usize]) -> Result<Vec<u8>> {
     decode(path, &mut BufReader::new(file), length, item)
 }
 
+/// The bytes of an IDX file of `values`, items of the size `item`.
+pub fn encode(item: &[usize], values: &[u8]) -> Vec<u8> {
+    let items = values.len() / item.iter().product::<usize>().max(1);
+    let mut bytes = vec![0, 0, 8, 1 + item.len() as u8];
+    for size in std::iter::once(&items).chain(item) {
+        bytes.extend((*size as u32).to_be_bytes());
+    }
+    bytes.extend(values);
+    bytes
+}
+
 fn decode(path: &Path, source: &mut dyn BufRead, length: u64, item: &[usize]) -> Result<Vec<u8>> {
     let start = source.fill_buf().map_err(Error::io("read", path))?;
     if start.starts_with(&[0x1f, 0x8b]) {
@@ -163,6 +174,13 @@ mod tests {
         assert_eq!(decode_bytes(&pictures(), &[2, 3]).unwrap(), expected);
         assert_eq!(decode_bytes(&zipped(&pictures()), &[2, 3]).unwrap(), expected);
         assert_eq!(decode_bytes(&[0, 0, 8, 1, 0, 0, 0, 2, 7, 9], &[]).unwrap(), [7, 9]);
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let pictures = pictures();
+        assert_eq!(encode(&[2, 3], &pictures[16..]), pictures);
+        assert_eq!(decode_bytes(&encode(&[], &[7, 8, 9]), &[]).unwrap(), [7, 8, 9]);
     }
 
     #[test]

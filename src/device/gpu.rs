@@ -4,7 +4,7 @@
 //! Bind groups are kept and reused while their buffers live. Nothing waits for the device but [`Device::wait`],
 //! [`Device::read`], and the rule that at most two submissions are under way.
 
-mod cache;
+pub(crate) mod cache;
 mod clock;
 mod commands;
 mod faults;

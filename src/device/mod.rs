@@ -19,6 +19,7 @@ use std::time::Duration;
 
 pub use buffer::{Buffer, View};
 pub use cpu::Cpu;
+pub(crate) use gpu::cache;
 pub use gpu::{Cut, Gpu, GpuOptions, Pace};
 pub use kernel::{Access, Binding, Call, Case, Compare, Kernel, Variant, f32s, f32s_mut, grid};
 pub use select::{AdapterSummary, Choice, adapters, open};

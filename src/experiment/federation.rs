@@ -167,10 +167,25 @@ impl<'d> Federation<'d> {
 
     /// Client-steps of the next round, training and circuits: the length of its progress bar.
     pub fn cost(&self) -> u64 {
-        let cohort = self.simulation.cohort(self.round + 1);
+        let (training, searches) = self.costs(self.round + 1);
+        training + searches
+    }
+
+    /// Client-steps of one-based `round`: those of training, also without federation, and those of searches for circuits.
+    pub fn costs(&self, round: usize) -> (u64, u64) {
+        let cohort = self.simulation.cohort(round);
         let members = self.simulation.waves(&cohort).members;
         let training: u64 = members.iter().map(|m| m.steps as u64).sum();
-        training + self.laboratory.as_ref().map_or(0, |l| l.cost(self.simulation.stage(), &members, self.round + 1))
+        let Some(laboratory) = &self.laboratory else { return (training, 0) };
+        let (all, beside) = (laboratory.cost(self.simulation.stage(), &members, round), laboratory.beside());
+        (training + beside, all - beside)
+    }
+
+    /// Bytes of the device's memory that the searches of the first round take at once.
+    pub fn search_bytes(&self) -> u64 {
+        let Some(laboratory) = &self.laboratory else { return 0 };
+        let cohort = self.simulation.cohort(1);
+        laboratory.search_bytes(self.simulation.stage(), &self.simulation.waves(&cohort).members)
     }
 
     /// Runs the next round and gives an outcome for each seed, in their order.

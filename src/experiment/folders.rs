@@ -14,7 +14,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::model::save;
 use crate::report::{
-    Begin, DeviceRecord, Environment, RoundFigures, RoundRows, RunFolder, SeedsFolder, SeedsSummary, Summary,
+    Begin, DeviceRecord, Environment, Events, RoundFigures, RoundRows, RunFolder, SeedsFolder, SeedsSummary, Summary,
     seed_folder,
 };
 
@@ -24,6 +24,8 @@ pub(super) const LISTED_CLIENTS: usize = 100_000;
 /// The folder of each seed, in their order, and that of all where there are several.
 pub(super) struct Folders {
     seeds: Vec<RunFolder>,
+    /// Of each seed, where they are wanted.
+    events: Vec<Events>,
     all: Option<SeedsFolder>,
 }
 
@@ -80,7 +82,7 @@ impl Folders {
             }
             all = Some(folder);
         }
-        let (mut seeds, count) = (Vec::new(), experiment.seeds.all().len());
+        let (mut seeds, mut events, count) = (Vec::new(), Vec::new(), experiment.seeds.all().len());
         for (i, seed) in experiment.seeds.all().iter().enumerate() {
             let toml = experiment.with_seed(*seed).to_toml()?;
             let folder = RunFolder::create(&folder_of(experiment, i, path), &toml, gated_layers, start.seed(i, count))?;
@@ -88,9 +90,12 @@ impl Folders {
                 folder.write_environment(&environment)?;
                 folder.write_partition(federation.class_counts(i).take(LISTED_CLIENTS))?;
             }
+            if experiment.output.tensorboard {
+                events.push(Events::begin(folder.path(), start.seed(i, count))?);
+            }
             seeds.push(folder);
         }
-        Ok(Self { seeds, all })
+        Ok(Self { seeds, events, all })
     }
 
     /// Refuses folders in which a growing file is missing or shorter than these marks.
@@ -99,19 +104,29 @@ impl Folders {
             SeedsFolder::check(path, &marks.all)?;
         }
         let seeds = experiment.seeds.all().len();
-        let check = |i| RunFolder::check(&folder_of(experiment, i, path), gated_layers, marks.seed(i, seeds));
-        (0..seeds).try_for_each(check)
+        (0..seeds).try_for_each(|i| {
+            let (folder, marks) = (folder_of(experiment, i, path), marks.seed(i, seeds));
+            RunFolder::check(&folder, gated_layers, marks)?;
+            if experiment.output.tensorboard { Events::check(&folder, marks) } else { Ok(()) }
+        })
     }
 
     /// How long the growing files are; without the run's history.
     pub fn marks(&mut self) -> Marks {
         let all = self.all.as_ref().map(SeedsFolder::marks).unwrap_or_default();
-        Marks { history: 0, all, seeds: self.seeds.iter_mut().flat_map(RunFolder::marks).collect() }
+        let mut seeds = Vec::new();
+        for (i, folder) in self.seeds.iter_mut().enumerate() {
+            seeds.extend(folder.marks());
+            // Last, where `Events` looks for it.
+            seeds.extend(self.events.get(i).map(Events::mark));
+        }
+        Marks { history: 0, all, seeds }
     }
 
     /// Waits until everything written so far would survive a failure of power.
     pub fn sync(&mut self) -> Result<()> {
         self.seeds.par_iter_mut().try_for_each(RunFolder::sync)?;
+        self.events.iter_mut().try_for_each(Events::sync)?;
         self.all.as_mut().map_or(Ok(()), SeedsFolder::sync)
     }
 
@@ -122,8 +137,8 @@ impl Folders {
         outcomes: &[Outcome],
         figures: &RoundFigures,
     ) -> Result<()> {
-        for (folder, outcome) in self.seeds.iter_mut().zip(outcomes) {
-            write(folder, federation, outcome)?;
+        for (i, (folder, outcome)) in self.seeds.iter_mut().zip(outcomes).enumerate() {
+            write(folder, self.events.get_mut(i), federation, outcome)?;
         }
         self.all.as_mut().map_or(Ok(()), |all| all.write_round(figures))
     }
@@ -144,7 +159,12 @@ impl Folders {
     }
 }
 
-fn write(folder: &mut RunFolder, federation: &Federation<'_>, outcome: &Outcome) -> Result<()> {
+fn write(
+    folder: &mut RunFolder,
+    events: Option<&mut Events>,
+    federation: &Federation<'_>,
+    outcome: &Outcome,
+) -> Result<()> {
     let (layout, round) = (federation.layout(), outcome.record.round);
     // Weights first: a round that stands in rounds.jsonl has all its files.
     if let Some(weights) = &outcome.weights {
@@ -155,7 +175,10 @@ fn write(folder: &mut RunFolder, federation: &Federation<'_>, outcome: &Outcome)
     }
     let Outcome { record, circuits, controls, overlaps, overlap_means, .. } = outcome;
     let lacking = &federation.lacking(record, circuits);
-    folder.write_round(&RoundRows { round: record, circuits, lacking, controls, overlaps, means: overlap_means })
+    let rows = RoundRows { round: record, circuits, lacking, controls, overlaps, means: overlap_means };
+    // As the weights.
+    events.map_or(Ok(()), |events| events.write_round(&rows))?;
+    folder.write_round(&rows)
 }
 
 fn environment(device: &dyn Device, wave_size: usize) -> Environment {

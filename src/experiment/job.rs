@@ -6,20 +6,20 @@ use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 
-use super::Federation;
 use super::checkpoint::{Origin, Store, lock};
 use super::finished::Finished;
 use super::folders::{Folders, LISTED_CLIENTS, folder_of};
 use super::journal::Journal;
 use super::plan::{HostMemory, told};
 use super::resume::{Found, lengthen, look, recall};
+use super::{Federation, Outcome};
 use crate::config::{Bytes, Experiment};
 use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::federation::{Budget, RoundPlan};
 use crate::report::begin::sweep;
-use crate::report::{Estimate, Figure, RoundFigures, Teller, html};
+use crate::report::{ClientRecord, Estimate, Figure, News, RoundFigures, Teller, html};
 
 /// What is run, and where.
 #[derive(Clone)]
@@ -117,7 +117,8 @@ impl<'a> Job<'a> {
             };
             let figures = done.add(&outcomes);
             folders.write_round(federation, &outcomes, figures)?;
-            progress.finish_round(&round_line(figures, experiment.rounds));
+            let news = news(figures, &outcomes, experiment.training.batch_size);
+            progress.finish_round(&round_line(figures, experiment.rounds), news);
             journal.after_round(federation, &mut folders, &done)?;
             tell_notes(federation, progress);
         }
@@ -216,6 +217,17 @@ fn title(experiment: &Experiment) -> String {
         [_] => experiment.name.clone(),
         seeds => format!("{}, {} seeds", experiment.name, seeds.len()),
     }
+}
+
+/// What the bar shows of a round.
+fn news(figures: &RoundFigures, outcomes: &[Outcome], batch_size: usize) -> News {
+    let clients = outcomes.iter().flat_map(|outcome| &outcome.record.clients);
+    // Steps come in epochs, whole ones.
+    let images = |client: &ClientRecord| client.examples * client.steps / client.examples.div_ceil(batch_size).max(1);
+    let images: usize = clients.map(images).sum();
+    let seconds = outcomes.first().map_or(f64::NAN, |outcome| outcome.record.seconds.train);
+    let accuracy = figures.get(&Figure::Accuracy).map_or(f64::NAN, |accuracy| accuracy.mean);
+    News { accuracy, images_per_second: images as f64 / seconds }
 }
 
 fn round_line(figures: &RoundFigures, rounds: usize) -> String {

@@ -14,7 +14,7 @@ use crate::data::Dataset;
 use crate::device::{Choice, Device, GpuOptions, open};
 use crate::error::{Error, Result};
 use crate::report::begin::sweep;
-use crate::report::{Progress, SweepRun, Teller, closing_table, draw_rounds, html, sweep_table, write_sweep};
+use crate::report::{Live, Progress, SweepRun, Teller, closing_table, draw_rounds, html, sweep_table, write_sweep};
 
 /// What a run needs to know, with nothing left to look up.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,17 @@ pub struct Request {
     pub quiet: bool,
     /// Experiments at a time; without a number, as many as suit the device.
     pub jobs: Option<usize>,
+    /// How the growing report is served, if it is.
+    pub live: Option<LiveRequest>,
+}
+
+/// How a report is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveRequest {
+    /// On the loopback; 0 is any that is free.
+    pub port: u16,
+    /// Whether a browser is opened with it.
+    pub open: bool,
 }
 
 impl Request {
@@ -58,7 +69,7 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
 /// # Errors
 /// As [`run`].
 pub fn run_on(request: &Request, stop: &AtomicBool, open: Open<'_>) -> Result<String> {
-    let progress = Progress::new(request.quiet);
+    let progress = progress(request)?;
     let threads = request.plan.variants.first().and_then(|v| v.experiment.device.threads);
     let (mut device, why) = open(threads)?;
     progress.message(&format!("device: {why}"));
@@ -98,10 +109,23 @@ pub fn run_on(request: &Request, stop: &AtomicBool, open: Open<'_>) -> Result<St
         progress.message(&format!("memory: {} resident at most", mib(bytes)));
     }
     progress.message(&format!("written to {0}; to read it, open {0}/{1}", request.out.display(), html::PAGE));
+    progress.written();
     if swept.is_empty() {
         return Ok(closing_table(&finished.iter().map(Finished::view).collect::<Vec<_>>()));
     }
     Ok(sweep_table(&swept, finished.iter().map(|done| done.seeds.len()).max().unwrap_or(1)))
+}
+
+/// Progress, also on a page where the request asks for one.
+fn progress(request: &Request) -> Result<Progress> {
+    let progress = Progress::new(request.quiet);
+    let Some(LiveRequest { port, open }) = request.live else { return Ok(progress) };
+    let live = Live::start(&request.out, port)?;
+    progress.message(&format!("live: {}", live.address()));
+    if let Some(error) = open.then(|| open::that_detached(live.address())).and_then(std::result::Result::err) {
+        progress.message(&format!("note: no browser was opened: {error}"));
+    }
+    Ok(progress.followed_by(live))
 }
 
 /// A data set, and its checksum in hexadecimal digits.

@@ -173,7 +173,7 @@ fn written_beside(path: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFi
 }
 
 /// A temporary file with the rights of an ordinary one: the default lets no one but the owner read the results.
-fn new_beside(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+pub(super) fn new_beside(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     let builder = {

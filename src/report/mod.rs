@@ -6,11 +6,14 @@ pub mod begin;
 pub mod chance;
 pub mod circuits_json;
 pub mod estimate;
+pub mod events;
 pub mod figures;
 pub mod folder;
 pub mod growing;
 pub mod history;
 pub mod html;
+pub mod live;
+pub mod parquet;
 pub mod plots;
 pub mod progress;
 pub mod records;
@@ -24,12 +27,14 @@ mod turns;
 pub use begin::Begin;
 pub use chance::expected_iou;
 pub use estimate::Estimate;
+pub use events::Events;
 pub use figures::{Figure, RoundFigures, figures};
 pub use folder::RunFolder;
 pub use growing::RoundRows;
 pub use history::{HistoryRound, SeedRound, read_history};
+pub use live::Live;
 pub use plots::{RunFigures, draw_circuits, draw_rounds};
-pub use progress::{Progress, Teller};
+pub use progress::{News, Progress, Teller};
 pub use records::{
     CircuitRecord, ClientRecord, Comparison, Control, ControlRecord, CurvePoint, Edges, GlobalRecord, LackingPair,
     Level, ModelSide, OverlapMean, OverlapRecord, Removals, RoundRecord, Seconds,

@@ -3,7 +3,11 @@
 mod bad_input;
 mod check_run;
 mod early_ends;
+mod interfaces;
+mod live;
 mod memory;
+mod presets;
+mod python;
 mod report;
 mod resume;
 mod run_folder;

@@ -71,7 +71,16 @@ fn an_interrupted_run_keeps_its_earlier_rounds() {
     let experiment = small(&["rounds=100000"]);
     let plan = Plan { name: "small".into(), variants: vec![Variant { label: None, swept: Vec::new(), experiment }] };
     let data = root.path().to_path_buf();
-    let request = Request { plan, device: Choice::Cpu, data, out: out.clone(), resume: false, quiet: true, jobs: None };
+    let request = Request {
+        plan,
+        device: Choice::Cpu,
+        data,
+        out: out.clone(),
+        resume: false,
+        quiet: true,
+        jobs: None,
+        live: None,
+    };
     let stop = AtomicBool::new(false);
     let lines = || -> Vec<String> {
         let text = std::fs::read_to_string(out.join("rounds.jsonl")).unwrap_or_default();

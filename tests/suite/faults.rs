@@ -143,7 +143,7 @@ fn run_on_faulty(out: &Path, losses: &[Arc<Mutex<Option<u64>>>], resume: bool) -
     let variant = Variant { label: None, swept: Vec::new(), experiment: small(&["rounds=3"]) };
     let plan = Plan { name: "small".into(), variants: vec![variant] };
     let (data, out) = ("nowhere".into(), out.to_path_buf());
-    let request = Request { plan, device: Choice::Cpu, data, out, resume, quiet: true, jobs: None };
+    let request = Request { plan, device: Choice::Cpu, data, out, resume, quiet: true, jobs: None, live: None };
     let opened = AtomicUsize::new(0);
     run_on(&request, &AtomicBool::new(false), &|_| {
         let kernels_left = losses[opened.fetch_add(1, Ordering::Relaxed)].clone();

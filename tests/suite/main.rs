@@ -2,6 +2,7 @@
 
 mod analyses;
 mod bench;
+mod browser;
 mod circuits;
 mod cli;
 mod cohorts;

@@ -11,7 +11,7 @@ use crate::circuits::round::{RoundBuffers, Tally};
 use crate::circuits::subject::Subject;
 use crate::device::{Buffer, Device};
 use crate::error::Result;
-use crate::federation::{Pulse, Stage, slots_that_fit, upload};
+use crate::federation::{Member, Pulse, Stage, slots_that_fit, upload};
 use crate::kernels::complement::complement;
 
 impl Laboratory {
@@ -111,13 +111,25 @@ impl Laboratory {
     /// # Errors
     /// [`crate::Error::TooLarge`] when not even one does.
     pub fn fitting(&self, stage: Stage<'_>, wanted: usize) -> Result<usize> {
+        let (total, largest) = self.search_words(stage);
+        let what = format!("the search for one circuit (circuits.steps = {})", self.circuits.steps);
+        slots_that_fit(stage.budget, wanted, total, largest, &what)
+    }
+
+    /// Bytes that the searches for the circuits of `members` take, as many at once as fit.
+    pub fn search_bytes(&self, stage: Stage<'_>, members: &[Member<'_>]) -> u64 {
+        let wanted = self.pairs(stage, members).len();
+        let (total, _) = self.search_words(stage);
+        4 * (total * self.fitting(stage, wanted).unwrap_or(0)) as u64
+    }
+
+    /// Words that one search takes, or the test of what it found: in all, and in the largest buffer.
+    fn search_words(&self, stage: Stage<'_>) -> (usize, usize) {
         // A minibatch of one class holds at most a whole batch.
         let search = discover::words(stage, &self.circuits, self.batch_size.next_multiple_of(4));
         let ablation =
             ablate::words(stage, self.circuits.ablation, self.probes.iter().map(Vec::len).max().unwrap_or(0));
-        let (total, largest) = (search.0.max(ablation.0), search.1.max(ablation.1));
-        let what = format!("the search for one circuit (circuits.steps = {})", self.circuits.steps);
-        slots_that_fit(stage.budget, wanted, total, largest, &what)
+        (search.0.max(ablation.0), search.1.max(ablation.1))
     }
 }
 

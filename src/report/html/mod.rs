@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use self::figures::Figure;
+pub(super) use self::page::POLICY;
 use self::page::Page;
 use self::run::Run;
 use super::folder::replace_whole;
@@ -57,6 +58,14 @@ pub fn write(folders: &[PathBuf], out: &Path) -> Result<PathBuf> {
     fs::create_dir_all(&plots).map_err(Error::io("create", &plots))?;
     figures.par_iter().try_for_each(|figure| draw(figure, &plots))?;
     Ok(path)
+}
+
+/// The page alone, of which nothing is written.
+///
+/// # Errors
+/// Folders that hold no run, and files that are broken.
+pub fn render(folders: &[PathBuf]) -> Result<String> {
+    Ok(Runs::read(folders)?.page())
 }
 
 /// What folders say, read and not yet written about.

@@ -12,7 +12,7 @@ use super::words::Words;
 const CSS: &str = include_str!("../../../assets/report/report.css");
 const SCRIPT: &str = include_str!("../../../assets/report/report.js");
 /// Nothing is loaded from anywhere.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+pub const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 /// Pictures wider than a phone scroll sideways instead of shrinking until nothing can be read.
 const SCROLLING: f64 = 360.0;
 /// Of a file that is shown as it stands.

@@ -23,7 +23,7 @@ const RICH: [&str; 10] = [
     "--set",
     "circuits.analyses=[\"ensemble\",\"shared_neurons\"]",
     "--set",
-    "output={save_clients=true,save_every=1,checkpoint_every=1}",
+    "output={save_clients=true,save_every=1,checkpoint_every=1,tensorboard=true}",
     "--set",
     "seeds=[3, 5]",
 ];
@@ -88,6 +88,7 @@ fn timeless(folder: &Path) -> Vec<(String, Vec<u8>)> {
             }
             name if name.ends_with(".jsonl") => text().lines().map(json).collect::<Vec<_>>().join("\n").into(),
             "summary.json" => json(&text()).into(),
+            name if name.contains("tfevents") => timeless_events(&bytes),
             // It shows how long the rounds took, and is made of the other files.
             "report.html" => Vec::new(),
             // It has the lengths of files in which times are.
@@ -97,6 +98,19 @@ fn timeless(folder: &Path) -> Vec<(String, Vec<u8>)> {
         (path, bytes)
     };
     entries(folder).into_iter().filter(|path| folder.join(path).is_file()).map(one).collect()
+}
+
+/// The events of a file for TensorBoard, without their clocks and from the first time on, which other figures do not follow.
+fn timeless_events(mut file: &[u8]) -> Vec<u8> {
+    let mut events = Vec::new();
+    while let Some((length, rest)) = file.split_first_chunk::<8>() {
+        let (event, rest) = rest[4..].split_at(u64::from_le_bytes(*length) as usize);
+        let end = event.windows(8).position(|bytes| bytes == b"seconds/").unwrap_or(event.len());
+        // A key and eight bytes of time come first.
+        events.extend(&event[9..end]);
+        file = &rest[4..];
+    }
+    events
 }
 
 pub(super) fn assert_same_folders(got: &Path, want: &Path, what: &str) {

@@ -156,6 +156,7 @@ fn of_a_run(file: &str, ended: bool) -> Vec<u8> {
         resume: false,
         quiet: true,
         jobs: None,
+        live: None,
     };
     assert_eq!(run(&request, &AtomicBool::new(ended)).is_err(), ended);
     fs::read(out.join("checkpoint").join(file)).expect("the file")
