@@ -78,13 +78,23 @@ impl Pacer {
         self.known.insert(kind, Timed { groups, each });
     }
 
-    /// A part is recorded to be submitted with others. Whether those before it must go first.
-    pub fn add(&mut self, kind: &Kind, groups: u64) -> bool {
-        let (Some(pace), Some(timed)) = (self.pace, self.known.get(kind)) else { return false };
-        let takes = timed.each * groups as f64;
-        let full = self.recorded > 0.0 && self.recorded + takes > pace.submission.as_secs_f64();
-        self.recorded = if full { takes } else { self.recorded + takes };
-        full
+    /// Seconds that a part is expected to take.
+    fn takes(&self, kind: &Kind, groups: u64) -> f64 {
+        self.known.get(kind).map_or(0.0, |timed| timed.each * groups as f64)
+    }
+
+    /// Whether what is recorded has to be submitted before a part is recorded too.
+    pub fn full(&self, kind: &Kind, groups: u64) -> bool {
+        let longest = |pace: Pace| pace.submission.as_secs_f64();
+        let takes = |pace| self.recorded + self.takes(kind, groups) > longest(pace);
+        self.recorded > 0.0 && self.pace.is_some_and(takes)
+    }
+
+    /// A part is recorded, to be submitted with others.
+    pub fn add(&mut self, kind: &Kind, groups: u64) {
+        if self.pace.is_some() {
+            self.recorded += self.takes(kind, groups);
+        }
     }
 
     /// What was recorded is submitted.
@@ -116,7 +126,8 @@ mod tests {
     fn a_device_that_nothing_watches_gets_everything_at_once() {
         let mut pacer = Pacer::new(None);
         pacer.note(KIND, 1, ms(1000));
-        assert_eq!((pacer.most(&KIND), pacer.alone(&KIND, 9), pacer.add(&KIND, 9)), (u64::MAX, false, false));
+        pacer.add(&KIND, 9);
+        assert_eq!((pacer.most(&KIND), pacer.alone(&KIND, 9), pacer.full(&KIND, 9)), (u64::MAX, false, false));
     }
 
     #[test]
@@ -143,14 +154,21 @@ mod tests {
     fn submissions_are_closed_before_they_take_too_long() {
         let mut pacer = Pacer::new(Some(Pace::WATCHDOG));
         pacer.note(KIND, 100, ms(30));
-        let closed: Vec<bool> = (0..14).map(|_| pacer.add(&KIND, 100)).collect();
+        let mut closed = Vec::new();
+        for part in 0..14 {
+            if pacer.full(&KIND, 100) {
+                pacer.submitted();
+                closed.push(part);
+            }
+            pacer.add(&KIND, 100);
+        }
         // Six take 180 ms.
-        assert_eq!(
-            closed.iter().map(|c| usize::from(*c)).collect::<Vec<_>>(),
-            [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0]
-        );
+        assert_eq!(closed, [6, 12]);
         pacer.submitted();
-        assert!(!pacer.add(&KIND, 600) && pacer.add(&KIND, 100));
+        // One that takes too long by itself goes alone.
+        assert!(!pacer.full(&KIND, 1000));
+        pacer.add(&KIND, 600);
+        assert!(pacer.full(&KIND, 100));
         pacer.waited(ms(200));
         assert!(!pacer.alone(&KIND, 1));
         pacer.waited(ms(201));

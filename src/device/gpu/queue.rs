@@ -32,9 +32,10 @@ impl Gpu {
                 self.finish(state)?;
                 state.pacer.note(kind, count, clock.elapsed());
             } else {
-                if state.pacer.add(&kind, count) {
+                if state.pacer.full(&kind, count) {
                     self.submit(state)?;
                 }
+                state.pacer.add(&kind, count);
                 self.record_part(state, pipeline, group, params, part)?;
             }
         }
