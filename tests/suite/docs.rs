@@ -11,19 +11,19 @@ use commands::{Block, blocks, chained};
 /// What is done with a command of the documentation.
 #[derive(Clone, Copy, Debug)]
 enum How {
-    /// Run with this appended, so that it takes a moment.
-    With(&'static str),
+    /// Run with these appended, so that it takes a moment.
+    With(&'static [&'static str]),
     /// Not run, for this reason.
     Not(&'static str),
 }
 
 /// Options that make any experiment small; which of its keys it has does not matter.
-const SMALL: &str = "--device cpu --set data.source=digits --set data.train_examples=240 --set data.test_examples=60 --set training.local_epochs=1 \
-    --set training.batch_size=40 --set rounds=1";
+const SMALL: &str = "--device cpu --set data.source=digits --set data.train_examples=240 --set data.test_examples=60 \
+    --set training.local_epochs=1 --set training.batch_size=40 --set rounds=1 --set seeds=[1] \
+    --set 'model={layers=[{kind=\"conv\",channels=4,pool=2},{kind=\"conv\",channels=6},{kind=\"linear\",features=10}]}'";
 /// The same with a few steps of search.
-const FEW_STEPS: &str = "--device cpu --set data.source=digits --set data.train_examples=240 --set data.test_examples=60 \
-    --set training.local_epochs=1 --set training.batch_size=40 --set rounds=1 --set circuits.steps=3 \
-    --set circuits.measures.removals=2 --set circuits.controls.random=2 --set circuits.other_images=2";
+const FEW_STEPS: &str = "--set circuits.steps=3 --set circuits.measures.removals=2 --set circuits.controls.random=2 \
+    --set circuits.other_images=2";
 
 /// Commands by how they begin; the first that fits counts. Those that fit none run as they stand.
 const COMMANDS: &[(&str, How)] = &[
@@ -31,9 +31,9 @@ const COMMANDS: &[(&str, How)] = &[
     ("pip ", How::Not("downloads PyTorch or JAX")),
     ("python benches/", How::Not("needs PyTorch or JAX, and minutes")),
     ("fedcircuit data fetch", How::Not("downloads")),
-    ("fedcircuit run benches/", How::With(SMALL)),
-    ("fedcircuit run ", How::With(FEW_STEPS)),
-    ("fedcircuit sweep ", How::With(FEW_STEPS)),
+    ("fedcircuit run benches/", How::With(&[SMALL])),
+    ("fedcircuit run ", How::With(&[SMALL, FEW_STEPS])),
+    ("fedcircuit sweep ", How::With(&[SMALL, FEW_STEPS])),
 ];
 
 fn root() -> PathBuf {
@@ -56,7 +56,7 @@ fn how(command: &str) -> Option<(usize, How)> {
 }
 
 /// Runs a command in `folder`, where earlier ones of the same document left their files.
-fn run(command: &str, more: &str, folder: &Path) -> Result<(), String> {
+fn run(command: &str, more: &[&str], folder: &Path) -> Result<(), String> {
     let mut words = commands::words(command);
     let program = words.remove(0);
     if program == "cat" {
@@ -76,7 +76,7 @@ fn run(command: &str, more: &str, folder: &Path) -> Result<(), String> {
         }
     }
     // What the document says already stands.
-    words.extend(commands::without_repeated(&words, &commands::words(more)));
+    words.extend(commands::without_repeated(&words, &commands::words(&more.join(" "))));
     let output = Command::new(env!("CARGO_BIN_EXE_fedcircuit"))
         .args(&words)
         .current_dir(folder)
@@ -107,7 +107,7 @@ fn every_command_runs_or_says_why_not() {
                         continue;
                     }
                     Some(How::With(more)) => more,
-                    None => "",
+                    None => &[],
                 };
                 if let Err(why) = run(&command, more, folder.path()) {
                     panic!("{}, line {line}: {command}: {why}", document.display());

@@ -34,7 +34,9 @@ impl Dots<'_> {
     /// Draws them.
     pub fn draw(&self) -> Scene {
         let legend = legend_rows(self.lines);
-        let row = GAP + STEP * self.lines.len() as f64;
+        let rows: Vec<usize> = (0..self.lines.len()).map(|line| self.row(line)).collect();
+        let steps = rows.iter().max().map_or(0, |last| last + 1);
+        let row = GAP + STEP * steps as f64;
         let bottom = TOP + row * self.names.len() as f64;
         let mut scene = Scene::new(WIDTH, bottom + 38.0 + LEGEND_LINE * legend.len() as f64, self.title);
         scene.description = self.description();
@@ -50,8 +52,8 @@ impl Dots<'_> {
         for (i, name) in self.names.iter().enumerate() {
             let middle = TOP + row * (i as f64 + 0.5);
             scene.text(fit(name, BODY, NAME), BODY, Paint::Ink, (ends.0 - 8.0, middle), Anchor::End);
-            for (nth, line) in self.lines.iter().enumerate() {
-                let y = middle + STEP * (nth as f64 - (self.lines.len() - 1) as f64 / 2.0);
+            for (line, nth) in self.lines.iter().zip(&rows) {
+                let y = middle + STEP * (*nth as f64 - (steps - 1) as f64 / 2.0);
                 let found = line.points.iter().filter(|p| p.x == i as f64 && p.mean.is_finite());
                 found.for_each(|point| mark(&mut scene, line, point, &x, y));
             }
@@ -64,11 +66,22 @@ impl Dots<'_> {
         scene
     }
 
+    /// Below how many others of a name a line has its place. One without a label, such as what chance gives another, has the
+    /// place of the other of its colour.
+    fn row(&self, line: usize) -> usize {
+        let labelled = || self.lines.iter().enumerate().filter(|(_, other)| !other.label.is_empty());
+        let Line { label, paint, .. } = &self.lines[line];
+        labelled().position(|(i, other)| if label.is_empty() { other.paint == *paint } else { i == line }).unwrap_or(0)
+    }
+
     /// Every row's values in words.
     fn description(&self) -> String {
         let mut text = format!("Dots of {}.", self.x_title);
         for (i, name) in self.names.iter().enumerate().take(MAX_DESCRIBED) {
             let value = |line: &Line| {
+                if line.label.is_empty() {
+                    return None;
+                }
                 let point = line.points.iter().find(|p| p.x == i as f64 && p.mean.is_finite())?;
                 Some(format!("{} {}", line.label, self.unit.text(point.mean)))
             };
@@ -101,6 +114,16 @@ fn mark(scene: &mut Scene, line: &Line, point: &Point, x: &Axis, y: f64) {
 mod tests {
     use super::super::scene::Shape;
     use super::*;
+
+    #[test]
+    fn what_has_no_label_lies_beside_what_it_belongs_to() {
+        let line = |label: &str, paint| Line { label: label.into(), points: vec![], paint, style: Style::Dotted };
+        let [a, b] = [Paint::Series(0), Paint::Series(1)];
+        let lines = [line("", a), line("", b), line("a", a), line("b", b)];
+        let (unit, range) = (Unit::Plain, None);
+        let dots = Dots { title: "", x_title: "", unit, range, names: &[], lines: &lines };
+        assert_eq!([0, 1, 2, 3].map(|i| dots.row(i)), [0, 1, 0, 1]);
+    }
 
     #[test]
     fn every_row_has_its_dots_and_chance_is_a_stroke() {

@@ -42,11 +42,17 @@ pub fn read_runs(folder: &Path) -> Result<Vec<Run>> {
         return Ok(vec![run]);
     }
     let mut runs = Vec::new();
-    let mut swept = swept::read(folder)?;
+    let swept = swept::read(folder)?;
     for variant in subfolders(folder)? {
-        let values = swept.remove(&folder_name(&variant)).unwrap_or_default();
-        runs.extend(Run::find(&variant)?.map(|run| Run { swept: values, ..run }));
+        let name = folder_name(&variant);
+        let place = swept.iter().position(|(swept, _)| *swept == name);
+        let values = place.map(|place| swept[place].1.clone()).unwrap_or_default();
+        let run = Run::find(&variant)?.map(|run| Run { swept: values, ..run });
+        runs.extend(run.map(|run| (place.unwrap_or(swept.len()), run)));
     }
+    // A sweep's in its order.
+    runs.sort_by_key(|(place, _)| *place);
+    let runs: Vec<Run> = runs.into_iter().map(|(_, run)| run).collect();
     if runs.is_empty() {
         let help = "accepted: the folder of a run, of several seeds, or one that holds such folders";
         return Err(Error::config(folder.display().to_string(), "has no rounds.jsonl, so it is no run's folder", help));

@@ -1,6 +1,5 @@
 //! The keys of the configuration that a sweep changed, and what they were in each run.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::rows::each_row;
@@ -19,16 +18,20 @@ pub struct Swept {
 /// A variant's keys with their values.
 type Values = Vec<(String, String)>;
 
-/// By variant, what `sweep.csv` says of the keys; empty where a folder holds no sweep.
+/// What `sweep.csv` says of the keys of each variant, in its order; empty where a folder holds no sweep.
 ///
 /// # Errors
 /// A table that is broken, with its line.
-pub fn read(folder: &Path) -> Result<BTreeMap<String, Values>> {
-    let mut variants = BTreeMap::new();
+pub fn read(folder: &Path) -> Result<Vec<(String, Values)>> {
+    let mut variants: Vec<(String, Values)> = Vec::new();
     each_row(&folder.join("sweep.csv"), &mut |row| {
+        let variant = row.text("variant");
+        if variants.last().is_some_and(|(last, _)| last == variant) {
+            return Ok(());
+        }
         let keys = row.columns().skip(1).take_while(|column| *column != "round");
         let values = keys.map(|key| (key.to_string(), row.text(key).to_string())).collect();
-        variants.insert(row.text("variant").to_string(), values);
+        variants.push((variant.to_string(), values));
         Ok(())
     })?;
     Ok(variants)
