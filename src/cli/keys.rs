@@ -35,7 +35,10 @@ pub fn execute(args: KeysArgs) -> Result<()> {
 /// The keys of a section with `part` in their path.
 fn told(section: &Section, part: &str) -> String {
     let keys = section.keys.iter().filter(|key| key.path.contains(part));
-    let one = |Key { path, accepted, meaning }: &Key| format!("{path}\n    {meaning}\n    Accepted: {accepted}\n");
+    let one = |Key { path, accepted, meaning, choices }: &Key| {
+        let choices: String = choices.iter().map(|(name, what)| format!("      {name}: {what}\n")).collect();
+        format!("{path}\n    {meaning}\n    Accepted: {accepted}\n{choices}")
+    };
     let keys: String = keys.map(one).collect();
     if keys.is_empty() || section.heading.is_empty() { keys } else { format!("\n{}\n{keys}", section.heading) }
 }
@@ -46,9 +49,17 @@ mod tests {
 
     #[test]
     fn keys_are_told_by_section_and_found_by_part() {
-        let key = |path: &str| Key { path: path.into(), accepted: "a number".into(), meaning: "What.".into() };
+        let key = |path: &str| Key {
+            path: path.into(),
+            accepted: "a number".into(),
+            meaning: "What.".into(),
+            choices: Vec::new(),
+        };
         let section = Section { heading: "[a]".into(), keys: vec![key("a.lr"), key("a.b")] };
         assert_eq!(told(&section, "lr"), "\n[a]\na.lr\n    What.\n    Accepted: a number\n");
         assert_eq!(told(&section, "seed"), "");
+        let choices = vec![("b".to_string(), "The second.".to_string())];
+        let section = Section { keys: vec![Key { choices, ..key("a.of") }], ..section };
+        assert_eq!(told(&section, ""), "\n[a]\na.of\n    What.\n    Accepted: a number\n      b: The second.\n");
     }
 }

@@ -94,7 +94,7 @@ pub struct RunArgs {
     /// every round, and ends with the run, whose folder keeps report.html. Without it, nothing is served.
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     pub live: Option<u16>,
-    /// With --live: open no browser, as where standard error is no terminal
+    /// With --live: open no browser, as where there is no screen or standard error is no terminal
     #[arg(long, requires = "live")]
     pub no_open: bool,
 }
@@ -126,9 +126,15 @@ pub fn prepare(args: RunArgs) -> Result<Request> {
     }
     let Ok(device) = args.device.parse();
     let data = args.data.unwrap_or_else(|| DEFAULT_DATA.into());
-    let open = !args.no_open && stderr().is_terminal();
+    let open = !args.no_open && stderr().is_terminal() && has_desktop();
     let live = args.live.map(|port| LiveRequest { port, open });
     Ok(Request { plan, device, data, out, resume: args.resume, quiet: args.quiet, jobs: Some(1), live })
+}
+
+/// Whether there is a screen for a browser: without one, as over a network, some systems open one in the terminal itself.
+fn has_desktop() -> bool {
+    let named = ["DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME"];
+    cfg!(any(windows, target_os = "macos")) || named.into_iter().any(|name| std::env::var_os(name).is_some())
 }
 
 /// A name that a preset has is the preset; whatever looks like a path, or is one, is a file.

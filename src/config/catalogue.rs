@@ -1,5 +1,5 @@
 //! Every key of an experiment file, with what it accepts and what it means. Nothing is told here that is told elsewhere:
-//! which keys there are and what they accept is what [`super::read`] says when it refuses one, and what they mean is the
+//! which keys there are and what they accept is what `read.rs` says when it refuses one, and what they mean is the
 //! documentation of the fields that they fill.
 
 use toml::{Table, Value};
@@ -8,8 +8,13 @@ use super::{Override, read};
 use crate::error::{Error, Result};
 
 /// Where the fields are documented.
-const SOURCES: [&str; 4] =
-    [include_str!("mod.rs"), include_str!("circuits.rs"), include_str!("cohort.rs"), include_str!("model.rs")];
+const SOURCES: [&str; 5] = [
+    include_str!("mod.rs"),
+    include_str!("analysis.rs"),
+    include_str!("circuits.rs"),
+    include_str!("cohort.rs"),
+    include_str!("model.rs"),
+];
 
 /// The smallest experiment.
 const BASE: &str = "name = \"a\"\ndata = { source = \"digits\" }\npartition = { kind = \"iid\", num_clients = 2 }\n";
@@ -93,6 +98,8 @@ pub struct Key {
     pub accepted: String,
     /// What it does, and its default.
     pub meaning: String,
+    /// Of a key that names one of a few: each name, and what it stands for.
+    pub choices: Vec<(String, String)>,
 }
 
 /// Every key.
@@ -117,7 +124,8 @@ pub fn catalogue() -> Result<Vec<Section>> {
             let prefix = part.path.replace(".0", "[]").replace(".1", "[]");
             let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
             let meaning = meaning(&types, part.kind, &name).unwrap_or_default();
-            let key = Key { path, accepted: accepted.to_string(), meaning };
+            let choices = choices(&types, part.kind, &name, accepted);
+            let key = Key { path, accepted: accepted.to_string(), meaning, choices };
             // What another kind of the section has too is told once.
             if !sections.iter().any(|section| section.keys.contains(&key)) {
                 keys.push(key);
@@ -167,7 +175,8 @@ struct Documented {
     name: String,
     doc: String,
     fields: Vec<Field>,
-    variants: Vec<String>,
+    /// Names and documentation.
+    variants: Vec<(String, String)>,
 }
 
 /// A field of it, or of a variant of it.
@@ -201,10 +210,11 @@ fn documented() -> Vec<Documented> {
         } else if let Some(of) = types.last_mut().filter(|_| !said.is_empty()) {
             match text.split_once(": ") {
                 Some((_, kind)) => {
-                    let kind = kind.trim_end_matches(',').trim_start_matches("Option<").trim_end_matches('>').into();
+                    let kind = kind.trim_end_matches(',').trim_start_matches("Option<").trim_start_matches("Vec<");
+                    let kind = kind.trim_end_matches('>').into();
                     of.fields.push(Field { name: word, kind, doc: said, flat });
                 }
-                None => of.variants.push(word.to_lowercase()),
+                None => of.variants.push((word.to_lowercase(), said)),
             }
         }
         flat = false;
@@ -221,12 +231,27 @@ fn meaning(types: &[Documented], kind: &str, key: &str) -> Option<String> {
             // What is flattened into the table: keys of its own, one for each variant, or the name of the variant.
             of.fields.iter().filter(|field| field.flat).find_map(|field| {
                 let inner = types.iter().find(|of| of.name == field.kind);
-                let variant = inner.is_some_and(|inner| inner.variants.iter().any(|variant| variant == key));
+                let variant = inner.is_some_and(|inner| inner.variants.iter().any(|(variant, _)| variant == key));
                 let named = variant || field.name.starts_with(key);
                 meaning(types, &field.kind, key).or_else(|| named.then(|| field.doc.clone()))
             })
         })
         .or_else(|| (key == "kind").then(|| of.doc.clone()))
+}
+
+/// The names that a key accepts, with what the type that they stand for says of each: both are in the same order.
+fn choices(types: &[Documented], kind: &str, key: &str, accepted: &str) -> Vec<(String, String)> {
+    let find = |name: &str| types.iter().find(|of| of.name == name);
+    let flat = |of: &Documented| of.fields.iter().filter(|field| field.flat).find_map(|field| find(&field.kind));
+    let Some(of) = find(kind) else { return Vec::new() };
+    let own = of.fields.iter().find(|field| field.name == key).and_then(|field| find(&field.kind));
+    // `kind` and `optimizer` tell the variants of their table, or of what is flattened into it.
+    let tag = || if key == "kind" && of.fields.iter().all(|field| !field.flat) { Some(of) } else { flat(of) };
+    let names: Vec<&str> = accepted.split('"').skip(1).step_by(2).collect();
+    let Some(of) = own.or_else(tag).filter(|of| !names.is_empty() && of.variants.len() == names.len()) else {
+        return Vec::new();
+    };
+    names.into_iter().zip(&of.variants).map(|(name, (_, doc))| (name.to_string(), doc.clone())).collect()
 }
 
 #[cfg(test)]

@@ -26,14 +26,14 @@ const STYLE: &str = "#live{position:sticky;top:0;z-index:1;max-width:none;margin
 const WAITING: &str = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>fedcircuit</title></head><body>\
                        <header></header><main><p>The page comes with the first round.</p></main></body></html>";
 
-/// A page is not made more often than this.
+/// A page is not made more often than this, nor in more than a tenth of the time: the run has better use for it.
 const APART: Duration = Duration::from_secs(1);
 /// Browsers look for news this often, and a little more.
 const LOOKS: Duration = Duration::from_secs(3);
 /// Connections at once: a browser opens a few, and some of them only in case.
 const CONNECTIONS: usize = 32;
 
-/// Serves one run's report. Serving ends with the last of its clones that [`Live::start`] gave.
+/// Serves one run's report until it is dropped.
 pub struct Live {
     shared: Arc<Shared>,
 }
@@ -77,6 +77,8 @@ enum State {
 struct Page {
     version: Option<u64>,
     made: Option<Instant>,
+    /// How long that took.
+    took: Duration,
     /// Without the script, which has the version in it.
     html: String,
 }
@@ -199,8 +201,9 @@ impl Shared {
                 Answer { kind: "application/json", version: status.version, body }
             }
             Asked::Page => {
-                let (version, html) = self.page(status.version);
-                if status.state == State::Done && version == status.version {
+                let done = status.state == State::Done;
+                let (version, html) = self.page(status.version, done);
+                if done && version == status.version {
                     self.told.store(true, Ordering::Relaxed);
                 }
                 Answer { kind: "text/html; charset=utf-8", version, body: with_script(&html, version) }
@@ -208,17 +211,19 @@ impl Shared {
         }
     }
 
-    /// The page, and the version it is of: `wanted`, unless one was made just before.
-    fn page(&self, wanted: u64) -> (u64, String) {
+    /// The page, and the version it is of: `wanted`, unless one was made just before and this is not the `last`.
+    fn page(&self, wanted: u64, last: bool) -> (u64, String) {
         let mut page = lock(&self.page);
-        let fresh = page.made.is_some_and(|made| made.elapsed() < APART);
-        if page.version != Some(wanted) && !fresh {
-            page.made = Some(Instant::now());
+        let fresh = page.made.is_some_and(|made| made.elapsed() < APART.max(10 * page.took));
+        if page.version != Some(wanted) && (last || !fresh) {
+            let start = Instant::now();
+            page.made = Some(start);
             // A file that is just being written is read again when the page is next asked for.
             match html::render(std::slice::from_ref(&self.folder)) {
                 Ok(html) => (page.version, page.html) = (Some(wanted), html),
                 Err(error) => tracing::debug!("no page yet: {error}"),
             }
+            page.took = start.elapsed();
         }
         match page.version {
             Some(version) => (version, page.html.clone()),
