@@ -9,6 +9,7 @@ mod cpu;
 mod gpu;
 mod kernel;
 pub mod linalg;
+pub mod panel;
 mod select;
 mod shadow;
 mod share;

@@ -5,8 +5,10 @@ use rayon::prelude::*;
 use super::DEAD;
 use super::conv_tile::{Tile, parsed};
 use super::layer_cases::conv_cases;
-use super::packed::{Block, Images, Taps, by_chunk, pack_input, with_scratch};
+use super::packed::{Images, Taps, by_chunk, pack_input, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, expect};
+use super::vectors::{array, put, steps, with_vectors};
+use crate::device::linalg::MatMut;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
@@ -119,7 +121,7 @@ fn twin(call: Call<'_>) {
     slots.take(p.slots as usize).enumerate().for_each(|(slot, (output, codes))| {
         let input = &f32s(input)[slot * input_words * stride..][..input_words * stride];
         let row = &f32s(weights)[rows[slot] as usize * p.row_words as usize..][..p.row_words as usize];
-        let filters = filters(&conv, &taps, &row[p.weights_at as usize..]);
+        let filters = filters(&conv, &row[p.weights_at as usize..]);
         let channels = channels(&p, row, gates, slot);
         let chunks = by_chunk(output, stride).into_par_iter().zip(by_chunk(codes, stride)).enumerate();
         chunks.for_each(|(chunk, (output, codes))| {
@@ -146,16 +148,14 @@ fn channels(p: &ConvParams, row: &[f32], gates: &[u32], slot: usize) -> Vec<Chan
     (0..p.out_channels as usize).map(channel).collect()
 }
 
-/// `[M][C][ky][kx]` as the products take them: `[pass][M][depth]`.
-fn filters(conv: &Conv, taps: &Taps, weights: &[f32]) -> Vec<f32> {
-    let (square, depth) = (conv.kernel * conv.kernel, taps.depth());
+/// `[M][C][ky][kx]` as the products take them: `[M][ky][kx][C]`.
+fn filters(conv: &Conv, weights: &[f32]) -> Vec<f32> {
+    let (square, channels) = (conv.kernel * conv.kernel, conv.in_channels);
     let mut filters = vec![0.0; conv.weights()];
-    let first = |tap: usize| taps.place(0, tap / conv.kernel, tap % conv.kernel);
-    let places: Vec<_> = (0..square).map(first).map(|(pass, at)| pass * conv.out_channels * depth + at).collect();
-    for (i, from) in weights[..conv.weights()].chunks_exact(square).enumerate() {
-        let (m, c) = (i / conv.in_channels, i % conv.in_channels);
-        for (weight, place) in from.iter().zip(&places) {
-            filters[place + m * depth + c] = *weight;
+    let each = filters.chunks_exact_mut(square * channels).zip(weights.chunks_exact(square * channels));
+    for (to, from) in each {
+        for (c, taps) in from.chunks_exact(square).enumerate() {
+            taps.iter().enumerate().for_each(|(tap, weight)| to[tap * channels + c] = *weight);
         }
     }
     filters
@@ -177,30 +177,28 @@ fn forward(
         return codes.iter_mut().for_each(|c| c.fill(0));
     }
     let (lanes, pool) = (images.lanes, conv.pool);
-    let row = taps.out_width * lanes;
-    let outputs = conv.out_channels;
-    with_scratch([taps.words(lanes), outputs * pool * row], |[packed, strip]| {
+    let (row, starts) = (taps.out_width * lanes, taps.starts(lanes));
+    with_scratch([taps.words(lanes), conv.out_channels * pool * row], |[packed, strip]| {
         pack_input(conv, taps, images, input, packed);
         for py in 0..conv.pooled().0 {
             for wy in 0..pool {
-                let out = Block { data: &mut strip[wy * row..], outputs, step: pool * row };
-                taps.correlate(packed, lanes, py * pool + wy, filters, out);
+                let out = MatMut { data: &mut strip[wy * row..], row: pool * row, col: 1 };
+                taps.correlate((packed, &starts), lanes, py * pool + wy, filters, out);
             }
-            finish(conv, images, py, strip, channels, &mut output, &mut codes);
+            with_vectors!(lanes, finish(conv, images, py, strip, channels, (&mut output, &mut codes)));
         }
     });
 }
 
 /// Bias, gates, ReLU and pooling of the sums of one row of windows, `[M][wy][x][lanes]`.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw", "x86_64+avx2"))]
-fn finish(
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+fn finish<const L: usize>(
     conv: &Conv,
     images: Images,
     py: usize,
     strip: &[f32],
     channels: &[Channel],
-    output: &mut [&mut [f32]],
-    codes: &mut [&mut [u8]],
+    (output, codes): (&mut [&mut [f32]], &mut [&mut [u8]]),
 ) {
     let (out_h, out_w) = conv.pooled();
     let (lanes, row) = (images.lanes, out_w * conv.pool * images.lanes);
@@ -209,45 +207,37 @@ fn finish(
         let outputs = output[pixels.clone()].iter_mut().zip(&mut codes[pixels]).take(out_w);
         for (px, (output, codes)) in outputs.enumerate() {
             let at = |place: usize| &sums[place / 2 * row + (px * conv.pool + place % 2) * lanes..][..lanes];
-            match conv.pool {
-                1 => window(*channel, [at(0)], &mut output[..lanes], &mut codes[..lanes]),
-                _ => window(*channel, [at(0), at(1), at(2), at(3)], &mut output[..lanes], &mut codes[..lanes]),
+            for first in steps::<L>(lanes) {
+                let z = |place: usize| array::<_, L>(&at(place)[first..]);
+                let (value, code) = match conv.pool {
+                    1 => window(*channel, [z(0)]),
+                    _ => window(*channel, [z(0), z(1), z(2), z(3)]),
+                };
+                put(&mut output[first..], value);
+                put(&mut codes[first..], code);
             }
-            output[images.real..].fill(0.0);
-            codes[images.real..].fill(0);
+            // B may be more than the vectors reach.
+            output[images.real..].iter_mut().for_each(|padding| *padding = 0.0);
+            codes[images.real..].iter_mut().for_each(|padding| *padding = 0);
         }
     }
 }
 
-/// One window of all images: `places` in row-major order.
+/// One window of `L` images: `places` in row-major order. A vector at a time, or it does not vectorise.
 #[inline(always)]
-fn window<const P: usize>(channel: Channel, places: [&[f32]; P], output: &mut [f32], codes: &mut [u8]) {
-    #[inline(always)]
-    fn vectors<const P: usize, const L: usize>(
-        channel: Channel,
-        places: [&[[f32; L]]; P],
-        output: &mut [[f32; L]],
-        codes: &mut [[u8; L]],
-    ) {
-        let closed = channel.gate == 0.0;
-        for (j, (output, codes)) in output.iter_mut().zip(codes).enumerate() {
-            for i in 0..L {
-                let z = places.map(|z| (z[j][i] + channel.bias) * channel.gate);
-                let (mut best, mut code) = (z[0], 0);
-                for (place, z) in z.into_iter().enumerate().skip(1) {
-                    (best, code) = if z > best { (z, place as u8) } else { (best, code) };
-                }
-                let below = channel.relu && best <= 0.0;
-                output[i] = if below { 0.0 } else { best };
-                codes[i] = if below || closed { DEAD } else { code };
-            }
-        }
+fn window<const P: usize, const L: usize>(channel: Channel, places: [[f32; L]; P]) -> ([f32; L], [u8; L]) {
+    let z = places.map(|sums| sums.map(|sum| (sum + channel.bias) * channel.gate));
+    let (mut best, mut code) = (z[0], [0; L]);
+    for (place, z) in z.iter().enumerate().skip(1) {
+        code = std::array::from_fn(|i| if z[i] > best[i] { place as u32 } else { code[i] });
+        best = std::array::from_fn(|i| if z[i] > best[i] { z[i] } else { best[i] });
     }
-    let (output, output4) = output.as_chunks_mut::<16>();
-    let (codes, codes4) = codes.as_chunks_mut::<16>();
-    vectors(channel, places.map(|z| z.as_chunks::<16>().0), output, codes);
-    let places4 = places.map(|z| z.as_chunks::<16>().1.as_chunks::<4>().0);
-    vectors(channel, places4, output4.as_chunks_mut::<4>().0, codes4.as_chunks_mut::<4>().0);
+    if channel.relu {
+        code = std::array::from_fn(|i| if best[i] <= 0.0 { u32::from(DEAD) } else { code[i] });
+        best = best.map(|best| if best <= 0.0 { 0.0 } else { best });
+    }
+    let code = if channel.gate == 0.0 { [u32::from(DEAD); L] } else { code };
+    (best, code.map(|code| code as u8))
 }
 
 fn cases() -> Vec<Case> {

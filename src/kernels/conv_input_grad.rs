@@ -4,8 +4,10 @@ use rayon::prelude::*;
 
 use super::conv_tile::{Tile, parsed};
 use super::layer_cases::conv_cases;
-use super::packed::{Block, Frame, Images, Taps, by_chunk, pack_dz, with_scratch};
+use super::packed::{Frame, Images, Taps, by_chunk, copy, pack_dz, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
+use super::vectors::with_vectors;
+use crate::device::linalg::MatMut;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
@@ -117,14 +119,14 @@ fn twin(call: Call<'_>) {
     });
 }
 
-/// `[M][C][ky][kx]` turned by half a turn, as the products take them: `[kx][C][ky][M]`.
+/// `[M][C][ky][kx]` turned by half a turn, as the products take them: `[C][ky][kx][M]`.
 fn turned(conv: &Conv, weights: &[f32]) -> Vec<f32> {
-    let (k, inputs, outputs) = (conv.kernel, conv.in_channels, conv.out_channels);
+    let (square, outputs) = (conv.kernel * conv.kernel, conv.out_channels);
     let mut filters = vec![0.0; conv.weights()];
-    for (row, to) in filters.chunks_exact_mut(outputs).enumerate() {
-        let (kx, c, ky) = (k - 1 - row / (k * inputs), row / k % inputs, k - 1 - row % k);
-        for (m, to) in to.iter_mut().enumerate() {
-            *to = weights[((m * inputs + c) * k + ky) * k + kx];
+    for (c, to) in filters.chunks_exact_mut(square * outputs).enumerate() {
+        for (m, from) in weights.chunks_exact(square * conv.in_channels).take(outputs).enumerate() {
+            let taps = from[c * square..][..square].iter().rev().enumerate();
+            taps.for_each(|(tap, weight)| to[tap * outputs + m] = *weight);
         }
     }
     filters
@@ -141,21 +143,29 @@ fn backward(
     if images.real == 0 {
         return input_grad.iter_mut().for_each(|g| g.fill(0.0));
     }
-    let (lanes, outputs) = (images.lanes, conv.in_channels);
-    let step = conv.width * lanes;
-    with_scratch([taps.words(lanes), outputs * step], |[dz, strip]| {
-        pack_dz(conv, Frame { row: 0, margin: taps.pad, width: taps.width }, images, grad, dz);
+    let lanes = images.lanes;
+    let (step, starts) = (conv.width * lanes, taps.starts(lanes));
+    with_scratch([taps.words(lanes), conv.in_channels * step], |[dz, strip]| {
+        pack_dz(conv, Frame { row: 0, margin: taps.pad, width: taps.width, step: taps.step(lanes) }, images, grad, dz);
         for y in 0..conv.height {
-            taps.correlate(dz, lanes, y, filters, Block { data: strip, outputs, step });
-            for (c, row) in strip.chunks_exact(step).enumerate() {
-                let to = &mut input_grad[(c * conv.height + y) * conv.width..][..conv.width];
-                for (to, from) in to.iter_mut().zip(row.chunks_exact(lanes)) {
-                    to[..images.real].copy_from_slice(&from[..images.real]);
-                    to[images.real..].fill(0.0);
-                }
-            }
+            taps.correlate((dz, &starts), lanes, y, filters, MatMut { data: strip, row: step, col: 1 });
+            with_vectors!(lanes, spread(conv, images, y, strip, &mut input_grad));
         }
     });
+}
+
+/// Row `y` of all channels, `[C][x][lanes]`, to its places.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+fn spread<const L: usize>(conv: &Conv, images: Images, y: usize, strip: &[f32], input_grad: &mut [&mut [f32]]) {
+    for c in 0..conv.in_channels {
+        let to = &mut input_grad[(c * conv.height + y) * conv.width..][..conv.width];
+        for (x, to) in to.iter_mut().enumerate() {
+            copy::<L>(&mut to[..images.lanes], &strip[(c * conv.width + x) * images.lanes..][..images.lanes]);
+            for padding in &mut to[images.real..] {
+                *padding = 0.0;
+            }
+        }
+    }
 }
 
 fn cases() -> Vec<Case> {

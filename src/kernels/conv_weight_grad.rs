@@ -106,7 +106,7 @@ fn backward(conv: &Conv, taps: &Taps, images: Images, input: &[f32], grad: (&[f3
         sums.fill(0.0);
         for py in 0..conv.pooled().0 {
             // One row of windows at a time, so that dz stays in the cache.
-            let frame = Frame { row: py * conv.pool, margin: 0, width: taps.out_width };
+            let frame = Frame { row: py * conv.pool, margin: 0, width: taps.out_width, step: row };
             pack_dz(conv, frame, images, grad, dz);
             for (wy, dz) in dz.chunks_exact(outputs * row).enumerate() {
                 products(taps, packed, lanes, frame.row + wy, dz, sums);
@@ -126,12 +126,12 @@ fn products(taps: &Taps, packed: &[f32], lanes: usize, y: usize, dz: &[f32], sum
     let length = taps.out_width * lanes;
     let outputs = dz.len() / length;
     for pass in 0..taps.passes {
-        let images = &packed[(first * taps.channels * taps.width + pass) * lanes..];
+        let images = &packed[first * taps.channels * taps.step(lanes) + pass * lanes..];
         let sums = &mut sums[(pass * taps.depth() + ky * taps.channels) * outputs..];
         // Transposed, the vectors of the product run along M, whose operand is packed once for all taps.
         let out = MatMut { data: sums, row: 1, col: outputs };
         let lhs = Mat { data: dz, row: length, col: 1 };
-        let rhs = Mat { data: images, row: 1, col: taps.width * lanes };
+        let rhs = Mat { data: images, row: 1, col: taps.step(lanes) };
         matmul(outputs, rows * taps.channels, length, out, lhs, rhs, true);
     }
 }
@@ -139,11 +139,17 @@ fn products(taps: &Taps, packed: &[f32], lanes: usize, y: usize, dz: &[f32], sum
 /// `[pass][tap][M]` to `[M][C][ky][kx]`.
 fn scatter(conv: &Conv, taps: &Taps, sums: &[f32], weights: &mut [f32]) {
     let (k, outputs) = (conv.kernel, conv.out_channels);
-    for i in 0..conv.in_channels * k * k {
-        let (pass, tap) = taps.place(i / (k * k), i / k % k, i % k);
-        let from = &sums[(pass * taps.depth() + tap) * outputs..][..outputs];
-        for (weights, sum) in weights.chunks_exact_mut(conv.in_channels * k * k).zip(from) {
-            weights[i] = *sum;
+    let square = k * k;
+    for c in 0..conv.in_channels {
+        let at = |tap: usize| {
+            let (pass, place) = taps.place(c, tap / k, tap % k);
+            (pass * taps.depth() + place) * outputs
+        };
+        let places: Vec<usize> = (0..square).map(at).collect();
+        // Filter by filter: the taps of one channel lie in a few lines of cache, in both.
+        for (m, weights) in weights.chunks_exact_mut(conv.in_channels * square).enumerate() {
+            let to = weights[c * square..][..square].iter_mut();
+            to.zip(&places).for_each(|(weight, place)| *weight = sums[place + m]);
         }
     }
 }

@@ -126,9 +126,6 @@ pub fn gather(device: &dyn Device, shape: ImageShape, batch: Batch, order: Order
 /// Words of the images of one unit of CPU work: 64 rows of B floats, which stay in the cache.
 const BLOCK: usize = 16;
 
-/// Images unpacked together.
-const LANES: usize = 16;
-
 fn twin(call: Call<'_>) {
     let (p, slots): (Params, _) = (call.params(), call.groups[2] as usize);
     let ([pixels, labels, order, counts, norm], [input, targets]) = call.buffers();
@@ -148,25 +145,30 @@ fn twin(call: Call<'_>) {
     });
 }
 
-/// Fills the rows of the pixels from word `first` on.
+/// Fills the rows of the pixels from word `first` on: each image's as it lies, then turned.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 fn unpack(p: Params, pixels: &[u32], picks: &[u32], norm: &[f32], first: usize, rows: &mut [f32]) {
     let (stride, image_words) = (p.stride as usize, p.image_words as usize);
-    for (word, rows) in (first..).zip(rows.chunks_mut(4 * stride)) {
-        for (at, picks) in (0..).step_by(LANES).zip(picks.chunks(LANES)) {
-            let mut packed = [0u32; LANES];
-            for (word_of, &i) in packed.iter_mut().zip(picks) {
-                *word_of = pixels[i as usize * image_words + word];
-            }
-            for (j, row) in rows.chunks_mut(stride).enumerate() {
-                let channel = (4 * word + j) / p.plane as usize;
-                let (scale, shift) = (norm[2 * channel], norm[2 * channel + 1]);
-                for (x, w) in row[at..at + picks.len()].iter_mut().zip(packed) {
-                    *x = f32::from((w >> (8 * j)) as u8) * scale + shift;
-                }
+    let bytes = rows.len() / stride;
+    let (mut scale, mut shift) = ([0.0; 4 * BLOCK], [0.0; 4 * BLOCK]);
+    for (byte, (scale, shift)) in (4 * first..).zip(scale.iter_mut().zip(&mut shift)).take(bytes) {
+        let channel = byte / p.plane as usize;
+        (*scale, *shift) = (norm[2 * channel], norm[2 * channel + 1]);
+    }
+    for at in (0..stride).step_by(4) {
+        let mut images = [[0.0; 4 * BLOCK]; 4];
+        for (values, &i) in images.iter_mut().zip(&picks[at.min(picks.len())..]) {
+            let words = &pixels[i as usize * image_words + first..][..bytes.div_ceil(4)];
+            let mut packed = [0u32; BLOCK];
+            packed.iter_mut().zip(words).for_each(|(packed, word)| *packed = word.to_le());
+            let packed: [u8; 4 * BLOCK] = bytemuck::cast(packed);
+            for j in 0..4 * BLOCK {
+                values[j] = f32::from(packed[j]) * scale[j] + shift[j];
             }
         }
-        rows.chunks_mut(stride).for_each(|row| row[picks.len()..].fill(0.0));
+        for (j, row) in rows.chunks_exact_mut(stride).enumerate() {
+            row[at..][..4].copy_from_slice(&[images[0][j], images[1][j], images[2][j], images[3][j]]);
+        }
     }
 }
 

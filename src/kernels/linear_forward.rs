@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use super::layer_cases::linear_cases;
 use super::shape::{Batch, Gates, LINEAR_WORDS, Linear, LinearParams, Place, expect};
-use crate::device::linalg::{Mat, MatMut, matmul};
+use crate::device::linalg::{Mat, MatMut};
+use crate::device::panel::panel;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
@@ -84,6 +85,7 @@ fn twin(call: Call<'_>) {
     let p: LinearParams = call.params();
     let ([input, weights, rows, counts, gates], [output]) = call.buffers();
     let (n, stride) = (p.inputs as usize, p.stride as usize);
+    let starts: Vec<usize> = (0..n).map(|i| i * stride).collect();
     let slots = f32s_mut(output).par_chunks_exact_mut(p.outputs as usize * stride).take(p.slots as usize);
     slots.enumerate().for_each(|(slot, output)| {
         let row = &f32s(weights)[rows[slot] as usize * p.row_words as usize..][..p.row_words as usize];
@@ -92,9 +94,8 @@ fn twin(call: Call<'_>) {
         output.par_chunks_mut(BLOCK * stride).enumerate().for_each(|(block, output)| {
             let first = block * BLOCK;
             let lhs = Mat { data: &row[p.weights_at as usize + first * n..], row: n, col: 1 };
-            let rhs = Mat { data: input, row: stride, col: 1 };
             let (outputs, lanes) = (output.len() / stride, count.next_multiple_of(4));
-            matmul(outputs, lanes, n, MatMut { data: output, row: stride, col: 1 }, lhs, rhs, false);
+            panel(outputs, lanes, MatMut { data: output, row: stride, col: 1 }, lhs, input, &starts);
             for (m, output) in output.chunks_exact_mut(stride).enumerate() {
                 let gate = match p.gate_words as usize {
                     0 => 1.0,

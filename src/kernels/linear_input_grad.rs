@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use super::layer_cases::linear_cases;
 use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect};
-use crate::device::linalg::{Mat, MatMut, matmul};
+use crate::device::linalg::{Mat, MatMut};
+use crate::device::panel::panel;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
@@ -82,6 +83,7 @@ fn twin(call: Call<'_>) {
     let p: LinearParams = call.params();
     let ([output, output_grad, weights, rows, counts], [input_grad]) = call.buffers();
     let (n, m, stride) = (p.inputs as usize, p.outputs as usize, p.stride as usize);
+    let starts: Vec<usize> = (0..m).map(|i| i * stride).collect();
     let slots = f32s_mut(input_grad).par_chunks_exact_mut(n * stride).take(p.slots as usize);
     slots.enumerate().for_each(|(slot, input_grad)| {
         let words = slot * m * stride..(slot + 1) * m * stride;
@@ -90,9 +92,8 @@ fn twin(call: Call<'_>) {
         let count = (counts[p.counts_at as usize + slot] as usize).min(stride);
         input_grad.par_chunks_mut(BLOCK * stride).enumerate().for_each(|(block, input_grad)| {
             let lhs = Mat { data: &weights[block * BLOCK..], row: 1, col: n };
-            let rhs = Mat { data: &dz, row: stride, col: 1 };
             let (inputs, lanes) = (input_grad.len() / stride, count.next_multiple_of(4));
-            matmul(inputs, lanes, m, MatMut { data: input_grad, row: stride, col: 1 }, lhs, rhs, false);
+            panel(inputs, lanes, MatMut { data: input_grad, row: stride, col: 1 }, lhs, &dz, &starts);
             input_grad.chunks_exact_mut(stride).for_each(|images| images[count..].fill(0.0));
         });
     });

@@ -4,8 +4,10 @@ use rayon::prelude::*;
 
 use super::layer_cases::{linear_cases, series};
 use super::linear_input_grad::live;
+use super::packed::with_scratch;
 use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect};
-use crate::device::linalg::{Mat, MatMut, matmul};
+use crate::device::linalg::{Mat, MatMut};
+use crate::device::panel::{panel, transpose};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
@@ -75,6 +77,9 @@ pub fn linear_weight_grad(
 /// Outputs of one unit of CPU work.
 const BLOCK: usize = 64;
 
+/// Inputs whose images are turned together, so that they stay in the cache.
+const COLUMNS: usize = 64;
+
 fn twin(call: Call<'_>) {
     let p: LinearParams = call.params();
     let ([input, output, output_grad, counts], [grads]) = call.buffers();
@@ -88,12 +93,25 @@ fn twin(call: Call<'_>) {
         for (m, dz) in dz.chunks_exact(stride).enumerate() {
             grads[p.bias_at as usize + m] = dz[..count].iter().sum();
         }
-        let weights = &mut grads[p.weights_at as usize..][..m * n];
-        weights.par_chunks_mut(BLOCK * n).enumerate().for_each(|(block, weights)| {
-            let lhs = Mat { data: &dz[block * BLOCK * stride..], row: stride, col: 1 };
-            let rhs = Mat { data: input, row: 1, col: stride };
-            matmul(weights.len() / n, n, count, MatMut { data: weights, row: n, col: 1 }, lhs, rhs, false);
-        });
+        let weights = grads[p.weights_at as usize..][..m * n].par_chunks_mut(BLOCK * n);
+        weights
+            .zip(dz.par_chunks(BLOCK * stride))
+            .for_each(|(weights, dz)| products(dz, input, stride, count, weights));
+    });
+}
+
+/// `weights[m][n] = sum over the first `count` images of dz[m] * input[n]`; rows of `dz` and `input` are `stride` apart.
+fn products(dz: &[f32], input: &[f32], stride: usize, count: usize, weights: &mut [f32]) {
+    let (outputs, n) = (dz.len() / stride, input.len() / stride);
+    // With the images as rows, a row is a vector of inputs that a scalar of dz multiplies.
+    let starts: Vec<usize> = (0..count).map(|b| b * COLUMNS).collect();
+    with_scratch([count.next_multiple_of(4) * COLUMNS], |[turned]| {
+        for first in (0..n).step_by(COLUMNS) {
+            let columns = COLUMNS.min(n - first);
+            transpose(&input[first * stride..], stride, columns, turned, COLUMNS);
+            let out = MatMut { data: &mut weights[first..], row: n, col: 1 };
+            panel(outputs, columns, out, Mat { data: dz, row: stride, col: 1 }, turned, &starts);
+        }
     });
 }
 

@@ -68,6 +68,7 @@ mod sparse_planes;
 mod sparse_tests;
 pub mod survivors;
 mod unroll;
+mod vectors;
 pub mod weight_grad_sum;
 pub mod without_one;
 

@@ -10,7 +10,9 @@ use std::cell::RefCell;
 
 use super::CHUNK;
 use super::shape::Conv;
-use crate::device::linalg::{Mat, MatMut, matmul};
+use super::vectors::{LANES, array, put, steps, with_vectors};
+use crate::device::linalg::{Mat, MatMut};
+use crate::device::panel::panel;
 
 /// Products shorter than this take the columns kx as channels.
 const THIN: usize = 24;
@@ -92,9 +94,15 @@ impl Taps {
         self.kernel * self.channels
     }
 
+    /// Words from one packed row to the next: an odd number of cache lines, since rows a power of two apart would share
+    /// a few sets of the first-level cache.
+    pub fn step(&self, lanes: usize) -> usize {
+        ((self.width * lanes).div_ceil(LANES) | 1) * LANES
+    }
+
     /// Words of the packed images.
     pub fn words(&self, lanes: usize) -> usize {
-        self.rows * self.channels * self.width * lanes
+        self.rows * self.channels * self.step(lanes)
     }
 
     /// Which product, and which place of its sum, takes the tap (ky, kx) of channel c.
@@ -114,59 +122,62 @@ impl Taps {
         ((first as usize), (first - start) as usize, (end - first).max(0) as usize)
     }
 
-    /// `out[m][x][image]` for output row `y`: the packed images times `filters`, `[pass][outputs][depth]`.
-    pub fn correlate(&self, packed: &[f32], lanes: usize, y: usize, filters: &[f32], mut out: Block<'_>) {
-        let (row, ky, rows) = self.rows_read(y);
-        let (depth, columns, outputs) = (self.depth(), self.out_width * lanes, out.outputs);
-        if rows == 0 {
-            return out.data.chunks_mut(out.step).for_each(|row| row[..columns].fill(0.0));
-        }
-        for pass in 0..self.passes {
-            let filters = &filters[pass * outputs * depth + ky * self.channels..];
-            let images = &packed[(row * self.channels * self.width + pass) * lanes..];
-            let lhs = Mat { data: filters, row: depth, col: 1 };
-            let rhs = Mat { data: images, row: self.width * lanes, col: 1 };
-            matmul(outputs, columns, rows * self.channels, out.matrix(), lhs, rhs, pass > 0);
-        }
+    /// Where the packed rows of the taps (ky, kx, c), in this order, start after that of the first row an output reads.
+    pub fn starts(&self, lanes: usize) -> Vec<usize> {
+        let row = self.step(lanes);
+        let of = |ky: usize| {
+            (0..self.passes)
+                .flat_map(move |kx| (0..self.channels).map(move |c| (ky * self.channels + c) * row + kx * lanes))
+        };
+        (0..self.kernel).flat_map(of).collect()
     }
-}
 
-/// Where products of a row go: `[outputs][step]`, of which the first columns are written.
-pub(super) struct Block<'a> {
-    pub data: &'a mut [f32],
-    pub outputs: usize,
-    pub step: usize,
-}
-
-impl Block<'_> {
-    fn matrix(&mut self) -> MatMut<'_> {
-        MatMut { data: self.data, row: self.step, col: 1 }
+    /// `out[m][x][image]` for output row `y`: the packed images times `filters`, `[M][ky][kx][C]`.
+    pub fn correlate(
+        &self,
+        (packed, starts): (&[f32], &[usize]),
+        lanes: usize,
+        y: usize,
+        filters: &[f32],
+        out: MatMut<'_>,
+    ) {
+        let (row, ky, rows) = self.rows_read(y);
+        let (depth, taps, columns) = (self.passes * self.depth(), self.passes * self.channels, self.out_width * lanes);
+        if rows == 0 {
+            return out.data.chunks_mut(out.row).for_each(|row| row[..columns].fill(0.0));
+        }
+        let images = &packed[row * self.channels * self.step(lanes)..];
+        let lhs = Mat { data: &filters[ky * taps..], row: depth, col: 1 };
+        panel(filters.len() / depth, columns, out, lhs, images, &starts[..rows * taps]);
     }
 }
 
 /// Packs the input of one slot, `[C][H][W][B]`.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 pub(super) fn pack_input(conv: &Conv, taps: &Taps, images: Images, input: &[f32], packed: &mut [f32]) {
+    with_vectors!(images.lanes, pack_input_by(conv, taps, images, input, packed));
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+fn pack_input_by<const L: usize>(conv: &Conv, taps: &Taps, images: Images, input: &[f32], packed: &mut [f32]) {
     let (lanes, real) = (images.lanes, conv.in_channels);
-    for (row, to) in packed.chunks_exact_mut(taps.width * lanes).enumerate() {
+    for (row, to) in packed.chunks_exact_mut(taps.step(lanes)).enumerate() {
         let (y, channel) = (row / taps.channels, row % taps.channels);
         let (kx, c) = (channel / real, channel % real);
         let from = (c * conv.height + y) * conv.width;
-        for (x, to) in to.chunks_exact_mut(lanes).enumerate() {
+        for (x, to) in to[..taps.width * lanes].chunks_exact_mut(lanes).enumerate() {
             match (x + kx).checked_sub(conv.padding).filter(|x| *x < conv.width) {
-                Some(x) => copy(to, images.of(input, from + x)),
+                Some(x) => copy::<L>(to, images.of(input, from + x)),
                 None => to.fill(0.0),
             }
         }
     }
 }
 
-/// `to = from`, without a call for a full chunk.
+/// `to = from` by vectors of `L`.
 #[inline(always)]
-fn copy(to: &mut [f32], from: &[f32]) {
-    match (<&mut [f32; CHUNK]>::try_from(&mut *to), <&[f32; CHUNK]>::try_from(from)) {
-        (Ok(to), Ok(from)) => *to = *from,
-        _ => to.copy_from_slice(from),
+pub(super) fn copy<const L: usize>(to: &mut [f32], from: &[f32]) {
+    for at in steps::<L>(to.len()) {
+        put::<_, L>(&mut to[at..], array(&from[at..]));
     }
 }
 
@@ -179,48 +190,54 @@ pub(super) struct Frame {
     pub margin: isize,
     /// Columns; behind dz come zeros.
     pub width: usize,
+    /// Words from one packed row to the next.
+    pub step: usize,
 }
 
 /// Packs dz: `output_grad` (`[M][PH][PW][B]`, one slot) at each window's winner, 0 elsewhere and where dead.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw", "x86_64+avx2"))]
-pub(super) fn pack_dz(
+pub(super) fn pack_dz(conv: &Conv, frame: Frame, images: Images, grad: (&[f32], &[u8]), packed: &mut [f32]) {
+    with_vectors!(images.lanes, pack_dz_by(conv, frame, images, grad, packed));
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+fn pack_dz_by<const L: usize>(
     conv: &Conv,
     frame: Frame,
     images: Images,
     (output_grad, codes): (&[f32], &[u8]),
     packed: &mut [f32],
 ) {
-    let Frame { row: first, margin, width } = frame;
+    let Frame { row: first, margin, width, step } = frame;
     let (lanes, pool, (out_h, out_w)) = (images.lanes, conv.pool, conv.pooled());
     let before = usize::try_from(margin).unwrap_or(0).min(width);
     let after = (out_w * pool).saturating_add_signed(margin).min(width);
-    let rows = packed.len() / (width * lanes * conv.out_channels);
+    let rows = packed.len() / (step * conv.out_channels);
     for i in 0..rows * conv.out_channels {
         // In the order of the input, whose pages are many.
         let (m, row) = (i / rows, i % rows);
-        let to = &mut packed[(row * conv.out_channels + m) * width * lanes..][..width * lanes];
+        let to = &mut packed[(row * conv.out_channels + m) * step..][..width * lanes];
         let y = first + row;
         let (from, wy) = ((m * out_h + y / pool) * out_w, y % pool);
         to[..before * lanes].fill(0.0);
         to[after * lanes..].fill(0.0);
         for px in 0..out_w {
             let (grad, codes) = (images.of(output_grad, from + px), images.of(codes, from + px));
-            for wx in 0..pool {
-                let Some(x) = (px * pool + wx).checked_add_signed(margin).filter(|x| *x < width) else { continue };
-                let to = &mut to[x * lanes..][..lanes];
-                winners((wy * pool + wx) as u8, grad, codes, to);
-                to[images.real..].fill(0.0);
+            for at in steps::<L>(lanes) {
+                let grad = array::<_, L>(&grad[at..]).map(f32::to_bits);
+                let code = array::<_, L>(&codes[at..]).map(u32::from);
+                for wx in 0..pool {
+                    let Some(x) = (px * pool + wx).checked_add_signed(margin).filter(|x| *x < width) else { continue };
+                    let place = (wy * pool + wx) as u32;
+                    let routed: [u32; L] = std::array::from_fn(|i| if code[i] == place { grad[i] } else { 0 });
+                    put(&mut to[x * lanes + at..], routed.map(f32::from_bits));
+                }
             }
         }
-    }
-}
-
-/// `to = grad` where `codes` names this place of the window, else 0. A mask rather than a branch, so that it vectorises.
-#[inline(always)]
-fn winners(place: u8, grad: &[f32], codes: &[u8], to: &mut [f32]) {
-    for ((to, grad), code) in to.iter_mut().zip(grad).zip(codes) {
-        let mask = u32::from(*code == place).wrapping_neg();
-        *to = f32::from_bits(grad.to_bits() & mask);
+        for padding in (0..width).filter(|_| images.real < lanes).map(|x| x * lanes) {
+            for b in images.real..lanes {
+                to[padding + b] = 0.0;
+            }
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 
 use super::packed::Images;
 use super::shape::{Batch, Conv, ConvParams, Gates, Linear, LinearParams, Place, expect};
+use super::vectors;
+pub(super) use super::vectors::{LANES, Vector};
 use crate::device::View;
 use crate::error::{Error, Result};
 
@@ -273,12 +275,6 @@ impl SparseLinearParams {
     }
 }
 
-/// Images that the sparse twins take together: a register of AVX-512, two of AVX2.
-pub(super) const LANES: usize = 16;
-
-/// One number for each of [`LANES`] images.
-pub(super) type Vector = [f32; LANES];
-
 /// The images of a slot in steps of [`LANES`]. Where B is no multiple of it, the last vector begins earlier and takes some
 /// images once more, to the same end: so that all vectors but those of a smaller B are full.
 pub(super) fn vectors(stride: usize, count: u32) -> impl Iterator<Item = Images> {
@@ -298,14 +294,7 @@ pub(super) fn covered(stride: usize, count: u32) -> usize {
 #[inline(always)]
 pub(super) fn load<T: Copy + Default>(images: Images, slot: &[T], pixel: usize) -> [T; LANES] {
     let from = &slot[pixel * images.stride + images.first..];
-    if let Some(full) = from.first_chunk::<LANES>().filter(|_| images.lanes == LANES) {
-        return *full;
-    }
-    let mut vector = [T::default(); LANES];
-    for (to, from) in vector.as_chunks_mut::<4>().0.iter_mut().zip(from[..images.lanes].as_chunks::<4>().0) {
-        *to = *from;
-    }
-    vector
+    vectors::load(&from[..images.lanes])
 }
 
 /// Writes a vector to the images of pixel `pixel` of `[pixel][B]`, and 0 to those that do not exist.
@@ -316,13 +305,7 @@ pub(super) fn store<T: Copy + Default>(images: Images, slot: &mut [T], pixel: us
         LANES => vector,
         real => std::array::from_fn(|i| if i < real { vector[i] } else { T::default() }),
     };
-    if let Some(full) = to.first_chunk_mut::<LANES>().filter(|_| images.lanes == LANES) {
-        *full = vector;
-        return;
-    }
-    for (to, from) in to[..images.lanes].as_chunks_mut::<4>().0.iter_mut().zip(vector.as_chunks::<4>().0) {
-        *to = *from;
-    }
+    vectors::store(&vector, &mut to[..images.lanes]);
 }
 
 /// Zeros to a number of images that is a multiple of 4, without a call.
