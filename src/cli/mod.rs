@@ -61,7 +61,7 @@ pub enum Command {
     /// Run an experiment: a preset by name, or a TOML file
     #[command(after_help = run::EXAMPLES)]
     Run(RunArgs),
-    /// Run an experiment once for each point of its [sweep], and put the results in one table
+    /// Run an experiment once for each point of its sweep section, and put the results in one table
     #[command(after_help = run::SWEEP_EXAMPLES)]
     Sweep(SweepArgs),
     /// Write the page about a run, or one that compares runs

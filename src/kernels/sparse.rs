@@ -2,7 +2,7 @@
 //!
 //! A list holds the places of one filter's surviving weights (the terms of one output's sum), or of one input channel's
 //! (the terms of one input gradient's), in the order in which the dense shaders add: so leaving the zeros out changes no
-//! bit on a GPU. An entry is a channel of the other side and a place in the filter, see [`entry`]; the weight itself is
+//! bit on a GPU. An entry is a channel of the other side and a place in the filter, see `entry`; the weight itself is
 //! read where it always stands. A list lies where the weights it is of could stand, so that none is ever too long.
 
 use super::packed::Images;
