@@ -17,8 +17,8 @@ Examples:
   fedcircuit presets --device gpu --json         for another device, and for programs
   fedcircuit presets show paper-iid > my.toml    the start of an experiment of your own
 
-Times are estimates, from a trial of a few seconds on this device that is remembered in the user's cache; other work on
-the machine makes them longer. Memory is without the program itself.")]
+Times are estimates, from a trial of a few seconds (on software Vulkan, minutes) that is remembered in the user's cache;
+other work on the machine makes them longer. Memory is without the program itself.")]
 pub struct PresetsArgs {
     /// Without one, the presets are listed.
     #[command(subcommand)]

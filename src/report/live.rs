@@ -178,8 +178,16 @@ fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let shared = shared.clone();
         thread::spawn(move || {
+            let mut last = false;
+            let given = http::answer(&connection, shared.port, |asked| {
+                let (answer, is_last) = shared.answer(asked);
+                last = is_last;
+                answer
+            });
             // What a browser does not wait for is no fault of the run.
-            let _ = http::answer(&connection, shared.port, |asked| shared.answer(asked));
+            if last && given.is_ok() {
+                shared.told.store(true, Ordering::Relaxed);
+            }
             shared.connections.fetch_sub(1, Ordering::Relaxed);
         });
     }
@@ -192,21 +200,20 @@ impl Shared {
         status.version += 1;
     }
 
-    fn answer(&self, asked: Asked) -> Answer {
+    /// What is asked for, and whether it is the last page.
+    fn answer(&self, asked: Asked) -> (Answer, bool) {
         let status = lock(&self.status).clone();
         match asked {
             Asked::Status => {
                 *lock(&self.seen) = Some(Instant::now());
                 let body = serde_json::to_string(&status).unwrap_or_default();
-                Answer { kind: "application/json", version: status.version, body }
+                (Answer { kind: "application/json", version: status.version, body }, false)
             }
             Asked::Page => {
                 let done = status.state == State::Done;
                 let (version, html) = self.page(status.version, done);
-                if done && version == status.version {
-                    self.told.store(true, Ordering::Relaxed);
-                }
-                Answer { kind: "text/html; charset=utf-8", version, body: with_script(&html, version) }
+                let body = with_script(&html, version);
+                (Answer { kind: "text/html; charset=utf-8", version, body }, done && version == status.version)
             }
         }
     }

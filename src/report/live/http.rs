@@ -54,7 +54,8 @@ pub fn answer(connection: &TcpStream, port: u16, give: impl FnOnce(Asked) -> Ans
     // What is still to come is taken, since closing over it would take the answer back.
     connection.shutdown(Shutdown::Write)?;
     connection.set_read_timeout(Some(PATIENCE / 10))?;
-    io::copy(&mut connection.take(4 * MOST as u64), &mut io::sink()).map(drop)
+    let _ = io::copy(&mut connection.take(4 * MOST as u64), &mut io::sink());
+    Ok(())
 }
 
 /// The request, or the status that refuses it.
