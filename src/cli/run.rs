@@ -105,8 +105,10 @@ pub struct SweepArgs {
     /// Those of a run.
     #[command(flatten)]
     pub run: RunArgs,
-    /// Experiments at a time, each with its share of the threads and of device.memory; no result depends on it [default: as
-    /// many as keep the device busy]
+    /// Experiments at a time, such as 2
+    ///
+    /// Each has its share of the threads and of device.memory; no result depends on it [default: as many as keep the device
+    /// busy]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=100))]
     pub jobs: Option<u16>,
 }
