@@ -62,6 +62,10 @@ struct Circuit<'a> {
     #[serde(serialize_with = "as_map")]
     connectivity: Vec<(&'a str, Layer<'a>)>,
     metrics: Metrics,
+    /// Images of the class by the class they were called. Beside the metrics, of which the paper's scripts take each for
+    /// a number.
+    #[serde(serialize_with = "as_map", skip_serializing_if = "Vec::is_empty")]
+    local_mask_on_global_weights_answers: Vec<(usize, u32)>,
 }
 
 impl<'a> Entry<'a> {
@@ -70,20 +74,26 @@ impl<'a> Entry<'a> {
             accuracy: Some(percent(circuit.sufficiency)),
             necessity: Some(percent(circuit.necessity)),
             local_mask_on_global_weights_acc: circuit.cross.map(percent),
-            local_mask_on_global_weights_answers: answers(&circuit.cross_answers),
         };
+        let local_mask_on_global_weights_answers = answers(&circuit.cross_answers);
         let nodes = circuit.active_nodes.iter().map(|(name, nodes)| (name.as_str(), &nodes[..]));
         let edges = circuit.connectivity.iter().map(|(name, edges)| (name.as_str(), Layer(edges)));
         let (active_nodes, connectivity) = (nodes.collect(), edges.collect());
         let CircuitRecord { client, class, ref class_name, .. } = *circuit;
-        Self { client, class, class_name, circuit: Circuit { active_nodes, connectivity, metrics } }
+        Self {
+            client,
+            class,
+            class_name,
+            circuit: Circuit { active_nodes, connectivity, metrics, local_mask_on_global_weights_answers },
+        }
     }
 
     /// With the layers of `like`, all empty.
     fn lacking(pair: &'a LackingPair, like: &'a CircuitRecord) -> Self {
         let active_nodes = like.active_nodes.iter().map(|(name, _)| (name.as_str(), &[][..])).collect();
         let connectivity = like.connectivity.iter().map(|(name, _)| (name.as_str(), Layer(&[]))).collect();
-        let circuit = Circuit { active_nodes, connectivity, metrics: Metrics::default() };
+        let metrics = Metrics::default();
+        let circuit = Circuit { active_nodes, connectivity, metrics, local_mask_on_global_weights_answers: Vec::new() };
         Self { client: pair.client, class: pair.class, class_name: &pair.class_name, circuit }
     }
 }
@@ -104,9 +114,6 @@ struct Metrics {
     necessity: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     local_mask_on_global_weights_acc: Option<f64>,
-    /// Images of the class by the class they were called; the paper's scripts do not have it.
-    #[serde(serialize_with = "as_map", skip_serializing_if = "Vec::is_empty")]
-    local_mask_on_global_weights_answers: Vec<(usize, u32)>,
 }
 
 /// Those that any image got, by class.
@@ -149,7 +156,9 @@ mod tests {
             circuit(ModelSide::Local, 2, 9, "nine"),
         ];
         let local = r#"{"active_nodes":{"conv1":[3,11],"conv2":[]},"connectivity":{"conv1":{"3":[0],"11":[0]},"conv2":{}},"metrics":{"accuracy":57.0,"necessity":null}}"#;
-        let global = local.replace("null", "null,\"local_mask_on_global_weights_acc\":100.0,\"local_mask_on_global_weights_answers\":{\"0\":4,\"2\":1}");
+        let answers =
+            r#"null,"local_mask_on_global_weights_acc":100.0},"local_mask_on_global_weights_answers":{"0":4,"2":1}"#;
+        let global = local.replace("null}", answers);
         let expected = format!(
             r#""round_1": {{"clients_local_model":{{"client_2":{{"9 - nine":{local},"10 - ten":{local}}},"client_10":{{"0 - zero":{local}}}}},"clients_global_model":{{"client_2":{{"0 - zero":{global}}}}}}}"#
         );

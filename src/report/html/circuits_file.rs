@@ -152,19 +152,13 @@ struct Entry {
     #[serde(default)]
     connectivity: Pairs<BTreeMap<u32, Vec<u32>>>,
     #[serde(default)]
-    metrics: Metrics,
-}
-
-#[derive(Default, Deserialize)]
-struct Metrics {
-    #[serde(default)]
     local_mask_on_global_weights_answers: BTreeMap<u32, u32>,
 }
 
 impl Entry {
     fn circuit(self) -> Circuit {
         let edges = self.connectivity.0.into_iter().map(|(layer, edges)| (layer, edges.into_iter().collect()));
-        let answers = self.metrics.local_mask_on_global_weights_answers;
+        let answers = self.local_mask_on_global_weights_answers;
         Circuit { channels: self.active_nodes.0, edges: edges.collect(), answers }
     }
 }
@@ -215,7 +209,7 @@ mod tests {
     fn round(clients: usize, channel: u32) -> String {
         let entry = format!(
             r#"{{"0 - zero": {{"active_nodes": {{"conv2": [{channel}], "conv1": []}},
-            "connectivity": {{"conv2": {{"{channel}": [1, 2]}}, "fc": {{}}}}, "metrics": {{"accuracy": null, "local_mask_on_global_weights_answers": {{"3": {channel}}}}}}}}}"#
+            "connectivity": {{"conv2": {{"{channel}": [1, 2]}}, "fc": {{}}}}, "metrics": {{"accuracy": null}}, "local_mask_on_global_weights_answers": {{"3": {channel}}}}}}}"#
         );
         let clients: Vec<String> = (0..clients).map(|client| format!(r#""client_{client}": {entry}"#)).collect();
         let clients = clients.join(",");

@@ -10,8 +10,8 @@ const HOSTILE: &str = "<script>alert('x')</script>&\"";
 fn circuit(channels: &str) -> String {
     format!(
         r#"{{"active_nodes": {{"conv1": [{channels}], "conv2": [1]}}, "connectivity": {{"conv1": {{"1": [0]}},
-        "conv2": {{"1": [{channels}]}}, "fc": {{}}}}, "metrics": {{"accuracy": 100.0, "necessity": null,
-        "local_mask_on_global_weights_answers": {{"0": 7, "9": 2}}}}}}"#
+        "conv2": {{"1": [{channels}]}}, "fc": {{}}}}, "metrics": {{"accuracy": 100.0, "necessity": null}},
+        "local_mask_on_global_weights_answers": {{"0": 7, "9": 2}}}}"#
     )
 }
 
