@@ -62,10 +62,6 @@ struct Circuit<'a> {
     #[serde(serialize_with = "as_map")]
     connectivity: Vec<(&'a str, Layer<'a>)>,
     metrics: Metrics,
-    /// Images of the class by the class they were called. Beside the metrics, of which the paper's scripts take each for
-    /// a number.
-    #[serde(serialize_with = "as_map", skip_serializing_if = "Vec::is_empty")]
-    local_mask_on_global_weights_answers: Vec<(usize, u32)>,
 }
 
 impl<'a> Entry<'a> {
@@ -75,25 +71,18 @@ impl<'a> Entry<'a> {
             necessity: Some(percent(circuit.necessity)),
             local_mask_on_global_weights_acc: circuit.cross.map(percent),
         };
-        let local_mask_on_global_weights_answers = answers(&circuit.cross_answers);
         let nodes = circuit.active_nodes.iter().map(|(name, nodes)| (name.as_str(), &nodes[..]));
         let edges = circuit.connectivity.iter().map(|(name, edges)| (name.as_str(), Layer(edges)));
         let (active_nodes, connectivity) = (nodes.collect(), edges.collect());
         let CircuitRecord { client, class, ref class_name, .. } = *circuit;
-        Self {
-            client,
-            class,
-            class_name,
-            circuit: Circuit { active_nodes, connectivity, metrics, local_mask_on_global_weights_answers },
-        }
+        Self { client, class, class_name, circuit: Circuit { active_nodes, connectivity, metrics } }
     }
 
     /// With the layers of `like`, all empty.
     fn lacking(pair: &'a LackingPair, like: &'a CircuitRecord) -> Self {
         let active_nodes = like.active_nodes.iter().map(|(name, _)| (name.as_str(), &[][..])).collect();
         let connectivity = like.connectivity.iter().map(|(name, _)| (name.as_str(), Layer(&[]))).collect();
-        let metrics = Metrics::default();
-        let circuit = Circuit { active_nodes, connectivity, metrics, local_mask_on_global_weights_answers: Vec::new() };
+        let circuit = Circuit { active_nodes, connectivity, metrics: Metrics::default() };
         Self { client: pair.client, class: pair.class, class_name: &pair.class_name, circuit }
     }
 }
@@ -114,11 +103,6 @@ struct Metrics {
     necessity: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     local_mask_on_global_weights_acc: Option<f64>,
-}
-
-/// Those that any image got, by class.
-fn answers(counts: &[u32]) -> Vec<(usize, u32)> {
-    counts.iter().copied().enumerate().filter(|(_, images)| *images > 0).collect()
 }
 
 /// Rounded in the tenth place, where a fraction times 100 shows only the rounding of the fraction.
@@ -142,7 +126,6 @@ mod tests {
             sufficiency: 0.57,
             necessity: f64::NAN,
             cross: (model == ModelSide::Global).then_some(1.0),
-            cross_answers: if model == ModelSide::Global { vec![4, 0, 1] } else { vec![] },
             ..sample_circuit()
         }
     }
@@ -156,9 +139,7 @@ mod tests {
             circuit(ModelSide::Local, 2, 9, "nine"),
         ];
         let local = r#"{"active_nodes":{"conv1":[3,11],"conv2":[]},"connectivity":{"conv1":{"3":[0],"11":[0]},"conv2":{}},"metrics":{"accuracy":57.0,"necessity":null}}"#;
-        let answers =
-            r#"null,"local_mask_on_global_weights_acc":100.0},"local_mask_on_global_weights_answers":{"0":4,"2":1}"#;
-        let global = local.replace("null}", answers);
+        let global = local.replace("null", "null,\"local_mask_on_global_weights_acc\":100.0");
         let expected = format!(
             r#""round_1": {{"clients_local_model":{{"client_2":{{"9 - nine":{local},"10 - ten":{local}}},"client_10":{{"0 - zero":{local}}}}},"clients_global_model":{{"client_2":{{"0 - zero":{global}}}}}}}"#
         );

@@ -45,7 +45,8 @@ const WHOLE: [&str; 26] = [
     "rank",
 ];
 /// Columns of words.
-const WORDS: [&str; 8] = ["variant", "figure", "model", "comparison", "level", "layer", "control", "diagnosis"];
+const WORDS: [&str; 9] =
+    ["variant", "figure", "model", "comparison", "level", "layer", "control", "diagnosis", "cross_answers"];
 
 /// Rows that are held in memory at once, and lie together in the file.
 const GROUP: usize = 1 << 16;

@@ -85,7 +85,7 @@ fn interval(estimate: &Estimate) -> [String; 4] {
 pub fn circuits_header(layers: &[String]) -> String {
     let sizes: String = layers.iter().map(|layer| format!("size_{layer},")).collect();
     format!(
-        "round,model,client,class,{sizes}sufficiency,necessity,cross,false_positive,diagnosis,accuracy,damage,{CONTROLS},{MEASURES}\n"
+        "round,model,client,class,{sizes}sufficiency,necessity,cross,false_positive,diagnosis,accuracy,damage,{CONTROLS},{MEASURES},cross_answers\n"
     )
 }
 
@@ -120,9 +120,15 @@ pub fn circuits(layers: &[String], circuits: &[CircuitRecord]) -> csv::Result<Ve
         row.extend([random(|r| r.mean), random(|r| r.percentile), random(|r| r.p_value), optional(circuit.ceiling)]);
         let removals = |part: fn(&Removals) -> f64| optional(circuit.removals.as_ref().map(part));
         row.extend([optional(circuit.drift_gap()), removals(|r| r.completeness), removals(|r| r.minimality)]);
-        row.push(optional(area(&circuit.curve)));
+        row.extend([optional(area(&circuit.curve)), answers(&circuit.cross_answers)]);
         row
     }))
+}
+
+/// What images were called, `3:10 5:2` for ten a 3 and two a 5; nothing where none were shown.
+fn answers(counts: &[u32]) -> String {
+    let called = counts.iter().enumerate().filter(|(_, images)| **images > 0);
+    called.map(|(class, images)| format!("{class}:{images}")).collect::<Vec<_>>().join(" ")
 }
 
 /// One row of `curve.csv` a point.
@@ -240,6 +246,7 @@ mod tests {
             sufficiency: 1.0,
             necessity: 0.5,
             cross: Some(0.25),
+            cross_answers: vec![4, 0, 1],
             false_positive: 0.125,
             diagnosis: Diagnosis::StructuralDrift,
             accuracy: 0.75,
@@ -252,7 +259,7 @@ mod tests {
         };
         assert_eq!(
             circuits(&layers, std::slice::from_ref(&circuit)).unwrap(),
-            b"3,global,0,7,2,0,1,0.5,0.25,0.125,structural_drift,0.75,,0.25,0.9,0.125,0.5,0.75,0.75,1,0.5\n"
+            b"3,global,0,7,2,0,1,0.5,0.25,0.125,structural_drift,0.75,,0.25,0.9,0.125,0.5,0.75,0.75,1,0.5,0:4 2:1\n"
         );
         assert_eq!(curves(&[circuit]).unwrap(), b"3,global,0,7,0.5,0.25\n3,global,0,7,1,0.75\n");
         let control = ControlRecord {
@@ -276,8 +283,7 @@ mod tests {
             circuits_header(&layers),
             "round,model,client,class,size_conv1,size_conv2,sufficiency,necessity,cross,false_positive,diagnosis,\
              accuracy,damage,random_sufficiency,random_percentile,random_p,ceiling,drift_gap,completeness,minimality,\
-             curve_area
-"
+             curve_area,cross_answers\n"
         );
         let overlap = OverlapRecord {
             round: 3,

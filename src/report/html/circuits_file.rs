@@ -31,7 +31,8 @@ pub struct Circuit {
     pub channels: Channels,
     /// Which of them are connected.
     pub edges: Edges,
-    /// Of a global circuit: what the local circuit's mask on the global weights called the images of the class, by class.
+    /// Of a global circuit: what the local circuit's mask on the global weights called the images of the class, by class;
+    /// from another file, see [`RoundCircuits::take_answers`].
     pub answers: BTreeMap<u32, u32>,
 }
 
@@ -49,6 +50,18 @@ pub struct RoundCircuits {
     pub global: Vec<(usize, Classes)>,
     /// Clients left out.
     pub left_out: usize,
+}
+
+impl RoundCircuits {
+    /// Gives the global circuits what `circuits.csv` says was answered under the local masks, by client and class.
+    pub fn take_answers(&mut self, mut answers: BTreeMap<(usize, u32), BTreeMap<u32, u32>>) {
+        for (client, classes) in &mut self.global {
+            for (class, circuit) in classes {
+                let number = class.split(' ').next().and_then(|number| number.parse().ok());
+                circuit.answers = number.and_then(|class| answers.remove(&(*client, class))).unwrap_or_default();
+            }
+        }
+    }
 }
 
 /// The last round of the file; `None` without the file, or without rounds in it.
@@ -151,15 +164,12 @@ struct Entry {
     active_nodes: Pairs<Vec<u32>>,
     #[serde(default)]
     connectivity: Pairs<BTreeMap<u32, Vec<u32>>>,
-    #[serde(default)]
-    local_mask_on_global_weights_answers: BTreeMap<u32, u32>,
 }
 
 impl Entry {
     fn circuit(self) -> Circuit {
         let edges = self.connectivity.0.into_iter().map(|(layer, edges)| (layer, edges.into_iter().collect()));
-        let answers = self.local_mask_on_global_weights_answers;
-        Circuit { channels: self.active_nodes.0, edges: edges.collect(), answers }
+        Circuit { channels: self.active_nodes.0, edges: edges.collect(), answers: BTreeMap::new() }
     }
 }
 
@@ -209,7 +219,7 @@ mod tests {
     fn round(clients: usize, channel: u32) -> String {
         let entry = format!(
             r#"{{"0 - zero": {{"active_nodes": {{"conv2": [{channel}], "conv1": []}},
-            "connectivity": {{"conv2": {{"{channel}": [1, 2]}}, "fc": {{}}}}, "metrics": {{"accuracy": null}}, "local_mask_on_global_weights_answers": {{"3": {channel}}}}}}}"#
+            "connectivity": {{"conv2": {{"{channel}": [1, 2]}}, "fc": {{}}}}, "metrics": {{"accuracy": null}}}}}}"#
         );
         let clients: Vec<String> = (0..clients).map(|client| format!(r#""client_{client}": {entry}"#)).collect();
         let clients = clients.join(",");
@@ -226,7 +236,6 @@ mod tests {
         assert_eq!((*client, classes[0].0.as_str()), (0, "0 - zero"));
         assert_eq!(classes[0].1.channels, [("conv2".to_string(), vec![7]), ("conv1".to_string(), vec![])]);
         assert_eq!(classes[0].1.edges[0], ("conv2".to_string(), vec![(7, vec![1, 2])]));
-        assert_eq!(classes[0].1.answers, BTreeMap::from([(3, 7)]));
         assert_eq!(read_text("{\n}\n").unwrap(), None);
     }
 

@@ -174,10 +174,15 @@ impl Seed {
             seed.partition.push((row.whole("client")?, row.whole("class")?, row.whole("examples")?));
             Ok(())
         })?;
-        let mut columns: Option<Arc<[String]>> = None;
+        let (mut columns, mut answers) = (None::<Arc<[String]>>, BTreeMap::new());
         each_row(&folder.join("circuits.csv"), &mut |row| {
             let columns = columns.get_or_insert_with(|| row.columns().map(str::to_string).collect());
-            seed.circuits.push(circuit(row, columns)?);
+            let circuit = circuit(row, columns)?;
+            if circuit.global {
+                // Later rounds come later, and theirs are wanted.
+                answers.insert((circuit.client, circuit.class), called(row.text("cross_answers")));
+            }
+            seed.circuits.push(circuit);
             Ok(())
         })?;
         each_row(&folder.join("controls.csv"), &mut |row| {
@@ -206,6 +211,9 @@ impl Seed {
             }
         }
         seed.last = circuits_file::read(&folder.join("circuits.json"))?;
+        if let Some(last) = &mut seed.last {
+            last.take_answers(answers);
+        }
         Ok(seed)
     }
 
@@ -238,7 +246,7 @@ fn rounds(path: &Path) -> Result<Vec<Round>> {
 }
 
 fn circuit(row: &Row<'_>, columns: &Arc<[String]>) -> Result<Circuit> {
-    const OTHERS: [&str; 5] = ["round", "model", "client", "class", "diagnosis"];
+    const OTHERS: [&str; 6] = ["round", "model", "client", "class", "diagnosis", "cross_answers"];
     let value = |column: &String| if OTHERS.contains(&column.as_str()) { Ok(f64::NAN) } else { row.number(column) };
     Ok(Circuit {
         round: row.whole("round")?,
@@ -249,6 +257,12 @@ fn circuit(row: &Row<'_>, columns: &Arc<[String]>) -> Result<Circuit> {
         values: columns.iter().map(value).collect::<Result<_>>()?,
         columns: columns.clone(),
     })
+}
+
+/// Images by the class they were called, from `3:10 5:2`; what is written otherwise says nothing.
+fn called(text: &str) -> BTreeMap<u32, u32> {
+    let pair = |pair: &str| pair.split_once(':').and_then(|(class, n)| Some((class.parse().ok()?, n.parse().ok()?)));
+    text.split(' ').filter_map(pair).collect()
 }
 
 fn control(row: &Row<'_>) -> Result<Control> {

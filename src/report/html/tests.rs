@@ -10,8 +10,7 @@ const HOSTILE: &str = "<script>alert('x')</script>&\"";
 fn circuit(channels: &str) -> String {
     format!(
         r#"{{"active_nodes": {{"conv1": [{channels}], "conv2": [1]}}, "connectivity": {{"conv1": {{"1": [0]}},
-        "conv2": {{"1": [{channels}]}}, "fc": {{}}}}, "metrics": {{"accuracy": 100.0, "necessity": null}},
-        "local_mask_on_global_weights_answers": {{"0": 7, "9": 2}}}}"#
+        "conv2": {{"1": [{channels}]}}, "fc": {{}}}}, "metrics": {{"accuracy": 100.0, "necessity": null}}}}"#
     )
 }
 
@@ -31,8 +30,9 @@ fn write_run(folder: &Path, name: &str, clients: usize) {
     let (mut controls, mut curve, mut json) = (String::new(), String::new(), Vec::new());
     for client in 0..clients {
         partition += &format!("{client},0,5\n{client},1,7\n");
-        for (model, cross) in [("local", ""), ("global", "0.5")] {
-            circuits += &format!("2,{model},{client},0,2,1,1,0,{cross},0.75,preserved,0.9,0.1,0.25,0.95,0.04,0.5\n");
+        for (model, cross, answers) in [("local", "", ""), ("global", "0.5", "0:7 9:2")] {
+            circuits +=
+                &format!("2,{model},{client},0,2,1,1,0,{cross},0.75,preserved,0.9,0.1,0.25,0.95,0.04,0.5,{answers}\n");
             curve += &format!("2,{model},{client},0,0.5,0.25\n2,{model},{client},0,1,0.75\n");
         }
         for layer in ["conv1", "conv2", "all"] {
@@ -43,7 +43,7 @@ fn write_run(folder: &Path, name: &str, clients: usize) {
     }
     write("partition.csv", format!("client,class,examples\n{partition}"));
     let head = "round,model,client,class,size_conv1,size_conv2,sufficiency,necessity,cross,false_positive,diagnosis,accuracy,\
-        damage,random_sufficiency,random_percentile,random_p,ceiling\n";
+        damage,random_sufficiency,random_percentile,random_p,ceiling,cross_answers\n";
     write("circuits.csv", format!("{head}{circuits}"));
     let head = "round,comparison,level,layer,client_a,class_a,client_b,class_b,size_a,size_b,iou,chance\n";
     write("overlap.csv", format!("{head}{overlap}"));
