@@ -4,7 +4,7 @@ use rand::seq::SliceRandom;
 
 use super::cohort::steps;
 use super::examples::{Orders, upload};
-use super::{LocalModels, Member, Pulse, Stage, slots_that_fit};
+use super::{LocalModels, Member, Pulse, Stage, wave_that_fits};
 use crate::config::{Optimizer, Sparsity, Training};
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
@@ -118,7 +118,7 @@ impl LocalTraining {
     pub fn wave_size(&self, stage: Stage<'_>, most: usize, steps: usize) -> Result<usize> {
         let (total, largest) = self.client_words(stage, steps);
         let what = format!("one client of batch size {}", self.training.batch_size);
-        slots_that_fit(stage.budget, most, total, largest, &what)
+        wave_that_fits(stage.budget, most, total, largest, &what)
     }
 
     /// Words that one client of `steps` steps takes in a wave: in all, and in its largest buffer.

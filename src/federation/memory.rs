@@ -14,6 +14,31 @@ pub struct Budget {
     pub max_wave: usize,
     /// Bytes of `bytes` that the global models of several federations side by side take.
     pub models: u64,
+    /// What a wave of training should keep within, where nobody asked for a size.
+    pub cache: Option<Cache>,
+}
+
+/// On the CPU engine: a wave's weights and activations that stay in the processor's caches from kernel to kernel are read
+/// many times as fast as from memory. A GPU wants as many clients as it can get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Bytes: half of a common last-level cache.
+    pub bytes: u64,
+    /// Clients that a wave has at least, so that every thread has some.
+    pub least: usize,
+}
+
+impl Cache {
+    const BYTES: u64 = 16 << 20;
+
+    fn of(info: &DeviceInfo) -> Option<Self> {
+        (info.kind == "cpu").then_some(Self { bytes: Self::BYTES, least: 2 * info.threads })
+    }
+
+    /// As many clients of `words` as it holds.
+    fn holds(self, words: usize) -> usize {
+        usize::try_from(self.bytes / (4 * words.max(1) as u64)).unwrap_or(usize::MAX).max(self.least)
+    }
 }
 
 impl Budget {
@@ -28,6 +53,7 @@ impl Budget {
             // A grid has a client in each z, and a GPU at most 65,535 of them.
             max_wave: max_wave.unwrap_or(usize::MAX).min(crate::device::grid::LIMIT as usize),
             models: 0,
+            cache: if bytes.is_none() && max_wave.is_none() { Cache::of(info) } else { None },
         }
     }
 
@@ -89,6 +115,15 @@ pub fn slots_that_fit(budget: Budget, wanted: usize, total: usize, largest: usiz
     Ok(wanted.min(budget.max_wave).min(usize::try_from(fit).unwrap_or(usize::MAX)))
 }
 
+/// The same for clients that train, which are also kept to what a cache holds.
+///
+/// # Errors
+/// As [`slots_that_fit`].
+pub fn wave_that_fits(budget: Budget, wanted: usize, total: usize, largest: usize, what: &str) -> Result<usize> {
+    let fit = slots_that_fit(budget, wanted, total, largest, what)?;
+    Ok(budget.cache.map_or(fit, |cache| fit.min(cache.holds(total))))
+}
+
 fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
@@ -98,8 +133,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_wave_on_the_cpu_engine_stays_in_the_cache_unless_told_otherwise() {
+        let info = crate::device::Device::info(&crate::device::Cpu::new(Some(3)).unwrap()).clone();
+        let wave = |bytes, max_wave, words| {
+            wave_that_fits(Budget::new(&info, bytes, max_wave), 1000, words, 1, "a client").unwrap()
+        };
+        // A client of 1 MiB: 16 of them; of 4 MiB: two for each thread.
+        assert_eq!((wave(None, None, 1 << 18), wave(None, None, 1 << 20)), (16, 6));
+        assert_eq!((wave(Some(1 << 30), None, 1 << 18), wave(None, Some(100), 1 << 18)), (1000, 100));
+        let gpu = DeviceInfo { kind: "gpu", ..info };
+        assert_eq!(wave_that_fits(Budget::new(&gpu, None, None), 1000, 1 << 18, 1, "a client").unwrap(), 1000);
+    }
+
+    #[test]
     fn the_tightest_limit_decides() {
-        let budget = Budget { bytes: 4000, binding: 1200, max_wave: 100, models: 0 };
+        let budget = Budget { bytes: 4000, binding: 1200, max_wave: 100, models: 0, cache: None };
         let fit = |wanted, total, largest| slots_that_fit(budget, wanted, total, largest, "a client");
         assert_eq!(fit(50, 100, 10).unwrap(), 10);
         assert_eq!(fit(50, 100, 100).unwrap(), 3);
@@ -109,7 +157,7 @@ mod tests {
 
     #[test]
     fn one_client_that_does_not_fit_is_refused_with_what_it_needs() {
-        let budget = Budget { bytes: 1 << 20, binding: 1 << 19, max_wave: 100, models: 0 };
+        let budget = Budget { bytes: 1 << 20, binding: 1 << 19, max_wave: 100, models: 0, cache: None };
         let error = slots_that_fit(budget, 1, 1 << 20, 1, "a client").unwrap_err();
         assert!(error.to_string().contains("4.0 MiB") && error.to_string().contains("device.memory"), "{error}");
         assert_eq!(error.exit_code(), 2);
@@ -119,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_models_of_several_seeds_leave_less_for_a_wave() {
-        let budget = Budget { bytes: 4 << 20, binding: 2 << 20, max_wave: 100, models: 0 };
+        let budget = Budget { bytes: 4 << 20, binding: 2 << 20, max_wave: 100, models: 0, cache: None };
         // A model of 0.5 MiB: three more than one, and their sums, leave 1 MiB.
         let words = 1 << 17;
         assert_eq!(budget.beside_models(1, words).unwrap(), budget);

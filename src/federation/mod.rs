@@ -17,7 +17,7 @@ pub use cohort::{Member, Waves};
 pub(crate) use examples::upload;
 pub use examples::{Examples, Orders};
 pub use local::{LocalSummary, LocalTraining};
-pub use memory::{Budget, slots_that_fit};
+pub use memory::{Budget, slots_that_fit, wave_that_fits};
 pub use observer::{LocalModels, Observer, Pulse, Stage};
 pub use plan::RoundPlan;
 pub use results::{Client, Global, ReplicateRound, Round, Seconds};
