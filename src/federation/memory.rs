@@ -24,20 +24,21 @@ pub struct Budget {
 pub struct Cache {
     /// Bytes: half of a common last-level cache.
     pub bytes: u64,
-    /// Clients that a wave has at least, so that every thread has some.
-    pub least: usize,
+    /// Threads, each of which gets as many clients as the others: two or more.
+    pub threads: usize,
 }
 
 impl Cache {
     const BYTES: u64 = 16 << 20;
 
     fn of(info: &DeviceInfo) -> Option<Self> {
-        (info.kind == "cpu").then_some(Self { bytes: Self::BYTES, least: 2 * info.threads })
+        (info.kind == "cpu").then_some(Self { bytes: Self::BYTES, threads: info.threads.max(1) })
     }
 
     /// As many clients of `words` as it holds.
     fn holds(self, words: usize) -> usize {
-        usize::try_from(self.bytes / (4 * words.max(1) as u64)).unwrap_or(usize::MAX).max(self.least)
+        let held = usize::try_from(self.bytes / (4 * words.max(1) as u64)).unwrap_or(usize::MAX);
+        self.threads * (held / self.threads).max(2)
     }
 }
 
@@ -138,8 +139,8 @@ mod tests {
         let wave = |bytes, max_wave, words| {
             wave_that_fits(Budget::new(&info, bytes, max_wave), 1000, words, 1, "a client").unwrap()
         };
-        // A client of 1 MiB: 16 of them; of 4 MiB: two for each thread.
-        assert_eq!((wave(None, None, 1 << 18), wave(None, None, 1 << 20)), (16, 6));
+        // Of 16 clients of 1 MiB as many as three threads share evenly; of those of 4 MiB two for each.
+        assert_eq!((wave(None, None, 1 << 18), wave(None, None, 1 << 20)), (15, 6));
         assert_eq!((wave(Some(1 << 30), None, 1 << 18), wave(None, Some(100), 1 << 18)), (1000, 100));
         let gpu = DeviceInfo { kind: "gpu", ..info };
         assert_eq!(wave_that_fits(Budget::new(&gpu, None, None), 1000, 1 << 18, 1, "a client").unwrap(), 1000);
