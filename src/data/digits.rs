@@ -103,6 +103,7 @@ pub fn contact_sheet(split: &Split, rows: usize, cols: usize) -> GrayImage {
 mod tests {
     use sha2::{Digest, Sha256};
 
+    use super::super::hex;
     use super::*;
 
     #[test]
@@ -119,7 +120,7 @@ mod tests {
     #[test]
     fn the_pictures_are_these_bytes() {
         let sum = Sha256::digest(&generate(500, 0).train.pixels);
-        let start: String = sum.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let start = hex(&sum[..8]);
         assert_eq!(start, "8cfdb9222b6e89e6");
     }
 

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use ureq::Agent;
 
+use super::hex;
 use crate::error::{Error, Result};
 
 /// Where MNIST is mirrored, in the order they are tried.
@@ -170,10 +171,6 @@ fn file_sha256(path: &Path) -> Result<String> {
             count => hash.update(&buffer[..count]),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,11 @@ pub use population::Population;
 
 use sha2::{Digest, Sha256};
 
+/// Hexadecimal digits, as checksums are shown.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Labelled pictures for one task, split into training and test examples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {

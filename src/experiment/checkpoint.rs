@@ -12,9 +12,10 @@ use sha2::{Digest, Sha256};
 
 use super::State;
 use crate::circuits::Memory;
+use crate::data::hex;
 use crate::error::{Error, Result};
 
-pub(super) use origin::{Origin, hex};
+pub(super) use origin::Origin;
 pub(super) use store::{Newest, Store, lock, remove};
 
 /// Of this layout; another number is another layout.

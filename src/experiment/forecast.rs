@@ -9,7 +9,7 @@ use super::plan::HostMemory;
 use crate::config::{
     CircuitClasses, CircuitClients, Cohort, Controls, Data, Experiment, Output, Partition, Plan, Seeds, Source,
 };
-use crate::data::{Dataset, Split, blank};
+use crate::data::{Dataset, Split, blank, digits, hex};
 use crate::device::{Device, cache};
 use crate::error::{Error, Result};
 use crate::report::Seconds;
@@ -90,7 +90,7 @@ pub fn forecast(device: &dyn Device, plan: &Plan, trial: Trial) -> Result<Foreca
 fn blank_dataset(data: &Data) -> Dataset {
     let (train, test) = match data.source {
         Source::Mnist => (60_000, 10_000),
-        Source::Digits => (12_000, 2_000),
+        Source::Digits => (digits::TRAIN, digits::TEST),
     };
     blank(data.train_examples.unwrap_or(train), data.test_examples.unwrap_or(test), data.source.classes())
 }
@@ -178,7 +178,7 @@ fn pace(device: &dyn Device, small: &Experiment, trial: Trial) -> Result<Option<
     let about = [env!("CARGO_PKG_VERSION"), &info.name, &info.backend, &info.driver, &threads, &small.to_toml()?];
     let mut hash = Sha256::new();
     about.iter().for_each(|text| hash.update([text.as_bytes(), b"\0"].concat()));
-    let key: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let key = hex(&hash.finalize()[..8]);
     let path = cache::folder().map(|folder| folder.join(format!("pace-{key}.json")));
     let remembered = path.as_ref().and_then(|path| serde_json::from_slice::<Pace>(&cache::read(path)?).ok());
     if remembered.is_some() || trial == Trial::Never {

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use super::batch::{Open, at_once, run_all};
-use super::checkpoint::hex;
 use super::finished::{Finished, ROUNDS_PICTURE};
 use super::job::Job;
 use super::load_data;
 use super::plan::{mib, peak_memory, resident_memory};
 use crate::config::{Data, Override, Plan, Variant};
-use crate::data::Dataset;
+use crate::data::{Dataset, hex};
 use crate::device::{Choice, Device, GpuOptions, open};
 use crate::error::{Error, Result};
 use crate::report::begin::sweep;

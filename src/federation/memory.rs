@@ -22,22 +22,21 @@ pub struct Budget {
 /// many times as fast as from memory. A GPU wants as many clients as it can get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cache {
-    /// Bytes: half of a common last-level cache.
-    pub bytes: u64,
     /// Threads, each of which gets as many clients as the others: two or more.
     pub threads: usize,
 }
 
 impl Cache {
+    /// Half of a common last-level cache.
     const BYTES: u64 = 16 << 20;
 
     fn of(info: &DeviceInfo) -> Option<Self> {
-        (info.kind == "cpu").then_some(Self { bytes: Self::BYTES, threads: info.threads.max(1) })
+        (info.kind == "cpu").then_some(Self { threads: info.threads.max(1) })
     }
 
     /// As many clients of `words` as it holds.
     fn holds(self, words: usize) -> usize {
-        let held = usize::try_from(self.bytes / (4 * words.max(1) as u64)).unwrap_or(usize::MAX);
+        let held = usize::try_from(Self::BYTES / (4 * words.max(1) as u64)).unwrap_or(usize::MAX);
         self.threads * (held / self.threads).max(2)
     }
 }

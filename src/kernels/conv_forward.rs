@@ -3,33 +3,20 @@
 use rayon::prelude::*;
 
 use super::DEAD;
-use super::conv_tile::{Tile, parsed};
+use super::conv_tile::{Tile, tile_variants};
 use super::layer_cases::conv_cases;
 use super::packed::{Images, Taps, by_chunk, pack_input, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, expect};
 use super::vectors::{array, put, steps, with_vectors};
 use crate::device::linalg::MatMut;
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_forward",
     source: || text(&Tile::PLAIN),
-    variants: &[
-        Variant {
-            name: Tile::NARROW.name,
-            source: || text(&Tile::NARROW),
-            groups: |p| groups(parsed(p), Tile::NARROW),
-            lanes: 0,
-        },
-        Variant {
-            name: Tile::SHARED.name,
-            source: || text(&Tile::SHARED),
-            groups: |p| groups(parsed(p), Tile::SHARED),
-            lanes: 8,
-        },
-    ],
+    variants: tile_variants!(text, groups),
     bindings: &[
         Binding::read("input"),
         Binding::read("weights"),

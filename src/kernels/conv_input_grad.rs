@@ -2,33 +2,20 @@
 
 use rayon::prelude::*;
 
-use super::conv_tile::{Tile, parsed};
+use super::conv_tile::{Tile, tile_variants};
 use super::layer_cases::conv_cases;
 use super::packed::{Frame, Images, Taps, by_chunk, copy, pack_dz, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
 use super::vectors::with_vectors;
 use crate::device::linalg::MatMut;
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_input_grad",
     source: || text(&Tile::PLAIN),
-    variants: &[
-        Variant {
-            name: Tile::NARROW.name,
-            source: || text(&Tile::NARROW),
-            groups: |p| groups(parsed(p), Tile::NARROW),
-            lanes: 0,
-        },
-        Variant {
-            name: Tile::SHARED.name,
-            source: || text(&Tile::SHARED),
-            groups: |p| groups(parsed(p), Tile::SHARED),
-            lanes: 8,
-        },
-    ],
+    variants: tile_variants!(text, groups),
     bindings: &[
         Binding::read("output_grad"),
         Binding::read("codes"),

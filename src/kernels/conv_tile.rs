@@ -33,6 +33,27 @@ impl Tile {
     }
 }
 
+/// The ways to cut besides the plain one, from a kernel's `text(&Tile)` and `groups(&ConvParams, Tile)`.
+macro_rules! tile_variants {
+    ($text:ident, $groups:ident) => {
+        &[
+            $crate::device::Variant {
+                name: Tile::NARROW.name,
+                source: || $text(&Tile::NARROW),
+                groups: |p| $groups($crate::kernels::conv_tile::parsed(p), Tile::NARROW),
+                lanes: 0,
+            },
+            $crate::device::Variant {
+                name: Tile::SHARED.name,
+                source: || $text(&Tile::SHARED),
+                groups: |p| $groups($crate::kernels::conv_tile::parsed(p), Tile::SHARED),
+                lanes: 8,
+            },
+        ]
+    };
+}
+pub(super) use tile_variants;
+
 /// The words of a convolution's uniform block.
 pub(super) fn parsed(params: &[u32]) -> &ConvParams {
     bytemuck::from_bytes(bytemuck::cast_slice(params))

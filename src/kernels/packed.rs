@@ -1,10 +1,10 @@
 //! How the convolutions' twins feed matrix products: images packed row by row, read in place.
 //!
-//! A chunk of images is packed as `[y][channel][x][image]`. For one column kx of the filters, the taps of all their
-//! rows and channels are then a matrix with one stride between its rows (ky and channel together) and a whole row of
-//! output pixels and images as contiguous columns: a convolution is `kernel` matrix products a row, and no column
-//! buffer is built. Layers of few channels (an image's first) would make the products too thin; there the columns kx
-//! are packed as channels of their own, and one product does.
+//! A chunk of images is packed as `[y][channel][x][image]`. What one tap (ky, kx, channel) of all filters meets in a row of
+//! output is then a contiguous piece of a packed row, pixels and images together: a row of output is one product of the
+//! filters with pieces whose places are listed, and no column buffer is built. The weight gradient multiplies by the
+//! pieces transposed, which lie evenly for one column kx of the filters at a time: it takes a product for each. Layers of
+//! few channels (an image's first) would make those too thin; there the columns kx are packed as channels of their own.
 
 use std::cell::RefCell;
 
@@ -14,7 +14,7 @@ use super::vectors::{LANES, array, put, steps, with_vectors};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::panel;
 
-/// Products shorter than this take the columns kx as channels.
+/// Fewer rows of taps than this take the columns kx as channels.
 const THIN: usize = 24;
 
 /// A chunk of one slot's images.
@@ -50,7 +50,7 @@ impl Images {
 pub(super) struct Taps {
     /// Side of the filters.
     pub kernel: usize,
-    /// Products a row of output: `kernel`, or 1 where the columns kx are packed as channels.
+    /// Columns kx that are no channels: `kernel`, or 1 where they are packed as such.
     pub passes: usize,
     /// Packed channels.
     pub channels: usize,
@@ -89,7 +89,7 @@ impl Taps {
         }
     }
 
-    /// Length of one product's sum.
+    /// Taps of one pass.
     pub fn depth(&self) -> usize {
         self.kernel * self.channels
     }
@@ -105,7 +105,7 @@ impl Taps {
         self.rows * self.channels * self.step(lanes)
     }
 
-    /// Which product, and which place of its sum, takes the tap (ky, kx) of channel c.
+    /// Which pass has the tap (ky, kx) of channel c, and where.
     pub fn place(&self, c: usize, ky: usize, kx: usize) -> (usize, usize) {
         if self.passes == self.kernel {
             return (kx, ky * self.channels + c);
@@ -233,10 +233,8 @@ fn pack_dz_by<const L: usize>(
                 }
             }
         }
-        for padding in (0..width).filter(|_| images.real < lanes).map(|x| x * lanes) {
-            for b in images.real..lanes {
-                to[padding + b] = 0.0;
-            }
+        if images.real < lanes {
+            to.chunks_exact_mut(lanes).for_each(|pixel| pixel[images.real..].fill(0.0));
         }
     }
 }

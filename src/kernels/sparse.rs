@@ -7,10 +7,12 @@
 
 use super::packed::Images;
 use super::shape::{Batch, Conv, ConvParams, Gates, Linear, LinearParams, Place, expect};
-use super::vectors;
-pub(super) use super::vectors::{LANES, Vector};
+pub(super) use super::vectors::LANES;
 use crate::device::View;
 use crate::error::{Error, Result};
+
+/// One number for each of [`LANES`] images.
+pub(super) type Vector = [f32; LANES];
 
 /// Which sums a list holds the terms of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,19 +295,32 @@ pub(super) fn covered(stride: usize, count: u32) -> usize {
 /// The images of pixel `pixel` of `[pixel][B]`, with zeros where there are fewer than [`LANES`].
 #[inline(always)]
 pub(super) fn load<T: Copy + Default>(images: Images, slot: &[T], pixel: usize) -> [T; LANES] {
-    let from = &slot[pixel * images.stride + images.first..];
-    vectors::load(&from[..images.lanes])
+    let from = &slot[pixel * images.stride + images.first..][..images.lanes];
+    if let Some(full) = from.first_chunk::<LANES>() {
+        return *full;
+    }
+    let mut vector = [T::default(); LANES];
+    for (to, from) in vector.as_chunks_mut::<4>().0.iter_mut().zip(from.as_chunks::<4>().0) {
+        *to = *from;
+    }
+    vector
 }
 
-/// Writes a vector to the images of pixel `pixel` of `[pixel][B]`, and 0 to those that do not exist.
+/// Writes a vector to the images of pixel `pixel` of `[pixel][B]`, and 0 to those that do not exist. There is room for 4,
+/// 8, 12 or all of it, each a move of its own, so that none becomes a loop through memory.
 #[inline(always)]
 pub(super) fn store<T: Copy + Default>(images: Images, slot: &mut [T], pixel: usize, vector: [T; LANES]) {
-    let to = &mut slot[pixel * images.stride + images.first..];
+    let to = &mut slot[pixel * images.stride + images.first..][..images.lanes];
     let vector: [T; LANES] = match images.real {
         LANES => vector,
         real => std::array::from_fn(|i| if i < real { vector[i] } else { T::default() }),
     };
-    vectors::store(&vector, &mut to[..images.lanes]);
+    match to.len() {
+        0..8 => to[..4].copy_from_slice(&vector[..4]),
+        8..12 => to[..8].copy_from_slice(&vector[..8]),
+        12..16 => to[..12].copy_from_slice(&vector[..12]),
+        _ => to.copy_from_slice(&vector),
+    }
 }
 
 /// Zeros to a number of images that is a multiple of 4, without a call.

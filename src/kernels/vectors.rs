@@ -3,34 +3,6 @@
 /// Images in a vector: what the widest registers hold.
 pub(super) const LANES: usize = 16;
 
-/// One number for each of [`LANES`] images.
-pub(super) type Vector = [f32; LANES];
-
-/// The first [`LANES`] of `from`, a number that is a multiple of 4; zeros where there are fewer.
-#[inline(always)]
-pub(super) fn load<T: Copy + Default>(from: &[T]) -> [T; LANES] {
-    if let Some(full) = from.first_chunk::<LANES>() {
-        return *full;
-    }
-    let mut vector = [T::default(); LANES];
-    for (to, from) in vector.as_chunks_mut::<4>().0.iter_mut().zip(from.as_chunks::<4>().0) {
-        *to = *from;
-    }
-    vector
-}
-
-/// As much of a vector as `to` has room for: 4, 8, 12 or all. Each is a move of its own, so that none becomes a loop
-/// through memory.
-#[inline(always)]
-pub(super) fn store<T: Copy>(vector: &[T; LANES], to: &mut [T]) {
-    match to.len() {
-        0..8 => to[..4].copy_from_slice(&vector[..4]),
-        8..12 => to[..8].copy_from_slice(&vector[..8]),
-        12..16 => to[..12].copy_from_slice(&vector[..12]),
-        _ => to[..LANES].copy_from_slice(vector),
-    }
-}
-
 /// Calls `$work` with vectors of as many images as fit `$lanes`, a multiple of 4: of a length that is known where they are
 /// made, or nothing of them stays in registers.
 macro_rules! with_vectors {

@@ -170,14 +170,14 @@ fn now() -> f64 {
 mod tests {
     use super::super::growing::tests::{circuit, round};
     use super::*;
+    use crate::data::hex;
 
     #[test]
     fn an_event_is_what_tensorflow_writes() {
         // By tensorboard 2.21's `RecordWriter`, of Event(wall_time=1.5, step=300, summary=Summary(value=[
         // Summary.Value(tag="global/loss", simple_value=0.25)])).
         let event = event(1.5, 300, |event| bytes(event, 5, &value("global/loss", 0.25)));
-        let hex: String = record(&event).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, GOLDEN);
+        assert_eq!(hex(&record(&event)), GOLDEN);
     }
 
     const GOLDEN: &str =

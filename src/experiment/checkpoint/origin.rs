@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use crate::config::Experiment;
+use crate::data::hex;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::report::DeviceRecord;
@@ -138,11 +139,6 @@ fn shown(value: Option<&Value>) -> String {
             if text.chars().count() <= 60 { text } else { text.chars().take(57).chain("...".chars()).collect() }
         }
     }
-}
-
-/// Hexadecimal digits.
-pub(in crate::experiment) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -57,11 +57,21 @@ impl RoundCircuits {
     pub fn take_answers(&mut self, mut answers: BTreeMap<(usize, u32), BTreeMap<u32, u32>>) {
         for (client, classes) in &mut self.global {
             for (class, circuit) in classes {
-                let number = class.split(' ').next().and_then(|number| number.parse().ok());
-                circuit.answers = number.and_then(|class| answers.remove(&(*client, class))).unwrap_or_default();
+                circuit.answers =
+                    class_number(class).and_then(|class| answers.remove(&(*client, class))).unwrap_or_default();
             }
         }
     }
+}
+
+/// The number in the name that a class has in the file, such as "0 - zero".
+pub fn class_number(class: &str) -> Option<u32> {
+    class_digits(class).parse().ok()
+}
+
+/// The same as it is written.
+pub fn class_digits(class: &str) -> &str {
+    class.split_once(' ').map_or(class, |(number, _)| number)
 }
 
 /// The last round of the file; `None` without the file, or without rounds in it.

@@ -116,8 +116,7 @@ impl Layer {
         if !row.is_multiple_of(sources) {
             return None;
         }
-        let norm =
-            |weights: &[u8]| weights.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).abs()).sum();
+        let norm = |weights: &[u8]| floats(weights).map(f32::abs).sum();
         Some(Self { sources, norms: tensor.data().chunks_exact(4 * (row / sources)).map(norm).collect() })
     }
 }

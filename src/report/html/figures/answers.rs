@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::bars::Bars;
+use super::super::circuits_file::class_number;
 use super::super::run::Run;
 use super::Figure;
 use super::maps::{Pair, pairs};
@@ -54,7 +55,7 @@ pub fn cross(run: &Run) -> Option<Figure> {
 
 /// The answers that are not the pair's class, by class.
 fn wrong(pair: &Pair<'_>) -> Vec<(u32, u32)> {
-    let own = pair.class.split(' ').next().and_then(|number| number.parse::<u32>().ok());
+    let own = class_number(pair.class);
     pair.global.answers.iter().filter(|(class, _)| Some(**class) != own).map(|(class, n)| (*class, *n)).collect()
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::circuits_file::class_digits;
 use super::super::run::Run;
 use super::super::scene::{BODY, Paint, Scene, TITLE, text_width};
 use super::super::weights::Readout;
@@ -26,7 +27,7 @@ pub fn shared(run: &Run) -> Option<Figure> {
     let layer = run.layers().pop()?;
     let mut users: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     for pair in pairs(last) {
-        let class = pair.class.split(' ').next().unwrap_or(pair.class).to_string();
+        let class = class_digits(pair.class).to_string();
         for channel in channels_in(pair.local, &layer) {
             let of_channel = users.entry(channel).or_default();
             if !of_channel.contains(&class) {
