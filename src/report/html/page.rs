@@ -69,7 +69,11 @@ impl Page<'_> {
     fn about(&self) -> String {
         let [run] = self.runs else { return format!("{} runs compared", self.runs.len()) };
         let words = |count: usize, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
-        let mut parts = vec![words(run.last_round(), "round"), words(run.seeds.len(), "seed")];
+        let rounds = match run.planned() {
+            Some(planned) => format!("{} of {}", run.last_round(), words(planned, "round")),
+            None => words(run.last_round(), "round"),
+        };
+        let mut parts = vec![rounds, words(run.seeds.len(), "seed")];
         for key in ["data.source", "partition.kind", "model.preset", "strategy.kind"] {
             let value = run.setting(key);
             if !value.is_empty() {

@@ -127,6 +127,11 @@ impl Run {
         self.seeds.iter().filter_map(|seed| Some(seed.rounds.last()?.round)).max().unwrap_or(0)
     }
 
+    /// The rounds that it is to have, where they are not all done.
+    pub fn planned(&self) -> Option<usize> {
+        self.setting("rounds").parse().ok().filter(|planned| *planned > self.last_round())
+    }
+
     /// A value by round of each seed, as points with their intervals.
     pub fn points(&self, values: impl Fn(&Seed) -> BTreeMap<usize, f64>) -> Vec<Point> {
         let each: Vec<BTreeMap<usize, f64>> = self.seeds.iter().map(values).collect();

@@ -161,6 +161,20 @@ fn a_run_without_circuits_has_the_rest() {
 }
 
 #[test]
+fn a_run_that_is_not_finished_says_so() {
+    let parent = tempfile::tempdir().unwrap();
+    write_run(parent.path(), "half", 1);
+    let with_rounds = |rounds| {
+        fs::write(parent.path().join("experiment.toml"), format!("name = \"half\"\nrounds = {rounds}\n")).unwrap();
+        report(&[parent.path()])
+    };
+    let half = with_rounds(4);
+    assert!(half.contains("2 of 4 rounds ·") && half.contains("Not finished: 2 of 4 rounds are done"), "{half}");
+    let done = with_rounds(2);
+    assert!(done.contains("2 rounds ·") && !done.contains("Not finished"));
+}
+
+#[test]
 fn hostile_names_stay_text() {
     let parent = tempfile::tempdir().unwrap();
     write_run(parent.path(), HOSTILE, 2);

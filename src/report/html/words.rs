@@ -145,6 +145,12 @@ fn last_with<'a>(run: &'a Run, measure: &str) -> Vec<&'a Circuit> {
 
 fn caveats(run: &Run) -> Vec<String> {
     let mut said = Vec::new();
+    if let Some(planned) = run.planned() {
+        said.push(format!(
+            "Not finished: {} of {planned} rounds are done, and what follows is of the last one.",
+            run.last_round()
+        ));
+    }
     match run.seeds.len() {
         1 => said.push(
             "One seed: nothing here tells how much another seed would differ. Set seeds = [1, 2, 3] to know.".into(),
@@ -261,6 +267,10 @@ pub fn of_runs(runs: &[Run]) -> Words {
         words.claim += &format!(" Highest overlap of local and global circuits: {}, {}.", run.label, share(&overlap));
     }
     words.evidence = runs.iter().map(|run| format!("{}: {}", run.label, in_brief(run))).collect();
+    let unfinished = runs.iter().filter(|run| run.planned().is_some()).count();
+    if unfinished > 0 {
+        words.caveats.push(format!("{unfinished} of {} runs are not finished.", runs.len()));
+    }
     if runs.iter().any(|run| run.seeds.len() == 1) {
         let single = runs.iter().filter(|run| run.seeds.len() == 1).count();
         words.caveats.push(format!(
