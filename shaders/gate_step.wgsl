@@ -5,9 +5,8 @@
 struct Params {
     words: u32,         // gates of all slots together
     l0: f32,
-    quads: u32,         // from here on as in adam.wgsl; this word serves only there
-    step_size: f32,
-    bias2: f32,
+    step_size: f32,     // lr / (1 - beta1^t)
+    bias2: f32,         // from here on as in adam.wgsl
     eps: f32,
     one_minus_beta1: f32,
     beta2: f32,

@@ -3,12 +3,14 @@
 //! [`Federation`] is the library's door: open a device, load a data set, run rounds. [`run`] is what the command line
 //! does with it: a run folder, progress, tables and pictures.
 
+mod alike;
 mod batch;
 mod checkpoint;
 mod federation;
 mod finished;
 mod folders;
 mod forecast;
+mod group;
 mod inputs;
 mod job;
 mod journal;
@@ -18,9 +20,10 @@ mod plan;
 mod records;
 mod resume;
 mod run;
+mod sharing;
 mod state;
 
-pub use batch::Open;
+pub use batch::{Jobs, Open};
 pub use federation::{Federation, Outcome};
 pub use forecast::{Forecast, Trial, forecast};
 pub use inputs::{layer_specs, load_data, partition};

@@ -97,6 +97,12 @@ impl AllPairs {
         3 * self.tasks.len() * (layers + 1)
     }
 
+    /// Tasks of these replicates.
+    pub fn tasks_of(&self, replicates: &Range<usize>) -> usize {
+        let own = self.groups.iter().filter(|group| replicates.contains(&group.what.0));
+        own.map(|group| group.tasks.len()).sum()
+    }
+
     /// Sums the overlaps of the rows of `masks`, of `words` words each and divided as `ranges` says, into `out`.
     pub fn count(
         &self,

@@ -4,38 +4,46 @@
 use rand::seq::SliceRandom;
 
 use super::controls::{Origin, first_weights};
-use crate::config::Experiment;
+use crate::config::Training;
 use crate::device::{Buffer, Device};
 use crate::error::Result;
-use crate::federation::{LocalTraining, Member, Pulse, Stage};
+use crate::federation::{LocalTraining, Member, Pulse, Stage, Waves, apart};
 use crate::model::{Network, Survivors};
 use crate::rng::{NO_CLIENT, Purpose, stream};
 
-/// Each round, as many examples as the largest client has are drawn from the pool, and the model is trained on them as that
-/// client would be: the same steps, batches, optimiser and pruning, and nothing averaged.
+/// Each round, as many examples as the replicate's largest client has are drawn from its pool, and the model is trained on
+/// them as that client would be: the same steps, batches, optimiser and pruning, and nothing averaged.
 pub(super) struct Centralised {
     local: LocalTraining,
     /// `[R][P]`.
     weights: Buffer,
-    pools: Vec<(u64, Vec<u32>)>,
-    examples: usize,
+    pools: Vec<Pool>,
+}
+
+/// What a replicate's model is trained on.
+struct Pool {
+    seed: u64,
+    /// Of all clients, each once.
+    examples: Vec<u32>,
+    /// Of which so many are drawn in a round.
+    drawn: usize,
 }
 
 impl Centralised {
     pub fn new(
         device: &dyn Device,
         network: &Network,
-        experiment: &Experiment,
+        training: &Training,
         origins: &[Origin<'_>],
         weights: &dyn Fn(u64) -> Vec<f32>,
     ) -> Result<Self> {
-        let examples = origins.iter().map(|o| o.clients.largest()).max().unwrap_or(0);
-        let local = LocalTraining::new(device, network, &experiment.training, &experiment.sparsity, examples)?;
+        let pool = |o: &Origin<'_>| Pool { seed: o.seed, examples: o.clients.pool(), drawn: o.clients.largest() };
+        let largest = origins.iter().map(|o| o.clients.largest()).max().unwrap_or(0);
+        let recipes = origins.iter().map(|o| o.recipe.clone()).collect();
         Ok(Self {
-            local,
+            local: LocalTraining::new(device, network, training, recipes, largest)?,
             weights: first_weights(device, network, origins, weights)?,
-            pools: origins.iter().map(|o| (o.seed, o.clients.pool())).collect(),
-            examples,
+            pools: origins.iter().map(pool).collect(),
         })
     }
 
@@ -52,32 +60,40 @@ impl Centralised {
 
     /// Client-steps of a round.
     pub fn steps(&self) -> usize {
-        self.local.steps(self.examples) * self.pools.len()
+        self.pools.iter().map(|pool| self.local.steps(pool.drawn)).sum()
     }
 
-    /// Trains every replicate's model for a round.
+    /// Trains every replicate's model for a round, in waves as its clients are.
     pub fn round(&mut self, stage: Stage<'_>, pulse: &mut Pulse<'_>) -> Result<()> {
-        let drawn: Vec<Vec<u32>> = self
-            .pools
-            .iter()
-            .map(|(seed, pool)| {
-                let mut rng = stream(*seed, pulse.round as u64, NO_CLIENT, Purpose::Centralised);
-                let mut pool = pool.clone();
-                let (drawn, _) = pool.partial_shuffle(&mut rng, self.examples);
-                drawn.to_vec()
-            })
+        let (device, words) = (stage.device, stage.network.layout.words);
+        let drawn: Vec<Vec<u32>> = self.pools.iter().map(|pool| pool.draw(pulse.round)).collect();
+        let members: Vec<Member<'_>> = (drawn.iter().zip(&self.pools).enumerate())
+            .map(|(row, (examples, pool))| nobody(row, pool.seed, examples, self.local.steps(examples.len())))
             .collect();
-        let members: Vec<Member<'_>> = drawn
-            .iter()
-            .zip(&self.pools)
-            .enumerate()
-            .map(|(row, (examples, (seed, _)))| nobody(row, *seed, examples, self.local.steps(examples.len())))
-            .collect();
-        let (summary, alive) = self.local.report_words(members.len());
-        let summary = stage.device.alloc("summaries without federation", summary)?;
-        let alive = stage.device.alloc("nonzero weights without federation", alive)?;
-        let models = self.local.train(stage, &self.weights, &members, summary.all(), alive.all(), pulse)?;
-        stage.device.copy(models.weights.values, self.weights.all())
+        let longest = members.iter().map(|m| m.steps).max().unwrap_or(0);
+        // One at a time is what a federation alone takes, whatever the budget.
+        let size = self.local.wave_size(stage, members.len(), longest).unwrap_or(1);
+        let waves = Waves::new(members, size, apart(device));
+        for (_, wave) in waves.iter() {
+            let (summary, alive) = self.local.report_words(wave.len());
+            let summary = device.alloc("summaries without federation", summary)?;
+            let alive = device.alloc("nonzero weights without federation", alive)?;
+            let models = self.local.train(stage, &self.weights, wave, summary.all(), alive.all(), pulse)?;
+            for (slot, member) in wave.iter().enumerate() {
+                let from = models.weights.values.buffer.view(slot * words, words);
+                device.copy(from, self.weights.view(member.replicate * words, words))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pool {
+    /// The examples of one-based `round`.
+    fn draw(&self, round: usize) -> Vec<u32> {
+        let mut rng = stream(self.seed, round as u64, NO_CLIENT, Purpose::Centralised);
+        let mut pool = self.examples.clone();
+        pool.partial_shuffle(&mut rng, self.drawn).0.to_vec()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config;
 use crate::data::Population;
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
-use crate::federation::{Pulse, Stage, upload};
+use crate::federation::{Pulse, Recipe, Stage, upload};
 use crate::kernels::pack_bits::pack_bits;
 use crate::kernels::pick::pick;
 use crate::kernels::shape::Rows;
@@ -101,10 +101,14 @@ impl Serialize for Control {
 /// The federations side by side, as their controls need to know them.
 #[derive(Clone, Copy)]
 pub struct Origin<'a> {
+    /// Which of the experiments side by side it is of; those of one follow each other.
+    pub experiment: usize,
     /// The federation's seed.
     pub seed: u64,
     /// Every client's training examples.
     pub clients: &'a Population,
+    /// How they train.
+    pub recipe: &'a Recipe,
 }
 
 /// The weights in which the controls search.
@@ -120,16 +124,14 @@ impl ControlModels {
     pub fn new(
         device: &dyn Device,
         network: &Network,
-        experiment: &config::Experiment,
+        training: &config::Training,
         controls: &config::Controls,
         origins: &[Origin<'_>],
         weights: &dyn Fn(u64) -> Vec<f32>,
     ) -> Result<Self> {
         let initial = controls.untrained.then(|| first_weights(device, network, origins, weights)).transpose()?;
-        let centralised = controls
-            .centralised
-            .then(|| Centralised::new(device, network, experiment, origins, weights))
-            .transpose()?;
+        let centralised =
+            controls.centralised.then(|| Centralised::new(device, network, training, origins, weights)).transpose()?;
         Ok(Self {
             initial,
             shuffle: controls.shuffled.then(|| shuffles(device, network, origins)).transpose()?,

@@ -17,7 +17,6 @@ use crate::config::Circuits;
 use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::federation::{Member, Orders, Pulse, Stage, upload};
-use crate::kernels::adam::Adam;
 use crate::kernels::cross_entropy::{self, cross_entropy};
 use crate::kernels::gate_step::{self, gate_step};
 use crate::model::{Depth, Rows, Weights};
@@ -153,7 +152,7 @@ pub fn learn_gates(
             second: second.all(),
             hard: hard.all(),
         };
-        gate_step(device, Adam::new(circuits.lr), step as u32 + 1, circuits.l0, &gates)?;
+        gate_step(device, circuits.lr, step as u32 + 1, circuits.l0, &gates)?;
         pulse.beat(slots)?;
     }
     Ok(LearnedGates { logits, hard })

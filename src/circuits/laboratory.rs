@@ -3,6 +3,8 @@
 mod memory;
 mod study;
 
+use std::ops::Range;
+
 use super::all_pairs::OverlapTotal;
 use super::answers::{Answers, probes};
 use super::compare::{OverlapResult, iou};
@@ -21,7 +23,7 @@ use crate::config::{CircuitClasses, Circuits, Experiment};
 use crate::data::{Dataset, indices_by_class, partition::count_classes};
 use crate::device::{Device, View};
 use crate::error::Result;
-use crate::federation::{LocalModels, Member, Observer, Pulse, Stage};
+use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, parts};
 use crate::kernels::edge_bits::edge_bits;
 use crate::model::{Network, Weights};
 use crate::rng::Purpose;
@@ -54,14 +56,18 @@ pub struct Laboratory {
     before: Option<Sets>,
     results: Vec<PairResult>,
     overlaps: Vec<OverlapResult>,
-    notes: Vec<String>,
-    told: Told,
     totals: Vec<OverlapTotal>,
+    /// The replicates of each experiment side by side.
+    parts: Vec<Range<usize>>,
+    /// Of each experiment, what its user has been told.
+    told: Vec<Told>,
+    /// With the experiment that each is about.
+    notes: Vec<(usize, String)>,
 }
 
 impl Laboratory {
     /// For the circuits that `circuits` asks for in the federations of `experiment`, which start as `origins` say from the
-    /// `weights` of their seeds.
+    /// `weights` of their seeds; `experiment` is any of several that differ in nothing else.
     ///
     /// # Errors
     /// What the device says, and [`crate::Error::Config`] for clients that are not there.
@@ -89,7 +95,7 @@ impl Laboratory {
             probes: probes(&images, circuits.other_images),
             finder: Finder::new(device, network, circuits, batch_size)?,
             families: Families::new(device, network, circuits, &images)?,
-            models: ControlModels::new(device, network, experiment, &circuits.controls, origins, weights)?,
+            models: ControlModels::new(device, network, &experiment.training, &circuits.controls, origins, weights)?,
             circuits: circuits.clone(),
             clients,
             buffers: None,
@@ -98,12 +104,17 @@ impl Laboratory {
             overlaps: Vec::new(),
             totals: Vec::new(),
             notes: Vec::new(),
-            told: Told::default(),
+            told: Vec::new(),
+            parts: parts(origins.iter().map(|o| o.experiment)),
         };
+        laboratory.told.resize(laboratory.parts.len(), Told::default());
         let owned = |examples: &[u32]| count_classes(examples, &dataset.train.labels, network.classes);
         let chosen = |o: &Origin<'_>| laboratory.clients.iter().map(|c| (*c, owned(&o.clients.examples(*c)))).collect();
         let owners: Vec<Vec<(usize, Vec<u32>)>> = origins.iter().map(chosen).collect();
-        laboratory.notes = before_the_run(circuits, &owners.concat(), &images);
+        for (i, part) in laboratory.parts.iter().enumerate() {
+            let notes = before_the_run(circuits, &owners[part.clone()].concat(), &images);
+            laboratory.notes.extend(notes.into_iter().map(|note| (i, note)));
+        }
         Ok(laboratory)
     }
 
@@ -127,8 +138,8 @@ impl Laboratory {
         self.models.steps() as u64
     }
 
-    /// What the user should know and has not been told yet.
-    pub fn take_notes(&mut self) -> Vec<String> {
+    /// What the user should know and has not been told yet, each of one of the experiments side by side.
+    pub fn take_notes(&mut self) -> Vec<(usize, String)> {
         std::mem::take(&mut self.notes)
     }
 
@@ -238,9 +249,15 @@ impl Observer for Laboratory {
             return Ok(());
         }
         let pairs = self.pairs(stage, members);
+        for (i, (part, told)) in self.parts.iter().zip(&mut self.told).enumerate() {
+            if !pairs.iter().any(|pair| part.contains(&pair.replicate)) {
+                let mut own = members.iter().filter(|m| part.contains(&m.replicate));
+                let anyone = own.any(|m| self.clients.binary_search(&m.client).is_ok());
+                let note = told.of_cohort(round, round == self.rounds, anyone);
+                self.notes.extend(note.map(|note| (i, note)));
+            }
+        }
         if pairs.is_empty() {
-            let anyone = members.iter().any(|m| self.clients.binary_search(&m.client).is_ok());
-            self.notes.extend(self.told.of_cohort(round, round == self.rounds, anyone));
             // Circuits are compared with those of the studied round before, and now that one has none.
             self.before = None;
             return Ok(());
@@ -318,6 +335,11 @@ impl Observer for Laboratory {
         self.buffers.as_ref().map(RoundBuffers::views).unwrap_or_default()
     }
 
+    fn words_of(&self, replicates: &Range<usize>) -> usize {
+        let before = self.before.as_ref().map_or(&[][..], |sets| &sets.pairs);
+        self.buffers.as_ref().map_or(0, |buffers| buffers.words_of(replicates, before))
+    }
+
     fn absorb(&mut self, words: Vec<Vec<u32>>) -> Result<()> {
         self.results.clear();
         self.overlaps.clear();
@@ -330,7 +352,12 @@ impl Observer for Laboratory {
         self.results = (0..pairs.len()).map(|i| self.result(i, pairs, &controls, &decoded)).collect();
         self.results.sort_by_key(|r| (r.replicate, r.client, r.class));
         let last = self.round == self.rounds;
-        self.notes.extend(self.told.of_round(self.round, last, &self.results));
+        for (i, (part, told)) in self.parts.iter().zip(&mut self.told).enumerate() {
+            let [start, end] =
+                [part.start, part.end].map(|bound| self.results.partition_point(|r| r.replicate < bound));
+            let notes = told.of_round(self.round, last, &self.results[start..end]);
+            self.notes.extend(notes.into_iter().map(|note| (i, note)));
+        }
         self.overlaps = decoded.overlaps;
         self.totals = decoded.totals;
         self.before = Some(buffers.sets);

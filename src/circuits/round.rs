@@ -1,5 +1,7 @@
 //! What a round's circuits leave on the device until it is read, and how the words become results.
 
+use std::ops::Range;
+
 use super::all_pairs::OverlapTotal;
 use super::compare::{Comparison, Level, OverlapCounts, OverlapResult, Plan};
 use super::controls::{Control, ControlCounts};
@@ -53,6 +55,19 @@ pub(super) struct Sets {
     pub masks: Buffer,
     /// `[2Q][E]`: connections.
     pub edges: Buffer,
+}
+
+/// What a buffer has rows of.
+#[derive(Clone, Copy)]
+enum Rowed {
+    /// One for each pair, or several.
+    Pair,
+    /// Comparisons within the round.
+    Within,
+    /// Comparisons with the round before.
+    Across,
+    /// Tasks of the comparisons of all pairs.
+    Task,
 }
 
 /// The buffers of one round. Q pairs; rows 0..Q are circuits of local models, Q..2Q of the global one.
@@ -161,12 +176,44 @@ impl RoundBuffers {
 
     /// What to read back; [`RoundBuffers::decode`] takes it in this order.
     pub fn views(&self) -> Vec<View<'_>> {
-        let mut views = vec![self.sets.masks.all(), self.sets.edges.all()];
-        views.extend(self.overlaps.iter().chain(&self.tallies).map(Buffer::all));
-        views.extend(self.totals.iter().map(Buffer::all));
-        views.extend(self.families.iter().flat_map(Counts::views));
-        views.extend(self.controls.iter().flat_map(ControlCounts::views));
-        views
+        self.rows().into_iter().map(|(view, _)| view).collect()
+    }
+
+    /// The same, with what each has rows of.
+    fn rows(&self) -> Vec<(View<'_>, Rowed)> {
+        let mut rows = vec![(self.sets.masks.all(), Rowed::Pair), (self.sets.edges.all(), Rowed::Pair)];
+        let overlaps = [Rowed::Within, Rowed::Within, Rowed::Across, Rowed::Across];
+        rows.extend(self.overlaps.iter().map(Buffer::all).zip(overlaps));
+        rows.extend(self.tallies.iter().map(|tally| (tally.all(), Rowed::Pair)));
+        rows.extend(self.totals.iter().map(|total| (total.all(), Rowed::Task)));
+        rows.extend(self.families.iter().flat_map(Counts::views).map(|view| (view, Rowed::Pair)));
+        rows.extend(self.controls.iter().flat_map(ControlCounts::views).map(|view| (view, Rowed::Pair)));
+        rows
+    }
+
+    /// How many words of these are of `replicates`, which are one experiment's: as many as its pairs alone would have.
+    /// `before` are the pairs of the round before.
+    pub fn words_of(&self, replicates: &Range<usize>, before: &[Pair]) -> usize {
+        let (pairs, plan) = (&self.sets.pairs, &self.plan);
+        let own = |pair: &Pair| replicates.contains(&pair.replicate);
+        let couples = |list: &Couples, of: &[Pair]| {
+            let own = list.iter().filter(|(_, first, _)| own(&of[*first as usize % of.len()])).count();
+            (own, list.len())
+        };
+        let pair = (pairs.iter().filter(|pair| own(pair)).count(), pairs.len());
+        let (within, across) = (couples(&plan.within, pairs), couples(&plan.across, before));
+        let task = (plan.all.tasks_of(replicates), plan.all.tasks_of(&(0..usize::MAX)));
+        // An empty buffer has one word.
+        let share = |(view, rowed): (View<'_>, Rowed)| {
+            let (own, all) = match rowed {
+                Rowed::Pair => pair,
+                Rowed::Within => within,
+                Rowed::Across => across,
+                Rowed::Task => task,
+            };
+            (view.words / all.max(1) * own).max(1)
+        };
+        if pair.0 == 0 { 0 } else { self.rows().into_iter().map(share).sum() }
     }
 
     /// From the words of [`RoundBuffers::views`].

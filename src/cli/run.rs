@@ -8,7 +8,7 @@ use clap::{Args, value_parser};
 
 use super::{DEFAULT_DATA, print};
 use crate::config::{Override, Plan, load, presets};
-use crate::experiment::{self, LiveRequest, Request};
+use crate::experiment::{self, Jobs, LiveRequest, Request};
 use crate::report::folder::check_free;
 use crate::{Error, Result};
 
@@ -105,12 +105,21 @@ pub struct SweepArgs {
     /// Those of a run.
     #[command(flatten)]
     pub run: RunArgs,
-    /// Experiments at a time, such as 2
+    /// Experiments at a time, such as 2; or "shared": those that may are trained in the same waves
     ///
-    /// Each has its share of the threads and of device.memory; no result depends on it [default: as many as keep the device
-    /// busy]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=100))]
-    pub jobs: Option<u16>,
+    /// Of several at a time each has its share of the threads and of device.memory. Waves are shared by experiments that
+    /// differ in seeds, partition (of as many clients), training.lr and, on a GPU, in sparsity alone, as long as the same
+    /// layers are sparse. No result depends on it [default: shared on a GPU; on the CPU engine as many as keep it busy]
+    #[arg(long, value_name = "N|shared", value_parser = read_jobs)]
+    pub jobs: Option<Jobs>,
+}
+
+fn read_jobs(text: &str) -> std::result::Result<Jobs, String> {
+    match text.parse() {
+        Ok(n @ 1..=100) => Ok(Jobs::AtATime(n)),
+        _ if text == "shared" => Ok(Jobs::Shared),
+        _ => Err("accepted: 1 to 100 experiments at a time, or shared".into()),
+    }
 }
 
 /// Resolves the flags: reads the experiment, applies `--set`, and refuses a folder that is taken, all before any work.
@@ -130,7 +139,16 @@ pub fn prepare(args: RunArgs) -> Result<Request> {
     let data = args.data.unwrap_or_else(|| DEFAULT_DATA.into());
     let open = !args.no_open && stderr().is_terminal() && has_desktop();
     let live = args.live.map(|port| LiveRequest { port, open });
-    Ok(Request { plan, device, data, out, resume: args.resume, quiet: args.quiet, jobs: Some(1), live })
+    Ok(Request {
+        plan,
+        device,
+        data,
+        out,
+        resume: args.resume,
+        quiet: args.quiet,
+        jobs: Jobs::Suited { most: 1 },
+        live,
+    })
 }
 
 /// Whether there is a screen for a browser: without one, as over a network, some systems open one in the terminal itself.
@@ -163,7 +181,8 @@ pub fn execute(args: RunArgs) -> Result<()> {
 /// Runs the experiment, which must be a sweep.
 pub fn sweep(args: SweepArgs) -> Result<()> {
     let name = args.run.experiment.clone();
-    let request = Request { jobs: args.jobs.map(usize::from), ..prepare(args.run)? };
+    let jobs = args.jobs.unwrap_or(Jobs::Suited { most: usize::MAX });
+    let request = Request { jobs, ..prepare(args.run)? };
     if request.plan.variants.iter().all(|variant| variant.swept.is_empty()) {
         let help = "add a [sweep] with lists of values, such as sparsity.target = [0.9, 0.99], or use fedcircuit run";
         return Err(Error::config(name, "has no [sweep]", help));

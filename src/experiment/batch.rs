@@ -1,16 +1,33 @@
-//! The experiments of a request on a device: one after the other, or several at a time where small ones would leave it idle,
-//! each with its share of threads and memory. No bit depends on how many.
+//! The experiments of a request on a device: in the same waves where they may share them; else one after the other, or
+//! several at a time where small ones would leave it idle, each with its share of threads and memory. No bit depends on it.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::finished::Finished;
+use super::group::Group;
 use super::job::Job;
+use super::sharing;
 use crate::device::{Device, Share};
 use crate::error::{Error, Result};
 use crate::federation::RoundPlan;
 use crate::report::{Progress, Teller};
+
+/// How the experiments of a request share the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jobs {
+    /// On a GPU, in the same waves where they may; on the CPU engine, whose threads take a client each, as many at a time
+    /// as keep them busy, and so many at most.
+    Suited {
+        /// One or more.
+        most: usize,
+    },
+    /// In the same waves where they may, and else one after the other.
+    Shared,
+    /// So many at a time, one or more, each in waves of its own.
+    AtATime(usize),
+}
 
 /// Opens the device, with so many threads, and says which it is and why.
 pub type Open<'a> = &'a (dyn Fn(Option<usize>) -> Result<(Box<dyn Device>, String)> + Sync);
@@ -18,25 +35,52 @@ pub type Open<'a> = &'a (dyn Fn(Option<usize>) -> Result<(Box<dyn Device>, Strin
 /// More at a time than this gain nothing on a GPU, which they take turns on.
 const MOST_ON_A_GPU: usize = 4;
 
-/// How many of `jobs` run at a time: as many as `asked`, or as suit the device. All but the first are tried, so that their
-/// faults come to light before its hours of work.
+/// What runs when.
+pub(super) struct Order {
+    /// Jobs, by number, that share waves.
+    pub groups: Vec<Vec<usize>>,
+    /// Groups at a time.
+    at_once: usize,
+}
+
+/// How those of `jobs` that are `left`, by number, run. All but the first are tried, so that their faults come to light
+/// before its hours of work.
 ///
 /// # Errors
 /// Whatever stands in the way of one of them.
-pub(super) fn at_once(jobs: &[Job<'_>], asked: Option<usize>) -> Result<usize> {
-    let Some(first) = jobs.first() else { return Ok(1) };
-    let most = asked.unwrap_or(usize::MAX).min(jobs.len());
-    if most == 1 {
-        return jobs.iter().skip(1).try_for_each(|job| job.begin(&|_| ()).map(drop)).map(|()| 1);
+pub(super) fn order(jobs: &[Job<'_>], left: &[usize], asked: Jobs) -> Result<Order> {
+    let alone = || left.iter().map(|i| vec![*i]).collect();
+    let [first, others @ ..] = left else { return Ok(Order { groups: Vec::new(), at_once: 1 }) };
+    let shared = match asked {
+        Jobs::Shared => true,
+        Jobs::Suited { .. } => jobs[*first].device.info().kind == "gpu",
+        Jobs::AtATime(_) => false,
+    };
+    if shared && !others.is_empty() {
+        let groups = sharing::groups(jobs, left)?;
+        if groups.len() < left.len() {
+            return Ok(Order { groups, at_once: 1 });
+        }
     }
-    let plans = jobs.iter().map(|job| job.begin(&|_| ()).map(|begun| begun.plan())).collect::<Result<Vec<_>>>()?;
+    let (most, told) = match asked {
+        Jobs::Suited { most } => (most, false),
+        Jobs::Shared => (1, true),
+        Jobs::AtATime(n) => (n, true),
+    };
+    let most = most.min(left.len());
+    let begin = |job: Job<'_>| Group::new(vec![job]).begin(&|_| ()).map(|begun| begun.plan());
+    if most == 1 {
+        others.iter().try_for_each(|i| begin(jobs[*i].clone()).map(drop))?;
+        return Ok(Order { groups: alone(), at_once: 1 });
+    }
+    let plans = left.iter().map(|i| begin(jobs[*i].clone())).collect::<Result<Vec<_>>>()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let n = if asked.is_some() { most } else { suits(first.device, cores, &plans).min(most) };
+    let n = if told { most } else { suits(jobs[*first].device, cores, &plans).min(most) };
     if n > 1 {
         // In its share of the memory.
-        jobs.iter().try_for_each(|job| Job { share: n, ..job.clone() }.begin(&|_| ()).map(drop))?;
+        left.iter().try_for_each(|i| begin(Job { share: n, ..jobs[*i].clone() }).map(drop))?;
     }
-    Ok(n)
+    Ok(Order { groups: alone(), at_once: n })
 }
 
 /// How many experiments of these plans the device does at a time without more waves than one alone takes: on the CPU
@@ -55,33 +99,36 @@ fn suits(device: &dyn Device, cores: usize, plans: &[RoundPlan]) -> usize {
     busy.min(usize::try_from(fit).unwrap_or(usize::MAX)).max(1)
 }
 
-/// Runs those of `jobs` that are not `finished` yet, `n` at a time.
+/// Runs `jobs` in this order, and puts each with those that are `finished`.
 ///
 /// # Errors
 /// The first fault in their order; those that were under way are ended after their step, as by a signal.
 pub(super) fn run_all(
     jobs: &[Job<'_>],
     finished: &mut [Option<Finished>],
-    n: usize,
+    order: &Order,
     open: Open<'_>,
     progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<()> {
-    let left: Vec<usize> = (0..jobs.len()).filter(|i| finished[*i].is_none()).collect();
-    if n <= 1 {
-        for i in left {
-            finished[i] = Some(jobs[i].run(progress, stop)?);
+    let Order { groups, at_once } = order;
+    let mut put = |group: &[usize], done: Vec<Finished>| {
+        group.iter().zip(done).for_each(|(i, done)| finished[*i] = Some(done));
+    };
+    if *at_once <= 1 {
+        for group in groups {
+            put(group, Group::new(group.iter().map(|i| jobs[*i].clone()).collect()).run(progress, stop)?);
         }
         return Ok(());
     }
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let results: Vec<Mutex<Option<Result<Finished>>>> = left.iter().map(|_| Mutex::new(None)).collect();
-    let together = progress.together(left.len());
+    let results: Vec<Mutex<Option<Result<Vec<Finished>>>>> = groups.iter().map(|_| Mutex::new(None)).collect();
+    let together = progress.together(groups.len());
     let worker = || {
         while !failed.load(Ordering::Relaxed) {
             let place = next.fetch_add(1, Ordering::Relaxed);
-            let Some(i) = left.get(place) else { break };
-            let result = run_one(&jobs[*i], n, open, &together.run(place), stop);
+            let Some(group) = groups.get(place) else { break };
+            let result = run_one(&jobs[group[0]], *at_once, open, &together.run(place), stop);
             if let Err(error) = &result {
                 failed.store(true, Ordering::Relaxed);
                 // Work on a lost device ends by itself.
@@ -93,13 +140,13 @@ pub(super) fn run_all(
             together.end(place);
         }
     };
-    std::thread::scope(|scope| (0..n).for_each(|_| drop(scope.spawn(worker))));
+    std::thread::scope(|scope| (0..*at_once).for_each(|_| drop(scope.spawn(worker))));
     // Those that were not begun have nothing to say.
-    (0..left.len()).for_each(|place| together.end(place));
+    (0..groups.len()).for_each(|place| together.end(place));
     let mut faults = Vec::new();
-    for (i, result) in left.into_iter().zip(results) {
+    for (group, result) in groups.iter().zip(results) {
         match result.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(Ok(done)) => finished[i] = Some(done),
+            Some(Ok(done)) => put(group, done),
             Some(Err(error)) => faults.push(error),
             None => {}
         }
@@ -110,13 +157,13 @@ pub(super) fn run_all(
 }
 
 /// Runs a job in its share of the device: of the CPU engine's threads, or of a GPU's time.
-fn run_one(job: &Job<'_>, n: usize, open: Open<'_>, told: &dyn Teller, stop: &AtomicBool) -> Result<Finished> {
+fn run_one(job: &Job<'_>, n: usize, open: Open<'_>, told: &dyn Teller, stop: &AtomicBool) -> Result<Vec<Finished>> {
     let info = job.device.info();
     if info.kind == "cpu" {
         let (own, _) = open(Some((info.threads / n).max(1)))?;
-        return Job { device: own.as_ref(), share: n, ..job.clone() }.run(told, stop);
+        return Group::new(vec![Job { device: own.as_ref(), share: n, ..job.clone() }]).run(told, stop);
     }
-    Job { device: &Share::new(job.device), share: n, ..job.clone() }.run(told, stop)
+    Group::new(vec![Job { device: &Share::new(job.device), share: n, ..job.clone() }]).run(told, stop)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(super) use origin::Origin;
 pub(super) use store::{Newest, Store, lock, remove};
 
 /// Of this layout; another number is another layout.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Bytes of a file's header, at most: it names a few tensors and what the run is of. Parsed, a hostile one takes some
 /// twenty times as much.

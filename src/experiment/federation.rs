@@ -1,8 +1,10 @@
-//! One federation with its circuits, or one for each seed side by side: rounds in, records out.
+//! One federation with its circuits, or one for each seed of each experiment side by side: rounds in, records out.
 
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
-use super::inputs::{layer_specs, partition};
+use super::alike::check_alike;
+use super::inputs::{network, partition};
 use super::keeper::Keeper;
 use super::records::record;
 use super::state::Held;
@@ -12,12 +14,12 @@ use crate::config::{Analysis, Experiment};
 use crate::data::{Dataset, Population};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::federation::{Observer, Pulse, Replicate, ReplicateRound, Round, RoundPlan, Simulation, Stage};
-use crate::model::{Input, Layout, Network, chain, initial_weights, load};
+use crate::federation::{Observer, Pulse, Recipe, Replicate, ReplicateRound, RoundPlan, Simulation, Stage, parts};
+use crate::model::{Layout, initial_weights, load};
 use crate::report::{CircuitRecord, ControlRecord, OverlapMean, OverlapRecord, RoundRecord};
 
-/// A federation on a device, ready to run its rounds; or one for each of several seeds, which share the device's batches
-/// and nothing else: each has the bits that it has alone.
+/// A federation on a device, ready to run its rounds; or one for each of several seeds, of one experiment or of several,
+/// which share the device's batches and nothing else: each has the bits that it has alone.
 ///
 /// ```no_run
 /// # fn main() -> fedcircuit::Result<()> {
@@ -33,7 +35,9 @@ use crate::report::{CircuitRecord, ControlRecord, OverlapMean, OverlapRecord, Ro
 /// # Ok(()) }
 /// ```
 pub struct Federation<'d> {
+    /// The first of the experiments side by side: what is asked of it holds for all.
     pub(super) experiment: Experiment,
+    names: Vec<String>,
     pub(super) simulation: Simulation<'d>,
     pub(super) laboratory: Option<Laboratory>,
     keeper: Keeper,
@@ -77,26 +81,38 @@ impl<'d> Federation<'d> {
     /// [`crate::Error::Config`] for what the experiment asks and cannot have, [`crate::Error::TooLarge`] when a client
     /// does not fit the device, [`crate::Error::File`] for weights that do not match.
     pub fn new(device: &'d dyn Device, experiment: &Experiment, dataset: &Dataset) -> Result<Self> {
-        let Dataset { channels, height, width, classes, .. } = *dataset;
-        let input = Input { channels, height, width };
-        let network = Network::new(chain(&layer_specs(&experiment.model), input, classes)?, input, classes);
+        Self::together(device, &[experiment], dataset)
+    }
+
+    /// The same for several experiments side by side, which may differ in name, seeds, partition (of as many clients),
+    /// learning rate, and how sparse their networks become: on the CPU engine not at all in the latter, and on a GPU as
+    /// long as the same layers run over their surviving weights.
+    ///
+    /// # Errors
+    /// As [`Federation::new`]; and [`crate::Error::Config`] for experiments that differ in more.
+    ///
+    /// # Panics
+    /// Without any experiment.
+    pub fn together(device: &'d dyn Device, experiments: &[&Experiment], dataset: &Dataset) -> Result<Self> {
+        let experiment = experiments[0];
+        let network = network(experiment, dataset)?;
+        check_alike(device.info(), &network, experiments)?;
         let given = experiment.model.init_path().map(|path| load(&path, &network.layout)).transpose()?;
-        let mut replicates = Vec::new();
-        for seed in experiment.seeds.all().iter().copied() {
-            let clients =
-                partition(&experiment.with_seed(seed), dataset).map_err(|e| with_seed(e, seed, experiment))?;
-            replicates.push(Replicate { seed, clients });
-        }
+        let replicates = replicates(experiments, dataset)?;
         let layout = network.layout.clone();
         let weights = |seed| given.clone().unwrap_or_else(|| initial_weights(&layout, seed));
         let laboratory = experiment.circuits.as_ref().map(|circuits| {
-            let origins: Vec<Origin<'_>> =
-                replicates.iter().map(|r| Origin { seed: r.seed, clients: &r.clients }).collect();
+            let origins = replicates.iter().map(|r| Origin {
+                experiment: r.experiment,
+                seed: r.seed,
+                clients: &r.clients,
+                recipe: &r.recipe,
+            });
+            let origins: Vec<Origin<'_>> = origins.collect();
             Laboratory::new(device, &network, experiment, circuits, dataset, &origins, &weights)
         });
         let laboratory = laboratory.transpose()?;
-        let gates = network.layout.gates.iter();
-        let gated = gates.map(|g| (network.layers[g.layer].name.clone(), g.channels)).collect();
+        let gated = network.gated_layers();
         let simulation = Simulation::new(device, experiment, network, dataset, replicates, &weights)?;
         if let Some(laboratory) = &laboratory {
             // Here rather than after the first round's training.
@@ -104,6 +120,7 @@ impl<'d> Federation<'d> {
         }
         Ok(Self {
             experiment: experiment.clone(),
+            names: experiments.iter().map(|experiment| experiment.name.clone()).collect(),
             laboratory,
             simulation,
             keeper: Keeper::default(),
@@ -127,16 +144,21 @@ impl<'d> Federation<'d> {
         &self.layout
     }
 
-    /// `[class]`, for one client after the other: training examples in the federation of the i-th seed, counted from 0.
+    /// Of each experiment, which of all the federations side by side are its seeds'.
+    pub fn parts(&self) -> Vec<Range<usize>> {
+        parts(self.simulation.replicates().iter().map(|replicate| replicate.experiment))
+    }
+
+    /// `[class]`, for one client after the other: training examples in the i-th federation, counted from 0.
     ///
     /// # Panics
-    /// When there are not so many seeds.
+    /// When there are not so many.
     pub fn class_counts(&self, i: usize) -> impl Iterator<Item = Vec<u32>> {
         let Stage { network, train, .. } = self.simulation.stage();
         self.simulation.replicates()[i].clients.class_counts(&train.host_labels, network.classes)
     }
 
-    /// The clients of each seed's federation.
+    /// The clients of each federation.
     pub fn populations(&self) -> impl Iterator<Item = &Population> {
         self.simulation.replicates().iter().map(|replicate| &replicate.clients)
     }
@@ -161,8 +183,14 @@ impl<'d> Federation<'d> {
     pub fn take_notes(&mut self) -> Vec<String> {
         let mut notes = std::mem::take(&mut self.notes);
         notes.append(&mut self.simulation.take_notes());
-        notes.extend(self.laboratory.iter_mut().flat_map(Laboratory::take_notes));
+        let of_circuits = self.laboratory.as_mut().map(Laboratory::take_notes).unwrap_or_default();
+        notes.extend(of_circuits.into_iter().map(|(experiment, note)| self.noted(experiment, note)));
         notes
+    }
+
+    /// A note on one of the experiments.
+    fn noted(&self, experiment: usize, note: String) -> String {
+        if self.names.len() > 1 { format!("{}: {note}", self.names[experiment]) } else { note }
     }
 
     /// Client-steps of the next round, training and circuits: the length of its progress bar.
@@ -188,7 +216,7 @@ impl<'d> Federation<'d> {
         laboratory.search_bytes(self.simulation.stage(), &self.simulation.waves(&cohort).members)
     }
 
-    /// Runs the next round and gives an outcome for each seed, in their order.
+    /// Runs the next round and gives an outcome for each seed of each experiment, in their order.
     ///
     /// # Errors
     /// As [`Federation::round_with`].
@@ -214,8 +242,12 @@ impl<'d> Federation<'d> {
         self.failed = true;
         let outcome = self.simulation.run_round(&mut observers, &mut Pulse { stop, round, advance })?;
         (self.round, self.failed, self.held) = (round, false, None);
-        self.notes.extend(outcome.replicates.iter().filter_map(|r| lost(&outcome, r)));
         let mut kept = std::mem::take(&mut self.keeper.words).into_iter();
+        let of: Vec<usize> = self.simulation.replicates().iter().map(|replicate| replicate.experiment).collect();
+        let several = |experiment| of.iter().filter(|other| **other == experiment).count() > 1;
+        for (replicate, of) in outcome.replicates.iter().zip(&of) {
+            self.notes.extend(lost(round, replicate, several(*of)).map(|note| self.noted(*of, note)));
+        }
         let each = outcome.replicates.iter().enumerate().map(|(i, replicate)| {
             let (weights, client_weights) = kept.next().unwrap_or_default();
             let laboratory = self.laboratory.as_ref();
@@ -223,7 +255,7 @@ impl<'d> Federation<'d> {
             let overlaps = laboratory.map(|l| self.overlaps(round, l, i)).unwrap_or_default();
             Outcome {
                 seed: replicate.seed,
-                record: record(&outcome, replicate),
+                record: record(&outcome, replicate, of[i]),
                 circuits: self.circuits(round, pairs),
                 controls: self.controls(round, pairs),
                 overlap_means: laboratory.map(|l| self.means(round, l, i, &overlaps)).unwrap_or_default(),
@@ -271,21 +303,34 @@ pub(super) fn of_replicate<T>(results: &[T], replicate: usize, of: impl Fn(&T) -
     &results[start..end]
 }
 
+/// One for each seed of each experiment.
+fn replicates(experiments: &[&Experiment], dataset: &Dataset) -> Result<Vec<Replicate>> {
+    let mut replicates = Vec::new();
+    for (i, experiment) in experiments.iter().enumerate() {
+        for seed in experiment.seeds.all().iter().copied() {
+            let of = if experiments.len() > 1 { format!("in {}, ", experiment.name) } else { String::new() };
+            let with = if experiment.seeds.several() { format!("with seed {seed}, ") } else { String::new() };
+            let named = of + &with;
+            let clients = partition(&experiment.with_seed(seed), dataset).map_err(|error| blamed(error, &named))?;
+            replicates.push(Replicate { experiment: i, named, seed, clients, recipe: Recipe::of(experiment) });
+        }
+    }
+    Ok(replicates)
+}
+
 /// What to tell of a round of which nobody's update arrived.
-fn lost(round: &Round, replicate: &ReplicateRound) -> Option<String> {
-    let of = if round.replicates.len() > 1 { format!(" of seed {}", replicate.seed) } else { String::new() };
+fn lost(round: usize, replicate: &ReplicateRound, several: bool) -> Option<String> {
+    let of = if several { format!(" of seed {}", replicate.seed) } else { String::new() };
     replicate.clients.is_empty().then(|| {
-        let (round, count) = (round.round, replicate.dropped.len());
+        let count = replicate.dropped.len();
         format!("round {round}: all {count} drawn clients{of} dropped out, so the global model stays as it was")
     })
 }
 
-/// Says which seed an error of the configuration came up with, where there are several.
-fn with_seed(error: Error, seed: u64, experiment: &Experiment) -> Error {
+/// Says which federation an error of the configuration came up with, where there are several.
+fn blamed(error: Error, named: &str) -> Error {
     match error {
-        Error::Config { key, problem, help } if experiment.seeds.several() => {
-            Error::Config { key, problem: format!("with seed {seed}, {problem}"), help }
-        }
+        Error::Config { key, problem, help } => Error::Config { key, problem: format!("{named}{problem}"), help },
         other => other,
     }
 }

@@ -64,20 +64,21 @@ impl<'a> Start<'a> {
 
 impl Folders {
     /// Makes the folders, with all files that are known before the first round; or finds them as an ended run left them.
+    /// The experiment's federations are those from `first` on.
     pub fn create(
         path: &Path,
         device: &dyn Device,
         experiment: &Experiment,
-        federation: &Federation<'_>,
+        (federation, first): (&Federation<'_>, usize),
         gated_layers: &[String],
         start: Start<'_>,
     ) -> Result<Self> {
         let environment = environment(device, federation.wave_size());
-        let first = !matches!(start, Start::At(_));
+        let begins = !matches!(start, Start::At(_));
         let mut all = None;
         if experiment.seeds.several() {
             let folder = SeedsFolder::create(path, &experiment.to_toml()?, start.of(|marks| &marks.all))?;
-            if first {
+            if begins {
                 folder.write_environment(&environment)?;
             }
             all = Some(folder);
@@ -86,9 +87,9 @@ impl Folders {
         for (i, seed) in experiment.seeds.all().iter().enumerate() {
             let toml = experiment.with_seed(*seed).to_toml()?;
             let folder = RunFolder::create(&folder_of(experiment, i, path), &toml, gated_layers, start.seed(i, count))?;
-            if first {
+            if begins {
                 folder.write_environment(&environment)?;
-                folder.write_partition(federation.class_counts(i).take(LISTED_CLIENTS))?;
+                folder.write_partition(federation.class_counts(first + i).take(LISTED_CLIENTS))?;
             }
             if experiment.output.tensorboard {
                 events.push(Events::begin(folder.path(), start.seed(i, count))?);

@@ -6,7 +6,7 @@ use crate::config::{self, Activation, Assignment, Experiment, LayerKind, Partiti
 use crate::data::partition as deal;
 use crate::data::{Dataset, Population, digits, mnist};
 use crate::error::{Error, Result};
-use crate::model::{LayerSpec, SpecKind};
+use crate::model::{Input, LayerSpec, Network, SpecKind, chain};
 use crate::rng::{NO_CLIENT, NO_ROUND, Purpose, stream};
 
 /// Loads the data set of `data` from `folder`, or the fallback it allows where the files are missing. The second value
@@ -46,6 +46,16 @@ pub fn load_data(data: &config::Data, folder: &Path) -> Result<(Dataset, Option<
         }
     }
     Ok((dataset, None))
+}
+
+/// The network that every client of the experiment trains on images like those of `dataset`.
+///
+/// # Errors
+/// [`Error::Config`] for layers that do not fit each other or the images.
+pub(super) fn network(experiment: &Experiment, dataset: &Dataset) -> Result<Network> {
+    let Dataset { channels, height, width, classes, .. } = *dataset;
+    let input = Input { channels, height, width };
+    Ok(Network::new(chain(&layer_specs(&experiment.model), input, classes)?, input, classes))
 }
 
 /// Deals the training examples to the clients, as the first seed draws it, or says how each draws its own.

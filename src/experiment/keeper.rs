@@ -1,6 +1,8 @@
 //! What stays of a round's weights: those that are saved come back with its read-back, and the last local models may stay
 //! on the device.
 
+use std::ops::Range;
+
 use crate::circuits::analyses::LocalModel;
 use crate::device::{Buffer, View, f32s};
 use crate::error::Result;
@@ -77,6 +79,12 @@ impl Observer for Keeper {
     fn results(&self) -> Vec<View<'_>> {
         let waves = if self.wanted && self.clients { &self.waves[..] } else { &[] };
         self.global.iter().chain(waves).map(Buffer::all).collect()
+    }
+
+    fn words_of(&self, replicates: &Range<usize>) -> usize {
+        let members = self.members.iter().filter(|(replicate, _)| replicates.contains(replicate)).count();
+        let rows = |wanted: bool, rows: usize| if wanted { rows } else { 0 };
+        self.row * (rows(self.wanted, replicates.len()) + rows(self.wanted && self.clients, members))
     }
 
     fn absorb(&mut self, words: Vec<Vec<u32>>) -> Result<()> {

@@ -59,9 +59,10 @@ impl HostMemory {
     }
 }
 
-/// The plan in words, line by line.
-pub(super) fn told(experiment: &Experiment, plan: &RoundPlan, host: &HostMemory) -> Vec<String> {
-    let (drawn, population) = (plan.clients, experiment.partition.num_clients() * experiment.seeds.all().len());
+/// The plan of experiments side by side in words, line by line.
+pub(super) fn told(experiments: &[&Experiment], plan: &RoundPlan, host: &HostMemory) -> Vec<String> {
+    let population = experiments.iter().map(|e| e.partition.num_clients() * e.seeds.all().len()).sum();
+    let drawn = plan.clients;
     let of = if drawn < population { format!(" of {population}") } else { String::new() };
     let (clients, waves) = (counted(drawn, "client"), counted(plan.waves, "wave"));
     let first = format!("plan: {clients}{of} a round, in {waves} of at most {}", plan.wave_size);
@@ -75,7 +76,7 @@ pub(super) fn told(experiment: &Experiment, plan: &RoundPlan, host: &HostMemory)
         mib(plan.models),
         mib(plan.evaluation),
     );
-    let circuits = experiment.circuits.as_ref().map(|_| {
+    let circuits = experiments.iter().find_map(|experiment| experiment.circuits.as_ref()).map(|_| {
         format!("plan: searches for circuits go in waves of their own, which take {} more at most", mib(plan.budget))
     });
     let own = host.data + host.clients + host.pictures + host.program.unwrap_or(0);
@@ -122,7 +123,7 @@ mod tests {
             evaluation: 1 << 18,
         };
         let host = HostMemory { program: Some(20 << 20), data: 7 << 20, clients: 1 << 18, pictures: 48 << 20 };
-        let lines = told(&experiment(&["cohort.clients_per_round=10", "seeds=2"]), &plan, &host);
+        let lines = told(&[&experiment(&["cohort.clients_per_round=10"]); 2], &plan, &host);
         assert_eq!(
             lines,
             [
@@ -134,7 +135,7 @@ mod tests {
             ]
         );
         let alone = RoundPlan { clients: 90, waves: 1, ..plan };
-        let lines = told(&experiment(&["circuits={}"]), &alone, &HostMemory { program: None, ..host });
+        let lines = told(&[&experiment(&["circuits={}"])], &alone, &HostMemory { program: None, ..host });
         assert_eq!(lines[0], "plan: 90 clients a round, in 1 wave of at most 3");
         assert!(lines[2].ends_with("which take 5.0 MiB more at most") && lines[3].ends_with("48.0 MiB pictures"));
     }

@@ -137,7 +137,8 @@ fn row(round: usize, overlap: &OverlapResult, name: &str, layers: Range<usize>, 
     }
 }
 
-pub(super) fn record(round: &Round, replicate: &ReplicateRound) -> RoundRecord {
+/// Of a federation of the given one of the experiments side by side.
+pub(super) fn record(round: &Round, replicate: &ReplicateRound, experiment: usize) -> RoundRecord {
     let (seconds, ReplicateRound { global, clients, dropped, sparsity, .. }) = (round.seconds, replicate);
     RoundRecord {
         round: round.round,
@@ -167,6 +168,6 @@ pub(super) fn record(round: &Round, replicate: &ReplicateRound) -> RoundRecord {
         dropped: dropped.clone(),
         sparsity: sparsity.clone(),
         readbacks: round.readbacks,
-        bytes_read_back: round.bytes_read_back,
+        bytes_read_back: round.bytes_read_back[experiment],
     }
 }

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use super::batch::{Open, at_once, run_all};
+use super::batch::{Jobs, Open, order, run_all};
 use super::finished::{Finished, ROUNDS_PICTURE};
 use super::job::Job;
 use super::load_data;
 use super::plan::{mib, peak_memory, resident_memory};
+use super::sharing::told;
 use crate::config::{Data, Override, Plan, Variant};
 use crate::data::{Dataset, hex};
 use crate::device::{Choice, Device, GpuOptions, open};
@@ -30,8 +31,8 @@ pub struct Request {
     pub resume: bool,
     /// Whether to print errors only.
     pub quiet: bool,
-    /// Experiments at a time; without a number, as many as suit the device.
-    pub jobs: Option<usize>,
+    /// How the experiments share the device.
+    pub jobs: Jobs,
     /// How the growing report is served, if it is.
     pub live: Option<LiveRequest>,
 }
@@ -78,7 +79,11 @@ pub fn run_on(request: &Request, stop: &AtomicBool, open: Open<'_>) -> Result<St
     let mut again = false;
     loop {
         let jobs = jobs(request, device.as_ref(), &sets, program, request.resume || again);
-        let done = at_once(&jobs, request.jobs).and_then(|n| run_all(&jobs, &mut finished, n, open, &progress, stop));
+        let left: Vec<usize> = (0..jobs.len()).filter(|i| finished[*i].is_none()).collect();
+        let done = order(&jobs, &left, request.jobs).and_then(|order| {
+            told(&jobs, &order.groups).iter().for_each(|line| progress.once(line));
+            run_all(&jobs, &mut finished, &order, open, &progress, stop)
+        });
         match done {
             Err(Error::Lost { device: name, problem }) if !again => {
                 let help = "opened once more, to go on from the last checkpoint";

@@ -1,11 +1,13 @@
 //! What of a federation outlives a round: what another of the same experiment needs to go on with the same bits.
 
+use std::ops::Range;
+
 use super::Federation;
 use crate::circuits::Memory;
 use crate::device::{Buffer, View};
 use crate::error::{Error, Result};
 
-/// A federation between two rounds. Everything else follows from the experiment, its data, and the number of the round.
+/// An experiment's federations between two rounds. Everything else follows from the experiment, its data, and the number of the round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Rounds done.
@@ -23,12 +25,21 @@ pub(super) struct Held {
 }
 
 impl Federation<'_> {
-    /// The state after the last finished round, read from the device outside of any round.
+    /// The state after the last finished round; of the first of several experiments.
+    ///
+    /// # Errors
+    /// As [`Federation::states`].
+    pub fn state(&self) -> Result<State> {
+        Ok(self.states()?.swap_remove(0))
+    }
+
+    /// The state of each experiment side by side after the last finished round, as it would be alone. They are read from
+    /// the device outside of any round.
     ///
     /// # Errors
     /// What the device says; and [`Error::Device`] after a round that failed, unless [`Federation::hold`] was called before
     /// it: the weights may be that round's.
-    pub fn state(&self) -> Result<State> {
+    pub fn states(&self) -> Result<Vec<State>> {
         let held = self.held.as_ref();
         if held.is_none() {
             self.check_whole()?;
@@ -44,8 +55,14 @@ impl Federation<'_> {
         let mut words = pollster::block_on(self.simulation.stage().device.read(&views))?.into_iter();
         let global = words.next().unwrap_or_default();
         let centralised = centralised.and_then(|_| words.next()).unwrap_or_default();
-        let memory = laboratory.map(|l| l.memory(words.collect(), centralised)).unwrap_or_default();
-        Ok(State { round: self.round, global, memory })
+        let (parts, row) = (self.parts(), self.layout().words);
+        let memories = laboratory.map(|l| l.memories(&words.collect::<Vec<_>>(), &centralised, row));
+        let memories = memories.unwrap_or_else(|| vec![Memory::default(); parts.len()]);
+        let state = |(part, memory): (Range<usize>, Memory)| {
+            let global = global[part.start * row..part.end * row].to_vec();
+            State { round: self.round, global, memory }
+        };
+        Ok(parts.into_iter().zip(memories).map(state).collect())
     }
 
     /// Keeps a copy of the state on the device during the next round, which [`Federation::state`] gives should that fail.
@@ -75,17 +92,30 @@ impl Federation<'_> {
     /// Goes on from `state`: the next round is the one after it.
     ///
     /// # Errors
-    /// [`Error::Config`] for the state of another experiment, and what the device says.
+    /// As [`Federation::restore_all`].
     pub fn restore(&mut self, state: &State) -> Result<()> {
-        let (device, global) = (self.simulation.stage().device, self.simulation.global());
-        if state.global.len() != global.words() || state.round > self.experiment.rounds {
+        self.restore_all(&[state])
+    }
+
+    /// Goes on from the states of the experiments side by side, which are all of the same round.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for states of other experiments or of different rounds, and what the device says.
+    pub fn restore_all(&mut self, states: &[&State]) -> Result<()> {
+        let (device, parts, row) = (self.simulation.stage().device, self.parts(), self.layout().words);
+        let round = states.first().map_or(0, |state| state.round);
+        let fits = |(state, part): (&&State, &Range<usize>)| {
+            state.round == round && state.global.len() == part.len() * row && round <= self.experiment.rounds
+        };
+        if states.len() != parts.len() || !states.iter().zip(&parts).all(fits) {
             return Err(Memory::of_another());
         }
-        device.write(global.all(), &state.global)?;
+        let global: Vec<u32> = states.iter().flat_map(|state| state.global.iter().copied()).collect();
+        device.write(self.simulation.global().all(), &global)?;
         if let Some(laboratory) = &mut self.laboratory {
-            laboratory.recall(device, &state.memory, self.experiment.seeds.all().len())?;
+            laboratory.recall(device, &states.iter().map(|state| &state.memory).collect::<Vec<_>>())?;
         }
-        (self.round, self.failed, self.held) = (state.round, false, None);
+        (self.round, self.failed, self.held) = (round, false, None);
         Ok(())
     }
 }

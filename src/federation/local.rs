@@ -4,18 +4,19 @@ use rand::seq::SliceRandom;
 
 use super::cohort::steps;
 use super::examples::{Orders, upload};
+use super::recipe::{Ramps, Recipe, Recipes};
 use super::{LocalModels, Member, Pulse, Stage, wave_that_fits};
-use crate::config::{Optimizer, Sparsity, Training};
+use crate::config::{Optimizer, Training};
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
-use crate::kernels::adam::{Adam, adam};
+use crate::kernels::adam::{self, Adam, adam};
 use crate::kernels::broadcast::broadcast;
 use crate::kernels::cross_entropy::{self, cross_entropy};
 use crate::kernels::loss_summary::loss_summary;
 use crate::kernels::magnitude_threshold::magnitude_threshold;
 use crate::kernels::nonzeros::nonzeros;
 use crate::kernels::prune::prune;
-use crate::kernels::sgd::{Sgd, sgd};
+use crate::kernels::sgd::{self, Sgd, sgd};
 use crate::kernels::shape;
 use crate::model::{Density, Depth, Layout, Network, Op, Rows, Survivors, Wants, Weights, Workspace};
 use crate::rng::{Purpose, stream};
@@ -27,7 +28,7 @@ pub(super) const SUMMARY_WORDS: usize = 4;
 #[derive(Debug)]
 pub struct LocalTraining {
     pub(super) training: Training,
-    sparsity: Sparsity,
+    recipes: Recipes,
     stride: usize,
     tensors: Vec<usize>,
     tensor_table: Buffer,
@@ -76,21 +77,26 @@ impl LocalSummary {
 }
 
 impl LocalTraining {
-    /// Prepares training for clients of at most `largest` examples.
+    /// Prepares training for clients of at most `largest` examples, who train as the recipe of their replicate says and
+    /// as `training` does but for its learning rate.
     ///
     /// # Errors
     /// What the device says.
+    ///
+    /// # Panics
+    /// Without any recipe.
     pub fn new(
         device: &dyn Device,
         network: &Network,
         training: &Training,
-        sparsity: &Sparsity,
+        recipes: Vec<Recipe>,
         largest: usize,
     ) -> Result<Self> {
-        let (table, filters) = pruning_tables(network, sparsity.min_alive);
+        let recipes = Recipes::new(recipes);
+        let (table, filters) = pruning_tables(network, recipes.min_alive());
         Ok(Self {
             training: training.clone(),
-            sparsity: sparsity.clone(),
+            recipes,
             // The padded batch depends on the whole population, never on a wave.
             stride: training.batch_size.min(largest).next_multiple_of(4),
             tensors: network.layout.prunable().map(|t| t.words()).collect(),
@@ -128,8 +134,9 @@ impl LocalTraining {
         let (words, order) = (network.layout.words, steps * self.stride);
         let lists = Survivors::room(stage.device, network, &self.density(network));
         let rows = 2 + self.moments();
-        // Beside the order of its examples: their numbers, losses and right answers, and what to keep of every tensor.
-        let steps = steps * (1 + 2 + tensors) + tensors;
+        // Beside the order of its examples: their numbers, losses and right answers, a step's size, and what to keep of
+        // every tensor.
+        let steps = steps * (1 + 2 + 1 + tensors) + tensors;
         let reports = SUMMARY_WORDS + 2 * tensors + 1;
         let total = space + rows * words + order + steps + reports + lists[0] + lists[1];
         (total, [largest, words, order, steps, lists[0], lists[1]].into_iter().max().unwrap_or(0))
@@ -166,22 +173,24 @@ impl LocalTraining {
         let this = &*self;
         let Some(buffers) = &this.wave else { unreachable!("reserved above") };
         let orders = Orders::upload(device, &this.batches(wave, pulse.round), this.stride)?;
-        let keeps = upload(device, "survivors to keep", &this.keeps(wave, orders.steps))?;
+        let keeps = upload(device, "survivors to keep", &this.recipes.keeps(wave, orders.steps, &this.tensors))?;
+        let sizes = this.recipes.step_sizes(wave, this.training.optimizer, orders.steps);
+        let sizes = upload(device, "sizes of the steps", &sizes)?;
         let stats = device.alloc("losses of the steps", 2 * orders.steps * slots)?;
         let weights = buffers.weights.view(0, slots * stage.network.layout.words);
         let which: Vec<u32> = wave.iter().map(|m| m.replicate as u32).collect();
         let which = upload(device, "replicates of the wave", &which)?;
         broadcast(device, stage.network.layout.words, global.all(), which.all(), weights)?;
-        let longest = wave.iter().map(|m| m.longest).max().unwrap_or(0);
+        let ramps = this.recipes.ramps(wave);
         buffers.moments.iter().try_for_each(|moments| device.clear(moments.all()))?;
         for step in 0..orders.steps {
             let active = wave.partition_point(|m| m.steps > step);
-            let sparse = buffers.survivors.as_ref().filter(|s| this.sparse_at(stage, s, longest, step));
+            let sparse = buffers.survivors.as_ref().filter(|s| this.sparse_at(stage, s, &ramps, step));
             let weights = match sparse {
                 Some(survivors) => survivors.list(device, stage.network, active, buffers.weights.all())?,
                 None => buffers.weights.all().into(),
             };
-            this.step(stage, buffers, weights, &orders, stats.all(), (step, active))?;
+            this.step(stage, buffers, weights, (&orders, &sizes), stats.all(), (step, active))?;
             this.prune(stage, buffers, &keeps, step * slots, active)?;
             pulse.beat(active)?;
         }
@@ -196,9 +205,9 @@ impl LocalTraining {
         Ok(LocalModels { weights, members: wave })
     }
 
-    /// Of the trained local models.
+    /// Of the trained local models that have the most weights left.
     pub fn density(&self, network: &Network) -> Density {
-        Density::trained(network, &self.sparsity)
+        self.recipes.trained(network)
     }
 
     /// Waves have room for `slots` clients from now on, whether there are so many or not.
@@ -206,12 +215,11 @@ impl LocalTraining {
         self.room = slots;
     }
 
-    /// Whether all clients' weights are sparse enough in `step` for a pass over their survivors: those of the client with
-    /// the longest ramp are, as the prune after the step before left them.
-    fn sparse_at(&self, stage: Stage<'_>, survivors: &Survivors, longest: usize, step: usize) -> bool {
-        let Some(before) = step.checked_sub(1) else { return false };
-        let density = Density::pruned(stage.network, self.scheduled(longest, before), self.sparsity.min_alive);
-        survivors.pay(stage.device, stage.network, &density)
+    /// Whether all clients' weights are sparse enough in `step` for a pass over their survivors: those of the client that
+    /// has the most left are, as the prune after the step before left them.
+    fn sparse_at(&self, stage: Stage<'_>, survivors: &Survivors, ramps: &Ramps<'_>, step: usize) -> bool {
+        let density = ramps.before(stage.network, step);
+        density.is_some_and(|density| survivors.pay(stage.device, stage.network, &density))
     }
 
     fn step(
@@ -219,7 +227,7 @@ impl LocalTraining {
         stage: Stage<'_>,
         buffers: &WaveBuffers,
         weights: Weights<'_>,
-        orders: &Orders,
+        (orders, sizes): (&Orders, &Buffer),
         stats: View<'_>,
         (step, active): (usize, usize),
     ) -> Result<()> {
@@ -237,23 +245,24 @@ impl LocalTraining {
         };
         cross_entropy(device, batch, network.classes, 2 * step * orders.slots, &loss)?;
         network.backward(device, space, batch, from, Wants::Weights(buffers.grads.all()))?;
-        let part = active * network.layout.words;
-        let (grads, weights) = (buffers.grads.view(0, part), buffers.weights.view(0, part));
-        let [first, second] = [0, 1].map(|i| &buffers.moments[i]).map(|m| m.view(0, part.min(m.words())));
+        let rows = shape::Rows { slots: active, words: network.layout.words };
+        let (grads, weights, sizes) = (buffers.grads.all(), buffers.weights.all(), sizes.all());
+        let [first, second] = [0, 1].map(|i| buffers.moments[i].all());
         match self.training.optimizer {
             Optimizer::Adam => {
-                adam(device, Adam::new(self.training.lr), step as u32 + 1, grads, weights, first, second)
+                let b = adam::Buffers { step_sizes: sizes, grads, weights, first, second };
+                adam(device, Adam::default(), step as u32 + 1, rows, step * orders.slots, &b)
             }
             Optimizer::Sgd { momentum, weight_decay } => {
-                let rule = Sgd { lr: self.training.lr, momentum, weight_decay };
-                sgd(device, rule, step as u32 + 1, grads, weights, first)
+                let b = sgd::Buffers { rates: sizes, grads, weights, velocity: first };
+                sgd(device, Sgd { momentum, weight_decay }, step as u32 + 1, rows, &b)
             }
         }
     }
 
     /// Prunes the first `active` clients' weights to the numbers of survivors in row `at` of `keeps`.
     fn prune(&self, stage: Stage<'_>, buffers: &WaveBuffers, keeps: &Buffer, at: usize, active: usize) -> Result<()> {
-        if self.sparsity.target == 0.0 {
+        if !self.recipes.prune() {
             return Ok(());
         }
         let (device, words, tensors) = (stage.device, stage.network.layout.words, self.tensors.len());
@@ -298,27 +307,6 @@ impl LocalTraining {
                 batches
             })
             .collect()
-    }
-
-    /// `[steps + 1][wave][tensors]`: survivors that each tensor keeps after each step, and once more at the end.
-    ///
-    /// keep = max(1, int((1 - s) n)), in double precision and in this order, as the paper's code has it.
-    fn keeps(&self, wave: &[Member<'_>], steps: usize) -> Vec<u32> {
-        let mut keeps = Vec::with_capacity((steps + 1) * wave.len() * self.tensors.len());
-        for step in 0..=steps {
-            for member in wave {
-                let s = self.scheduled(member.steps, step);
-                keeps.extend(self.tensors.iter().map(|n| (((1.0 - s) * *n as f64) as u32).max(1)));
-            }
-        }
-        keeps
-    }
-
-    /// The sparsity that a client of `steps` steps is pruned to after step `step`: s_t = S (t / A) for t < A =
-    /// int(anneal T), then S; in double precision and in this order, as the paper's code has it.
-    fn scheduled(&self, steps: usize, step: usize) -> f64 {
-        let (target, ramp) = (self.sparsity.target, (self.sparsity.anneal * steps as f64) as usize);
-        if step < ramp { target * (step as f64 / ramp as f64) } else { target }
     }
 
     /// Gives a wave's memory back.

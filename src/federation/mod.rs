@@ -3,11 +3,13 @@
 //! The federation does not know circuits or reports; they observe the round ([`Observer`]).
 
 mod cohort;
+mod evaluation;
 mod examples;
 mod local;
 mod memory;
 mod observer;
 mod plan;
+mod recipe;
 mod results;
 mod sampling;
 mod simulation;
@@ -20,6 +22,8 @@ pub use local::{LocalSummary, LocalTraining};
 pub use memory::{Budget, slots_that_fit, wave_that_fits};
 pub use observer::{LocalModels, Observer, Pulse, Stage};
 pub use plan::RoundPlan;
+pub use recipe::Recipe;
 pub use results::{Client, Global, ReplicateRound, Round, Seconds};
 pub use sampling::Cohort;
 pub use simulation::{Replicate, Simulation};
+pub(crate) use simulation::{apart, parts};

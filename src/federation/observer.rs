@@ -1,5 +1,6 @@
 //! What may watch a round, and what it is given.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Budget, Examples, Member};
@@ -91,6 +92,9 @@ pub trait Observer {
 
     /// What to read back at the end of the round.
     fn results(&self) -> Vec<View<'_>>;
+
+    /// How many words of these are of `replicates`, which are one experiment's: as many as it would read alone.
+    fn words_of(&self, replicates: &Range<usize>) -> usize;
 
     /// Receives what [`Observer::results`] asked for, in that order.
     fn absorb(&mut self, words: Vec<Vec<u32>>) -> Result<()>;

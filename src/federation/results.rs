@@ -14,10 +14,10 @@ pub struct Round {
     pub seconds: Seconds,
     /// The federations side by side, in the order of their seeds.
     pub replicates: Vec<ReplicateRound>,
-    /// Read-backs of the round, and their bytes.
+    /// Read-backs of the round.
     pub readbacks: u64,
-    /// Bytes read back.
-    pub bytes_read_back: u64,
+    /// Of each experiment side by side, the bytes read back that are its own: as many as it reads alone.
+    pub bytes_read_back: Vec<u64>,
 }
 
 /// One federation's part of a round.
@@ -79,17 +79,15 @@ pub struct Client {
 
 /// What an error of a round has to name.
 #[derive(Clone, Copy)]
-struct Place {
+struct Place<'a> {
     round: usize,
-    lr: f64,
-    /// The replicate's, where there are several.
-    seed: Option<u64>,
+    of: &'a Replicate,
 }
 
-impl Place {
+impl Place<'_> {
     fn diverged(self, place: String) -> Error {
-        let seed = self.seed.map(|seed| format!("with seed {seed}, ")).unwrap_or_default();
-        Error::Diverged { round: self.round, place: format!("{seed}{place}"), lr: self.lr }
+        let Replicate { named, recipe, .. } = self.of;
+        Error::Diverged { round: self.round, place: format!("{named}{place}"), lr: recipe.lr }
     }
 }
 
@@ -100,7 +98,6 @@ pub(super) struct Judge {
     pub held: Vec<Vec<bool>>,
     /// Names and sizes of the tensors that are pruned.
     pub tensors: Vec<(String, usize)>,
-    pub lr: f64,
 }
 
 impl Judge {
@@ -124,10 +121,9 @@ impl Judge {
         };
         let evaluated = words[2..].chunks_exact(2).flat_map(evaluated);
         let one = |(i, (counters, loss)): (usize, (Vec<u32>, f32))| {
-            let seed = replicates[i].seed;
-            let at = Place { round, lr: self.lr, seed: (replicates.len() > 1).then_some(seed) };
+            let at = Place { round, of: &replicates[i] };
             Ok(ReplicateRound {
-                seed,
+                seed: at.of.seed,
                 clients: summarise(members, &places[i], &words[0], at)?,
                 dropped: dropped[i].clone(),
                 global: Global::new(&counters, loss, &self.held[i], at)?,
@@ -149,7 +145,7 @@ impl Global {
     ///
     /// # Errors
     /// [`Error::Diverged`] when the loss is not finite.
-    fn new(counters: &[u32], loss_sum: f32, held: &[bool], at: Place) -> Result<Self> {
+    fn new(counters: &[u32], loss_sum: f32, held: &[bool], at: Place<'_>) -> Result<Self> {
         if !loss_sum.is_finite() {
             return Err(at.diverged("in the averaged model".into()));
         }
@@ -180,7 +176,7 @@ fn places(members: &[Member<'_>], replicates: usize) -> Vec<Vec<usize>> {
 ///
 /// # Errors
 /// [`Error::Diverged`] naming the first step with a loss that is not finite, and its client.
-fn summarise(members: &[Member<'_>], places: &[usize], words: &[u32], at: Place) -> Result<Vec<Client>> {
+fn summarise(members: &[Member<'_>], places: &[usize], words: &[u32], at: Place<'_>) -> Result<Vec<Client>> {
     let client = |place: &usize| Client {
         client: members[*place].client,
         examples: members[*place].examples.len(),

@@ -43,7 +43,7 @@ impl<'a> Cohort<'a> {
         round: usize,
     ) -> Self {
         let mut all = Self { participants: Vec::new(), dropped: Vec::new() };
-        for (replicate, Replicate { seed, clients }) in replicates.iter().enumerate() {
+        for (replicate, Replicate { seed, clients, .. }) in replicates.iter().enumerate() {
             let key = Key { seed: *seed, round: round as u64 };
             let drawn = key.clients(clients, cohort.sampling, cohort.size(clients.len()));
             let epochs = key.epochs(&drawn, cohort.stragglers(drawn.len()), training.local_epochs);
@@ -145,8 +145,9 @@ fn weighted(items: impl Iterator<Item = (usize, f64)>, count: usize) -> Vec<usiz
 
 #[cfg(test)]
 mod tests {
+    use super::super::Recipe;
     use super::*;
-    use crate::config::Optimizer;
+    use crate::config::{Optimizer, Sparsity};
     use crate::data::partition::{Bootstrap, bootstrap};
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
@@ -158,6 +159,12 @@ mod tests {
     /// Clients of so many examples each.
     fn population(sizes: &[usize]) -> Population {
         sizes.iter().map(|n| (0..*n as u32).collect::<Vec<_>>()).collect::<Vec<_>>().into()
+    }
+
+    fn replicate(seed: u64, clients: Population) -> Replicate {
+        let sparsity = Sparsity { target: 0.0, anneal: 0.5, min_alive: 4 };
+        let recipe = Recipe { lr: 0.001, sparsity };
+        Replicate { experiment: 0, named: String::new(), seed, clients, recipe }
     }
 
     fn key(round: u64) -> Key {
@@ -176,8 +183,7 @@ mod tests {
 
     #[test]
     fn everyone_takes_part_unless_asked_otherwise() {
-        let replicates =
-            [(7, [3, 9]), (8, [5, 1])].map(|(seed, sizes)| Replicate { seed, clients: population(&sizes) });
+        let replicates = [(7, [3, 9]), (8, [5, 1])].map(|(seed, sizes)| replicate(seed, population(&sizes)));
         let cohort = Cohort::draw(&replicates, &config::Cohort::default(), &training(2), 1);
         let waves = cohort.waves(9, true);
         let who: Vec<_> =
@@ -246,7 +252,7 @@ mod tests {
     fn a_million_clients_cost_what_is_drawn_of_them() {
         let split = Bootstrap { num_clients: 1 << 40, examples_per_client: 6, alpha: None };
         let clients = Population::Drawn(bootstrap(&[0; 100], 1, &split, 1).unwrap());
-        let replicates = [Replicate { seed: 1, clients }];
+        let replicates = [replicate(1, clients)];
         let asked = config::Cohort { clients_per_round: Some(1000), ..config::Cohort::default() };
         let cohort = Cohort::draw(&replicates, &asked, &training(1), 9);
         let members = cohort.waves(1000, true).members;
@@ -256,7 +262,7 @@ mod tests {
 
     #[test]
     fn drop_outs_are_named_and_train_nothing() {
-        let replicates = [Replicate { seed: 3, clients: population(&[8; 200]) }];
+        let replicates = [replicate(3, population(&[8; 200]))];
         let asked =
             |dropout_rate| config::Cohort { fraction_train: Some(0.5), dropout_rate, ..config::Cohort::default() };
         let (mut dropped, rounds) = (0, 50);
@@ -278,7 +284,7 @@ mod tests {
 
     #[test]
     fn stragglers_make_from_one_to_all_epochs() {
-        let replicates = [Replicate { seed: 3, clients: population(&[8; 100]) }];
+        let replicates = [replicate(3, population(&[8; 100]))];
         let asked = config::Cohort { partial_epochs: 0.9, ..config::Cohort::default() };
         let mut made = [0.0; 6];
         for round in 1..=40 {
@@ -307,7 +313,7 @@ mod tests {
             sizes in prop::collection::vec(1..40usize, 1..60), share in 0.001..1.0f64, weighted: bool,
             dropout_rate in 0.0..0.9f64, partial_epochs in 0.0..1.0f64, epochs in 1..6usize, round in 1..1000usize,
         ) {
-            let replicate = |seed| Replicate { seed, clients: population(&sizes) };
+            let replicate = |seed| replicate(seed, population(&sizes));
             let asked = config::Cohort {
                 fraction_train: Some(share),
                 sampling: if weighted { Sampling::Weighted } else { Sampling::Uniform },

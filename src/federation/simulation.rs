@@ -1,24 +1,21 @@
 //! The round: waves of local training, the running aggregates, the new global models, their evaluation, one read-back.
 //! Several federations may run side by side, as replicates that share the waves and nothing else.
 
+use std::ops::Range;
 use std::time::Instant;
 
-use super::examples::{Orders, upload};
+use super::evaluation::Evaluation;
 use super::local::SUMMARY_WORDS;
 use super::results::{Judge, Round, Seconds, held};
 use super::strategy::FedAvg;
-use super::{Budget, Cohort, Examples, LocalTraining, Observer, Pulse, RoundPlan, Stage, Waves, slots_that_fit};
+use super::{Budget, Cohort, Examples, LocalTraining, Member, Observer, Pulse, Recipe, RoundPlan, Stage, Waves};
 use crate::config::{self, Experiment, Strategy};
 use crate::data::{Dataset, Population};
 use crate::device::{Buffer, Device, View};
 use crate::error::{Error, Result};
-use crate::kernels::confusion::{self, confusion};
-use crate::model::{Density, Depth, Network, Rows, Survivors, Weights};
+use crate::model::{Density, Network, Survivors};
 
-/// Images of an evaluation batch.
-const EVALUATION_BATCH: usize = 256;
-
-/// Federations side by side on a device: one for each seed.
+/// Federations side by side on a device: one for each seed of each experiment.
 pub struct Simulation<'d> {
     device: &'d dyn Device,
     network: Network,
@@ -39,94 +36,34 @@ pub struct Simulation<'d> {
 /// One federation, as it begins.
 #[derive(Clone, Debug)]
 pub struct Replicate {
+    /// Which of the experiments side by side it belongs to; those of one follow each other.
+    pub experiment: usize,
+    /// How an error says which it is, such as `with seed 5, `; empty where there is no other.
+    pub named: String,
     /// The root of every draw in it.
     pub seed: u64,
     /// Each client's training examples.
     pub clients: Population,
+    /// How they train.
+    pub recipe: Recipe,
 }
 
-/// The test set through the global models of all replicates.
-#[derive(Debug)]
-struct Evaluation {
-    /// Models evaluated at once, at most.
-    most: usize,
-    orders: Orders,
-    parts: Vec<EvaluationPart>,
-}
-
-/// As many replicates as are evaluated at once.
-#[derive(Debug)]
-struct EvaluationPart {
-    rows: Buffer,
-    counters: Buffer,
-    losses: Buffer,
-}
-
-impl Evaluation {
-    fn new(device: &dyn Device, network: &Network, images: usize, replicates: usize, budget: Budget) -> Result<Self> {
-        let all: Vec<u32> = (0..images as u32).collect();
-        let batches: Vec<_> = all.chunks(EVALUATION_BATCH).map(<[u32]>::to_vec).collect();
-        let stride = EVALUATION_BATCH.min(images).next_multiple_of(4);
-        let (space, largest) = network.workspace_words(stride, Depth::Forward);
-        let order = images + EVALUATION_BATCH;
-        // One at a time is what a federation alone takes, whatever the budget.
-        let fit = slots_that_fit(budget, replicates, space + order, largest.max(order), "one evaluation").unwrap_or(1);
-        let rows: Vec<u32> = (0..replicates as u32).collect();
-        let part = |rows: &[u32]| -> Result<EvaluationPart> {
-            Ok(EvaluationPart {
-                rows: upload(device, "rows", rows)?,
-                counters: device.alloc("confusion", rows.len() * network.classes * network.classes)?,
-                losses: device.alloc("test losses", rows.len())?,
-            })
-        };
-        Ok(Self {
-            most: fit,
-            orders: Orders::upload(device, &vec![batches; fit], stride)?,
-            parts: rows.chunks(fit).map(part).collect::<Result<_>>()?,
-        })
-    }
-
-    fn run(&self, stage: Stage<'_>, weights: Weights<'_>) -> Result<()> {
-        let (device, network) = (stage.device, stage.network);
-        // Made for each round: for many replicates it is as large as a wave, which is there too.
-        let space = &network.workspace(device, self.most, self.orders.stride, Depth::Forward)?;
-        for part in &self.parts {
-            device.clear(part.counters.all())?;
-            device.clear(part.losses.all())?;
-            for step in 0..self.orders.steps {
-                let batch = self.orders.batch(step, part.rows.words());
-                let from = Rows { weights, rows: part.rows.all(), counts: self.orders.counts.all() };
-                stage.test.gather(device, &self.orders, step, batch, space)?;
-                network.forward(device, space, batch, from, None)?;
-                let tally = confusion::Buffers {
-                    logits: space.logits(),
-                    targets: space.targets.all(),
-                    counts: from.counts,
-                    counters: part.counters.all(),
-                    losses: part.losses.all(),
-                };
-                confusion(device, batch, network.classes, &tally)?;
-            }
+/// The replicates of each experiment, in their order.
+pub(crate) fn parts(experiments: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+    let mut parts: Vec<Range<usize>> = Vec::new();
+    for (i, experiment) in experiments.enumerate() {
+        match parts.get_mut(experiment) {
+            Some(part) => part.end = i + 1,
+            None => parts.push(i..i + 1),
         }
-        Ok(())
     }
-
-    /// Bytes of the device's memory that it takes, its workspace included.
-    fn bytes(&self, network: &Network) -> u64 {
-        let (space, _) = network.workspace_words(self.orders.stride, Depth::Forward);
-        let parts = self.results().map(|view| 4 * view.words as u64).sum::<u64>();
-        4 * (self.most * space) as u64 + self.orders.bytes() + parts
-    }
-
-    /// The confusion counts of each part, then its losses.
-    fn results(&self) -> impl Iterator<Item = View<'_>> {
-        self.parts.iter().flat_map(|part| [part.counters.all(), part.losses.all()])
-    }
+    parts
 }
 
 impl<'d> Simulation<'d> {
     /// Federations that start from `weights(seed)`, `[P]` each. They are asked for one at a time, once all are known to
-    /// fit the device.
+    /// fit the device. Where there are several experiments, `experiment` is one of them, and what a [`Replicate`] has is
+    /// all that the others may have otherwise.
     ///
     /// # Errors
     /// What the device says, and [`crate::Error::TooLarge`] when one client, or all global models, do not fit it.
@@ -145,8 +82,8 @@ impl<'d> Simulation<'d> {
         let memory = experiment.device.memory.map(|m| m.0);
         let budget = Budget::new(device.info(), memory, experiment.device.max_wave);
         let budget = budget.beside_models(count, network.layout.words)?;
-        let (training, sparsity) = (&experiment.training, &experiment.sparsity);
-        let local = LocalTraining::new(device, &network, training, sparsity, largest)?;
+        let recipes = replicates.iter().map(|r| r.recipe.clone()).collect();
+        let local = LocalTraining::new(device, &network, &experiment.training, recipes, largest)?;
         let Strategy::FedAvg { weighting } = experiment.strategy;
         let train = Examples::upload(device, dataset, &dataset.train)?;
         let test = Examples::upload(device, dataset, &dataset.test)?;
@@ -161,7 +98,7 @@ impl<'d> Simulation<'d> {
             strategy: FedAvg::new(device, weighting, count, network.layout.words)?,
             evaluation: Evaluation::new(device, &network, dataset.test.len(), count, budget)?,
             network,
-            judge: Judge { held: held(&replicates, dataset), tensors, lr: training.lr },
+            judge: Judge { held: held(&replicates, dataset), tensors },
             replicates,
             cohort: cohort.clone(),
             train,
@@ -249,7 +186,7 @@ impl<'d> Simulation<'d> {
     /// What the device says, [`crate::Error::Diverged`] and [`crate::Error::Interrupted`]. The global models are then not to be used.
     pub fn run_round(&mut self, observers: &mut [&mut dyn Observer], pulse: &mut Pulse<'_>) -> Result<Round> {
         let start = Instant::now();
-        let before = self.device.traffic();
+        let before = self.device.traffic().readbacks;
         let density = self.density();
         let Self {
             device, network, replicates, train, test, budget, local, strategy, global, evaluation, judge, ..
@@ -295,17 +232,21 @@ impl<'d> Simulation<'d> {
         device.wait()?;
         seconds.evaluate = clock.elapsed().as_secs_f64();
 
+        let words_of = |part: &Range<usize>| {
+            let observed = observers.iter().map(|observer| observer.words_of(part)).sum::<usize>();
+            reports.words_of(part, &waves.members) + Evaluation::words(network, part.len()) + observed
+        };
+        let read = parts(replicates.iter().map(|r| r.experiment)).iter().map(words_of).collect::<Vec<_>>();
         let own = reports.views().into_iter().chain(evaluation.results()).collect();
         let own = read_back(device, own, observers)?;
         let replicates = judge.round(replicates, (&waves.members, &cohort.dropped), &own, pulse.round)?;
-        let traffic = device.traffic();
         seconds.total = start.elapsed().as_secs_f64();
         Ok(Round {
             round: pulse.round,
             seconds,
             replicates,
-            readbacks: traffic.readbacks - before.readbacks,
-            bytes_read_back: traffic.bytes_read_back - before.bytes_read_back,
+            readbacks: device.traffic().readbacks - before,
+            bytes_read_back: read.into_iter().map(|words| 4 * words as u64).collect(),
         })
     }
 }
@@ -329,6 +270,12 @@ impl Reports {
     fn of(&self, offset: usize, members: usize) -> (View<'_>, View<'_>) {
         let summaries = self.summaries.view(offset * SUMMARY_WORDS, members * SUMMARY_WORDS);
         (summaries, self.alive.view(offset * self.tensors, members * self.tensors))
+    }
+
+    /// Words of them that are of `replicates`; an empty buffer has one.
+    fn words_of(&self, replicates: &Range<usize>, members: &[Member<'_>]) -> usize {
+        let members = members.iter().filter(|member| replicates.contains(&member.replicate)).count();
+        (members * SUMMARY_WORDS).max(1) + (members * self.tensors).max(1)
     }
 
     fn views(&self) -> [View<'_>; 2] {
@@ -388,6 +335,6 @@ fn read_back(device: &dyn Device, own: Vec<View<'_>>, observers: &mut [&mut dyn 
 
 /// Whether replicates whose clients train for different times stay in waves of their own: where a pass over survivors and a
 /// dense one differ in rounding, a wave has to change from one to the other in a single step.
-fn apart(device: &dyn Device) -> bool {
+pub(crate) fn apart(device: &dyn Device) -> bool {
     device.info().kind == "cpu"
 }

@@ -19,7 +19,7 @@ pub static KERNEL: Kernel = Kernel {
         Binding::write("second", Compare::Close(1e-6)),
         Binding::write("hard", Compare::Exact),
     ],
-    params_words: 10,
+    params_words: 9,
     workgroup: [64, 1, 1],
     twin,
     cases,
@@ -30,11 +30,14 @@ pub static KERNEL: Kernel = Kernel {
 struct Params {
     words: u32,
     l0: f32,
-    adam: adam::Params,
+    step_size: f32,
+    rule: adam::Rule,
 }
 
-fn params(rule: Adam, step: u32, l0: f64, words: usize) -> Params {
-    Params { words: words as u32, l0: l0 as f32, adam: adam::params(rule, step, words) }
+fn params(lr: f64, step: u32, l0: f64, words: usize) -> Params {
+    let adam = Adam::default();
+    let (step_size, rule) = (adam.step_size(lr, step), adam::Rule::new(adam, step));
+    Params { words: words as u32, l0: l0 as f32, step_size, rule }
 }
 
 fn groups(words: usize) -> [u32; 3] {
@@ -56,18 +59,18 @@ pub struct Buffers<'a> {
     pub hard: View<'a>,
 }
 
-/// Steps the gates of all slots along dL/dm + `l0` through the sigmoid; `step` counts from 1.
+/// Steps the gates of all slots along dL/dm + `l0` through the sigmoid, by Adam at learning rate `lr`; `step` counts from 1.
 ///
 /// # Errors
 /// [`Error::Kernel`] when the views differ in length.
-pub fn gate_step(device: &dyn Device, rule: Adam, step: u32, l0: f64, b: &Buffers<'_>) -> Result<()> {
+pub fn gate_step(device: &dyn Device, lr: f64, step: u32, l0: f64, b: &Buffers<'_>) -> Result<()> {
     let words = b.logits.words;
     let buffers = [b.gate_grads, b.logits, b.first, b.second, b.hard];
     if buffers.iter().any(|v| v.words != words) {
         let problem = format!("words of the buffers: {:?}", buffers.map(|v| v.words));
         return Err(Error::Kernel { kernel: KERNEL.name, problem });
     }
-    device.dispatch(&KERNEL, bytemuck::cast_slice(&[params(rule, step, l0, words)]), &buffers, groups(words))
+    device.dispatch(&KERNEL, bytemuck::cast_slice(&[params(lr, step, l0, words)]), &buffers, groups(words))
 }
 
 /// Gates of one unit of CPU work.
@@ -88,7 +91,7 @@ fn twin(call: Call<'_>) {
                 let s = 1.0 / (1.0 + (-x).exp());
                 *g = (dm + p.l0) * (s * (1.0 - s));
             }
-            adam::block(p.adam, logits, first, second, &through);
+            adam::block(p.rule, p.step_size, logits, first, second, &through);
             hard.iter_mut().zip(logits).for_each(|(h, x)| *h = f32::from(u8::from(*x > 0.0)));
         });
 }
@@ -102,7 +105,7 @@ fn cases() -> Vec<Case> {
             let away = |w: &u32| f32::from_bits(*w) + 0.5f32.copysign(f32::from_bits(*w));
             Case {
                 name,
-                params: bytemuck::cast_slice(&[params(Adam::new(0.1), step, 0.01, words)]).to_vec(),
+                params: bytemuck::cast_slice(&[params(0.1, step, 0.01, words)]).to_vec(),
                 buffers: vec![
                     noise(words, 0.02, 1),
                     noise(words, 3.0, 2).iter().map(|w| away(w).to_bits()).collect(),
@@ -127,7 +130,7 @@ mod tests {
         let buffers = [bits(dm), bits(logits), zeros.clone(), zeros.clone(), zeros];
         on_cpu(&buffers, |device, v| {
             let b = Buffers { gate_grads: v[0], logits: v[1], first: v[2], second: v[3], hard: v[4] };
-            (1..=steps).try_for_each(|step| gate_step(device, Adam::new(0.1), step, l0, &b))
+            (1..=steps).try_for_each(|step| gate_step(device, 0.1, step, l0, &b))
         })
         .unwrap()
     }

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::cases::noise;
+use super::shape::{Rows, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::{Error, Result};
 
@@ -12,21 +13,20 @@ pub static KERNEL: Kernel = Kernel {
     source: || include_str!("../../shaders/sgd.wgsl").into(),
     variants: &[],
     bindings: &[
+        Binding::read("rates"),
         Binding::read("grads"),
         Binding::write("weights", Compare::Close(1e-6)),
         Binding::write("velocity", Compare::Close(1e-6)),
     ],
-    params_words: 5,
+    params_words: 4,
     workgroup: [64, 1, 1],
     twin,
     cases,
 };
 
-/// Hyper-parameters; PyTorch's names, with neither dampening nor Nesterov's variant.
+/// Hyper-parameters but for the learning rate; PyTorch's names, with neither dampening nor Nesterov's variant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
-    /// Learning rate.
-    pub lr: f64,
     /// What is kept of the velocity.
     pub momentum: f64,
     /// L2 penalty, added to the gradient.
@@ -38,7 +38,6 @@ pub struct Sgd {
 struct Params {
     quads: u32,
     first: u32,
-    lr: f32,
     momentum: f32,
     weight_decay: f32,
 }
@@ -47,37 +46,44 @@ fn params(sgd: Sgd, step: u32, words: usize) -> Params {
     Params {
         quads: (words / 4) as u32,
         first: u32::from(step == 1),
-        lr: sgd.lr as f32,
         momentum: sgd.momentum as f32,
         weight_decay: sgd.weight_decay as f32,
     }
 }
 
-fn groups(words: usize) -> [u32; 3] {
-    grid::folded((words / 4).div_ceil(64), 1)
+fn groups(words: usize, clients: usize) -> [u32; 3] {
+    grid::folded((words / 4).div_ceil(64), clients as u32)
 }
 
-/// Updates `weights` and `velocity` (both `[K][P]`, P a multiple of 4) by `grads`; `step` counts from 1. Without
-/// momentum the velocity is bound but neither read nor written, and may have any length.
+/// The buffers of [`sgd`].
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers<'a> {
+    /// `[K]`: learning rates.
+    pub rates: View<'a>,
+    /// `[K][P]`.
+    pub grads: View<'a>,
+    /// Updated, `[K][P]`.
+    pub weights: View<'a>,
+    /// Updated, `[K][P]`; without momentum bound but neither read nor written, and of any length.
+    pub velocity: View<'a>,
+}
+
+/// Steps `rows` of P parameters, a multiple of 4; `step` counts from 1.
 ///
 /// # Errors
-/// [`Error::Kernel`] when the views differ in length or it is not a multiple of 4.
-pub fn sgd<'a>(
-    device: &dyn Device,
-    sgd: Sgd,
-    step: u32,
-    grads: View<'a>,
-    weights: View<'a>,
-    velocity: View<'a>,
-) -> Result<()> {
-    let words = weights.words;
-    let fits = velocity.words == words || sgd.momentum == 0.0;
-    if !words.is_multiple_of(4) || grads.words != words || !fits {
-        let problem = format!("{words} weights, {}, {}", grads.words, velocity.words);
-        return Err(Error::Kernel { kernel: KERNEL.name, problem });
+/// [`Error::Kernel`] when P is not a multiple of 4 or a buffer is too small.
+pub fn sgd(device: &dyn Device, sgd: Sgd, step: u32, rows: Rows, b: &Buffers<'_>) -> Result<()> {
+    let (name, Rows { slots: clients, words }) = (KERNEL.name, rows);
+    let all = clients * words;
+    if !words.is_multiple_of(4) {
+        return Err(Error::Kernel { kernel: name, problem: format!("rows of {words} words") });
     }
-    let p = params(sgd, step, words);
-    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &[grads, weights, velocity], groups(words))
+    expect(name, "rates", b.rates, clients)?;
+    expect(name, "grads", b.grads, all)?;
+    expect(name, "weights", b.weights, all)?;
+    expect(name, "velocity", b.velocity, if sgd.momentum == 0.0 { 0 } else { all })?;
+    let (p, views) = (params(sgd, step, words), [b.rates, b.grads, b.weights, b.velocity]);
+    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &views, groups(words, clients))
 }
 
 /// Weights of one unit of CPU work.
@@ -85,42 +91,55 @@ const BLOCK: usize = 1 << 14;
 
 fn twin(call: Call<'_>) {
     let p: Params = call.params();
-    let ([grads], [weights, velocity]) = call.buffers();
-    let blocks = f32s_mut(weights).par_chunks_mut(BLOCK).zip(f32s(grads).par_chunks(BLOCK));
-    match p.momentum {
-        0.0 => blocks.for_each(|(w, g)| plain(p, w, g)),
-        _ => blocks.zip(f32s_mut(velocity).par_chunks_mut(BLOCK)).for_each(|((w, g), v)| heavy_ball(p, w, v, g)),
+    let (words, clients) = (4 * p.quads as usize, call.groups[2] as usize);
+    let ([rates, grads], [weights, velocity]) = call.buffers();
+    let all = clients * words;
+    let rows = f32s_mut(&mut weights[..all]).par_chunks_mut(words).zip(f32s(&grads[..all]).par_chunks(words));
+    let rows = rows.zip(&f32s(rates)[..clients]);
+    if p.momentum == 0.0 {
+        rows.for_each(|((w, g), lr)| {
+            let blocks = w.par_chunks_mut(BLOCK).zip(g.par_chunks(BLOCK));
+            blocks.for_each(|(w, g)| plain(p, *lr, w, g));
+        });
+    } else {
+        rows.zip(f32s_mut(&mut velocity[..all]).par_chunks_mut(words)).for_each(|(((w, g), lr), v)| {
+            let blocks = w.par_chunks_mut(BLOCK).zip(g.par_chunks(BLOCK)).zip(v.par_chunks_mut(BLOCK));
+            blocks.for_each(|((w, g), v)| heavy_ball(p, *lr, w, v, g));
+        });
     }
 }
 
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn plain(p: Params, weights: &mut [f32], grads: &[f32]) {
+fn plain(p: Params, lr: f32, weights: &mut [f32], grads: &[f32]) {
     for (w, g) in weights.iter_mut().zip(grads) {
-        *w -= p.lr * (g + p.weight_decay * *w);
+        *w -= lr * (g + p.weight_decay * *w);
     }
 }
 
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn heavy_ball(p: Params, weights: &mut [f32], velocity: &mut [f32], grads: &[f32]) {
+fn heavy_ball(p: Params, lr: f32, weights: &mut [f32], velocity: &mut [f32], grads: &[f32]) {
     for ((w, v), g) in weights.iter_mut().zip(velocity).zip(grads) {
         let g = g + p.weight_decay * *w;
         *v = if p.first == 1 { g } else { p.momentum * *v + g };
-        *w -= p.lr * *v;
+        *w -= lr * *v;
     }
 }
 
 fn cases() -> Vec<Case> {
     let sizes = [
-        ("one vec4, the first step", 4, 1, 0.9),
-        ("odd, no momentum", 4 * 1001, 2, 0.0),
-        ("five clients of simple-cnn", 5 * 104_204, 7, 0.9),
+        ("one vec4, the first step", 4, 1, 1, 0.9),
+        ("odd, no momentum", 4 * 1001, 3, 2, 0.0),
+        ("five clients of simple-cnn", 104_204, 5, 7, 0.9),
     ];
-    let case = |(name, words, step, momentum)| Case {
-        name,
-        params: bytemuck::cast_slice(&[params(Sgd { lr: 0.05, momentum, weight_decay: 1e-3 }, step, words)]).to_vec(),
-        buffers: vec![noise(words, 0.5, 1), noise(words, 1.0, 2), noise(words, 0.5, 3)],
-        groups: groups(words),
-        flops: 6 * words as u64,
+    let case = |(name, words, clients, step, momentum)| {
+        let all = clients * words;
+        Case {
+            name,
+            params: bytemuck::cast_slice(&[params(Sgd { momentum, weight_decay: 1e-3 }, step, words)]).to_vec(),
+            buffers: vec![noise(clients, 0.05, 4), noise(all, 0.5, 1), noise(all, 1.0, 2), noise(all, 0.5, 3)],
+            groups: groups(words, clients),
+            flops: 6 * all as u64,
+        }
     };
     sizes.into_iter().map(case).collect()
 }
@@ -130,36 +149,40 @@ mod tests {
     use super::super::cases::{bits, on_cpu};
     use super::*;
 
+    fn step(device: &dyn Device, momentum: f64, step: u32, words: usize, v: &[View<'_>]) -> Result<()> {
+        let rule = Sgd { momentum, weight_decay: 0.25 };
+        let b = Buffers { rates: v[0], grads: v[1], weights: v[2], velocity: v[3] };
+        sgd(device, rule, step, Rows { slots: v[0].words, words }, &b)
+    }
+
+    /// Of two clients, the second at twice the rate.
     fn run(momentum: f64, steps: u32) -> (Vec<f32>, Vec<f32>) {
-        let buffers = [bits(&[0.5; 4]), bits(&[2.0; 4]), bits(&[64.0; 4])];
-        let after = on_cpu(&buffers, |device, v| {
-            let rule = Sgd { lr: 0.25, momentum, weight_decay: 0.25 };
-            (1..=steps).try_for_each(|step| sgd(device, rule, step, v[0], v[1], v[2]))
-        })
-        .unwrap();
-        (f32s(&after[1]).to_vec(), f32s(&after[2]).to_vec())
+        let buffers = [bits(&[0.25, 0.5]), bits(&[0.5; 8]), bits(&[2.0; 8]), bits(&[64.0; 8])];
+        let after = on_cpu(&buffers, |device, v| (1..=steps).try_for_each(|t| step(device, momentum, t, 4, v)));
+        let after = after.unwrap();
+        (f32s(&after[2]).to_vec(), f32s(&after[3]).to_vec())
+    }
+
+    fn both(first: f32, second: f32) -> Vec<f32> {
+        [[first; 4], [second; 4]].concat()
     }
 
     #[test]
     fn steps_by_hand() {
-        // Step 1: g = 0.5 + 0.25 * 2 = 1, v = 1 whatever was there, w = 1.75.
-        assert_eq!(run(0.5, 1), (vec![1.75; 4], vec![1.0; 4]));
-        // Step 2: g = 0.9375, v = 1.4375, w = 1.75 - 0.359375.
-        assert_eq!(run(0.5, 2), (vec![1.390_625; 4], vec![1.4375; 4]));
-        // Without momentum: w = 1.75 - 0.25 * 0.9375.
-        assert_eq!(run(0.0, 2), (vec![1.515_625; 4], vec![64.0; 4]));
+        // Step 1: g = 0.5 + 0.25 * 2 = 1, v = 1 whatever was there, w = 1.75 or 1.5.
+        assert_eq!(run(0.5, 1), (both(1.75, 1.5), both(1.0, 1.0)));
+        // Step 2: g = 0.9375, v = 1.4375, w = 1.75 - 0.359375; or g = 0.875, v = 1.375, w = 1.5 - 0.6875.
+        assert_eq!(run(0.5, 2), (both(1.390_625, 0.8125), both(1.4375, 1.375)));
+        // Without momentum: w = 1.75 - 0.25 * 0.9375, or 1.5 - 0.5 * 0.875.
+        assert_eq!(run(0.0, 2), (both(1.515_625, 1.0625), both(64.0, 64.0)));
     }
 
     #[test]
     fn only_momentum_needs_a_velocity_for_every_weight() {
-        let buffers = [bits(&[0.5; 8]), bits(&[2.0; 8]), bits(&[64.0; 4])];
-        let step = |momentum| {
-            on_cpu(&buffers, |device, v| {
-                sgd(device, Sgd { lr: 0.25, momentum, weight_decay: 0.0 }, 1, v[0], v[1], v[2])
-            })
-        };
-        let after = step(0.0).unwrap();
-        assert_eq!((f32s(&after[1]), f32s(&after[2])), (&[1.875; 8][..], &[64.0; 4][..]));
-        assert!(step(0.5).unwrap_err().to_string().contains("8 weights, 8, 4"));
+        let buffers = [bits(&[0.25]), bits(&[0.5; 8]), bits(&[2.0; 8]), bits(&[64.0; 4])];
+        let run = |momentum| on_cpu(&buffers, |device, v| step(device, momentum, 1, 8, v));
+        let after = run(0.0).unwrap();
+        assert_eq!((f32s(&after[2]), f32s(&after[3])), (&[1.75; 8][..], &[64.0; 4][..]));
+        assert!(run(0.5).unwrap_err().to_string().contains("velocity"));
     }
 }

@@ -99,6 +99,11 @@ impl Network {
         Self { layers, layout, input, classes }
     }
 
+    /// Layers with gates, and their channels; the layers of all others are never gated.
+    pub fn gated_layers(&self) -> Vec<(String, usize)> {
+        self.layout.gates.iter().map(|g| (self.layers[g.layer].name.clone(), g.channels)).collect()
+    }
+
     /// Words of one slot's workspace: in all, and of its largest buffer.
     pub fn workspace_words(&self, stride: usize, depth: Depth) -> (usize, usize) {
         let mut parts = vec![self.layers[0].sizes().0 * stride, stride];

@@ -62,8 +62,13 @@ impl Density {
         Self(self.0.iter().map(|share| (share * models as f64).min(1.0)).collect())
     }
 
+    /// The greater of both in every layer.
+    pub fn densest(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(a, b)| a.max(*b)).collect())
+    }
+
     /// Which layers are faster over their survivors on the device, without gates and with.
-    fn sparse(&self, network: &Network, info: &DeviceInfo) -> Vec<[bool; 2]> {
+    pub fn sparse(&self, network: &Network, info: &DeviceInfo) -> Vec<[bool; 2]> {
         let layer = |(layer, share): (&Layer, &f64)| [false, true].map(|gated| *share <= threshold(info, layer, gated));
         network.layers.iter().zip(&self.0).map(layer).collect()
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fedcircuit::Error;
 use fedcircuit::config::{Plan, Variant};
 use fedcircuit::device::{Choice, Cpu};
-use fedcircuit::experiment::{self, Federation, Request};
+use fedcircuit::experiment::{self, Federation, Jobs, Request};
 
 use crate::small::{data, linear, on_each_device, run, small};
 
@@ -78,7 +78,7 @@ fn an_interrupted_run_keeps_its_earlier_rounds() {
         out: out.clone(),
         resume: false,
         quiet: true,
-        jobs: None,
+        jobs: Jobs::Suited { most: usize::MAX },
         live: None,
     };
     let stop = AtomicBool::new(false);

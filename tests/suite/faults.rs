@@ -10,7 +10,7 @@ use fedcircuit::config::{Plan, Variant};
 use fedcircuit::device::{
     Buffer, Choice, Cpu, Device, DeviceInfo, GpuOptions, Kernel, Pace, Reading, Traffic, View, open,
 };
-use fedcircuit::experiment::{Federation, Request, run_on};
+use fedcircuit::experiment::{Federation, Jobs, Request, run_on};
 use fedcircuit::{Error, Result};
 
 use crate::small::{assert_same, data, run, small};
@@ -143,7 +143,16 @@ fn run_on_faulty(out: &Path, losses: &[Arc<Mutex<Option<u64>>>], resume: bool) -
     let variant = Variant { label: None, swept: Vec::new(), experiment: small(&["rounds=3"]) };
     let plan = Plan { name: "small".into(), variants: vec![variant] };
     let (data, out) = ("nowhere".into(), out.to_path_buf());
-    let request = Request { plan, device: Choice::Cpu, data, out, resume, quiet: true, jobs: None, live: None };
+    let request = Request {
+        plan,
+        device: Choice::Cpu,
+        data,
+        out,
+        resume,
+        quiet: true,
+        jobs: Jobs::Suited { most: usize::MAX },
+        live: None,
+    };
     let opened = AtomicUsize::new(0);
     run_on(&request, &AtomicBool::new(false), &|_| {
         let kernels_left = losses[opened.fetch_add(1, Ordering::Relaxed)].clone();

@@ -105,7 +105,7 @@ fn no_part_of_the_state_is_there_for_nothing() {
         ("global", |s| s.global.swap(0, 1)),
         ("masks", |s| s.memory.masks.iter_mut().for_each(|word| *word = !*word)),
         ("edges", |s| s.memory.edges.iter_mut().for_each(|word| *word = !*word)),
-        ("pairs", |s| s.memory.pairs.chunks_exact_mut(4).for_each(|pair| pair[1] += 50)),
+        ("pairs", |s| s.memory.pairs.chunks_exact_mut(3).for_each(|pair| pair[1] += 50)),
         ("centralised", |s| s.memory.centralised.iter_mut().for_each(|word| *word = 0)),
         ("told", |s| s.memory.told = [false; 3]),
     ];

@@ -1,5 +1,7 @@
 //! What a laboratory remembers from round to round, so that another can go on where it stopped.
 
+use std::ops::Range;
+
 use super::Laboratory;
 use crate::circuits::notes::Told;
 use crate::circuits::pair::Pair;
@@ -8,11 +10,11 @@ use crate::device::{Buffer, Device, View};
 use crate::error::{Error, Result};
 use crate::federation::upload;
 
-/// Everything of a laboratory that outlives a round and does not follow from the experiment.
+/// Everything of one experiment in a laboratory that outlives a round and does not follow from the experiment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// `[Q][4]`: replicate, client, class and place in the round of each pair whose circuits the next ones are compared
-    /// with; empty where there are none yet.
+    /// `[Q][3]`: replicate, client and class of each pair whose circuits the next ones are compared with; empty where there
+    /// are none yet.
     pub pairs: Vec<u32>,
     /// `[2Q][W]`: their channels as bits, local circuits first.
     pub masks: Vec<u32>,
@@ -43,51 +45,82 @@ impl Laboratory {
         self.before.iter().flat_map(|sets| [sets.masks.all(), sets.edges.all()]).collect()
     }
 
-    /// The memory, from the words of [`Laboratory::compared_with`] and those of the weights trained without federation.
-    pub fn memory(&self, compared_with: Vec<Vec<u32>>, centralised: Vec<u32>) -> Memory {
-        let mut words = compared_with.into_iter();
-        let pairs = self.before.iter().flat_map(|sets| &sets.pairs);
-        let Told { empty, broken, absent } = self.told;
-        Memory {
-            pairs: pairs.flat_map(|p| [p.replicate as u32, p.client as u32, p.class, p.member as u32]).collect(),
-            masks: words.next().unwrap_or_default(),
-            edges: words.next().unwrap_or_default(),
-            centralised,
-            told: [empty, broken, absent],
-        }
+    /// The memory of each experiment side by side, from the words of [`Laboratory::compared_with`] and those of the weights
+    /// trained without federation, with `row` words of each.
+    pub fn memories(&self, compared_with: &[Vec<u32>], centralised: &[u32], row: usize) -> Vec<Memory> {
+        let pairs = self.before.as_ref().map_or(&[][..], |sets| &sets.pairs);
+        let own = |words: Option<&Vec<u32>>, part: &Range<usize>| -> Vec<u32> {
+            let rows = words.into_iter().flat_map(|words| words.chunks_exact(words.len() / (2 * pairs.len())));
+            let own = rows.enumerate().filter(|(row, _)| part.contains(&pairs[row % pairs.len()].replicate));
+            own.flat_map(|(_, words)| words.iter().copied()).collect()
+        };
+        let memory = |(part, told): (&Range<usize>, &Told)| {
+            let pairs = pairs.iter().filter(|pair| part.contains(&pair.replicate));
+            let rows = if centralised.is_empty() { 0..0 } else { part.start * row..part.end * row };
+            Memory {
+                pairs: pairs.flat_map(|p| [(p.replicate - part.start) as u32, p.client as u32, p.class]).collect(),
+                masks: own(compared_with.first(), part),
+                edges: own(compared_with.get(1), part),
+                centralised: centralised[rows].to_vec(),
+                told: [told.empty, told.broken, told.absent],
+            }
+        };
+        self.parts.iter().zip(&self.told).map(memory).collect()
     }
 
-    /// Goes on as one that remembers this, of `replicates` federations.
+    /// Goes on as one that remembers this of the experiments side by side.
     ///
     /// # Errors
     /// [`Error::Config`] for a memory of another experiment, and what the device says.
-    pub fn recall(&mut self, device: &dyn Device, memory: &Memory, replicates: usize) -> Result<()> {
-        let Memory { pairs, masks, edges, centralised, told: [empty, broken, absent] } = memory;
-        let trained = self.models.trained();
-        let (rows, words) = (2 * (pairs.len() / 4), (self.masks.words, self.edges.words));
-        let fits = pairs.len().is_multiple_of(4)
-            && (masks.len(), edges.len()) == (rows * words.0, rows * words.1)
-            && centralised.len() == trained.map_or(0, Buffer::words)
-            && pairs.chunks_exact(4).all(|p| (p[0] as usize) < replicates && (p[2] as usize) < self.classes);
+    pub fn recall(&mut self, device: &dyn Device, memories: &[&Memory]) -> Result<()> {
+        let row = self.models.trained().map_or(0, |all| all.words() / self.parts.iter().map(Range::len).sum::<usize>());
+        let fits = memories.len() == self.parts.len()
+            && memories.iter().zip(&self.parts).all(|(memory, part)| self.fits(memory, part.len(), row));
         if !fits {
             return Err(Memory::of_another());
         }
-        if let Some(weights) = trained {
-            device.write(weights.all(), centralised)?;
+        if let Some(weights) = self.models.trained() {
+            device.write(weights.all(), &memories.iter().flat_map(|m| m.centralised.clone()).collect::<Vec<_>>())?;
         }
-        let pair = |p: &[u32]| {
-            let [replicate, client, member] = [p[0], p[1], p[3]].map(|n| n as usize);
-            Pair { replicate, client, class: p[2], member }
+        let joined = memories.iter().zip(&self.parts).flat_map(|(memory, part)| memory.pairs(part.start));
+        let pairs: Vec<Pair> = joined.collect();
+        let join = |of: fn(&Memory) -> &[u32]| -> Vec<u32> {
+            let half = |second: bool| memories.iter().flat_map(move |memory| halves(of(memory))[usize::from(second)]);
+            half(false).chain(half(true)).copied().collect()
         };
-        let sets = || -> Result<Sets> {
-            Ok(Sets {
-                pairs: pairs.chunks_exact(4).map(pair).collect(),
-                masks: upload(device, "masks of circuits", masks)?,
-                edges: upload(device, "edges of circuits", edges)?,
-            })
-        };
-        self.before = if pairs.is_empty() { None } else { Some(sets()?) };
-        self.told = Told { empty: *empty, broken: *broken, absent: *absent };
+        self.before = None;
+        if !pairs.is_empty() {
+            let masks = upload(device, "masks of circuits", &join(|memory| &memory.masks))?;
+            let edges = upload(device, "edges of circuits", &join(|memory| &memory.edges))?;
+            self.before = Some(Sets { pairs, masks, edges });
+        }
+        let told = memories.iter().map(|memory| memory.told);
+        self.told = told.map(|[empty, broken, absent]| Told { empty, broken, absent }).collect();
         Ok(())
     }
+
+    /// Whether a memory can be that of `replicates` federations, of which rows of `row` words are trained without.
+    fn fits(&self, memory: &Memory, replicates: usize, row: usize) -> bool {
+        let Memory { pairs, masks, edges, centralised, .. } = memory;
+        let rows = 2 * (pairs.len() / 3);
+        pairs.len().is_multiple_of(3)
+            && (masks.len(), edges.len()) == (rows * self.masks.words, rows * self.edges.words)
+            && centralised.len() == replicates * row
+            && pairs.chunks_exact(3).all(|p| (p[0] as usize) < replicates && (p[2] as usize) < self.classes)
+    }
+}
+
+impl Memory {
+    /// The pairs as they are where the first replicate is number `first`. Where they stood in their round nobody asks.
+    fn pairs(&self, first: usize) -> impl Iterator<Item = Pair> {
+        let pair =
+            move |p: &[u32]| Pair { replicate: first + p[0] as usize, client: p[1] as usize, class: p[2], member: 0 };
+        self.pairs.chunks_exact(3).map(pair)
+    }
+}
+
+/// What belongs to local circuits, and what to global ones.
+fn halves(words: &[u32]) -> [&[u32]; 2] {
+    let (local, global) = words.split_at(words.len() / 2);
+    [local, global]
 }

@@ -2,7 +2,7 @@
 
 use fedcircuit::config::{ModelPreset, Optimizer, Sparsity, Training};
 use fedcircuit::device::{Device, f32s};
-use fedcircuit::federation::{Examples, LocalTraining, Member};
+use fedcircuit::federation::{Examples, LocalTraining, Member, Recipe};
 use fedcircuit::model::{Layout, Network, Tensor};
 use fedcircuit::rng::{Purpose, stream};
 use rand::seq::SliceRandom;
@@ -45,9 +45,9 @@ fn train(device: &dyn Device, network: &Network, steps: usize, rule: (Optimizer,
     let images = Examples::upload(&spy, &dataset, &dataset.train).unwrap();
     let stage = stage(&spy, network, &images, &images);
     let training = Training { local_epochs: 1, batch_size: BATCH, optimizer: rule.0, lr: rule.1 };
-    let sparsity = Sparsity { target, anneal: 0.5, min_alive: 4 };
+    let recipe = Recipe { lr: rule.1, sparsity: Sparsity { target, anneal: 0.5, min_alive: 4 } };
     let examples = unshuffled(BATCH * steps);
-    let mut local = LocalTraining::new(&spy, network, &training, &sparsity, examples.len()).unwrap();
+    let mut local = LocalTraining::new(&spy, network, &training, vec![recipe], examples.len()).unwrap();
     let steps = local.steps(examples.len());
     let wave = [Member { replicate: 0, seed: SEED, client: 0, examples: &examples, steps, longest: steps }];
     let global = upload(device, bits(&inputs::weights(&network.layout)));

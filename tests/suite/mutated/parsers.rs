@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use fedcircuit::config::{Override, load, presets};
 use fedcircuit::device::Choice;
-use fedcircuit::experiment::{Request, State, run};
+use fedcircuit::experiment::{Jobs, Request, State, run};
 use fedcircuit::model::{Input, LayerSpec, Layout, SpecKind, chain, initial_weights};
 use fedcircuit::report::html::Runs;
 use fedcircuit::report::read_history;
@@ -155,7 +155,7 @@ fn of_a_run(file: &str, ended: bool) -> Vec<u8> {
         out: out.clone(),
         resume: false,
         quiet: true,
-        jobs: None,
+        jobs: Jobs::Suited { most: usize::MAX },
         live: None,
     };
     assert_eq!(run(&request, &AtomicBool::new(ended)).is_err(), ended);

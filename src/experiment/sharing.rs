@@ -1,0 +1,74 @@
+//! Which experiments of a request run side by side, in the same waves.
+
+use super::alike::alike;
+use super::group::Group;
+use super::job::{Job, Looked};
+use super::resume::Found;
+use crate::device::DeviceInfo;
+use crate::error::{Error, Result};
+
+/// Names of a group that are told before the rest is counted.
+const NAMED: usize = 3;
+
+/// `jobs`, by number, in groups that fit the device: those that are alike run together, where as many rounds are behind
+/// them; those that are done are alone. Each group is tried, so that its faults come to light before the first one's work.
+///
+/// # Errors
+/// Whatever stands in the way of one of them.
+pub(super) fn groups(jobs: &[Job<'_>], numbers: &[usize]) -> Result<Vec<Vec<usize>>> {
+    let looked = numbers.iter().map(|i| Ok((*i, jobs[*i].look(&|_| ())?))).collect::<Result<Vec<_>>>()?;
+    let Some(first) = numbers.first() else { return Ok(Vec::new()) };
+    let groups = by_shape(jobs[*first].device.info(), jobs, &looked);
+    drop(looked);
+    let mut fitting = Vec::new();
+    for group in groups {
+        fit(jobs, group, &mut fitting)?;
+    }
+    Ok(fitting)
+}
+
+/// The jobs that were looked at, in groups of those that may run together.
+fn by_shape(info: &DeviceInfo, jobs: &[Job<'_>], looked: &[(usize, Looked)]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<&(usize, Looked)>> = Vec::new();
+    for one in looked {
+        let (number, own) = (one.0, &one.1);
+        let joins = |group: &&mut Vec<&(usize, Looked)>| {
+            let (other, of) = group[0];
+            let done = [own, of].iter().any(|looked| matches!(looked.found, Found::Finished));
+            !done
+                && own.round() == of.round()
+                && alike(info, &own.network, jobs[*other].experiment, jobs[number].experiment)
+        };
+        match groups.iter_mut().find(joins) {
+            Some(group) => group.push(one),
+            None => groups.push(vec![one]),
+        }
+    }
+    groups.into_iter().map(|group| group.into_iter().map(|(number, _)| *number).collect()).collect()
+}
+
+/// Adds a group to those that fit, in halves where its models do not fit side by side.
+fn fit(jobs: &[Job<'_>], group: Vec<usize>, fitting: &mut Vec<Vec<usize>>) -> Result<()> {
+    match Group::new(group.iter().map(|i| jobs[*i].clone()).collect()).begin(&|_| ()) {
+        Err(Error::TooLarge { .. }) if group.len() > 1 => {
+            let (first, second) = group.split_at(group.len().div_ceil(2));
+            fit(jobs, first.to_vec(), fitting)?;
+            fit(jobs, second.to_vec(), fitting)
+        }
+        begun => {
+            begun?;
+            fitting.push(group);
+            Ok(())
+        }
+    }
+}
+
+/// What to tell of each group of several.
+pub(super) fn told(jobs: &[Job<'_>], groups: &[Vec<usize>]) -> Vec<String> {
+    let line = |group: &Vec<usize>| {
+        let names: Vec<&str> = group.iter().take(NAMED).map(|i| jobs[*i].label).collect();
+        let more = if group.len() > NAMED { format!(" and {} more", group.len() - NAMED) } else { String::new() };
+        format!("waves: {} experiments share them: {}{more}", group.len(), names.join(", "))
+    };
+    groups.iter().filter(|group| group.len() > 1).map(line).collect()
+}
