@@ -5,17 +5,13 @@ use crate::device::DeviceInfo;
 use crate::error::{Error, Result};
 use crate::model::{Density, Network};
 
-/// Whether the two, whose networks are the same, may run side by side on a device without one bit or one pass that is
-/// other than alone.
+/// Whether the two, whose networks are the same, may run side by side on a device without one bit that is other than alone.
 ///
 /// On the CPU engine a pass over survivors rounds otherwise than a dense one, so that both have to change from one to the
-/// other in the same step. On a GPU they give the same bits, and only the layers that are sparse in the end have to be the
-/// same: a wave in which one network is dense passes over all weights of all.
+/// other in the same step. On a GPU they give the same bits, and a wave passes over the survivors where all its networks
+/// are sparse enough: lest one loses by it, the trained local networks have to be so in the same layers.
 pub(super) fn alike(info: &DeviceInfo, network: &Network, a: &Experiment, b: &Experiment) -> bool {
-    let sparse = |e: &Experiment| {
-        let (local, clients) = (Density::trained(network, &e.sparsity), e.cohort.size(e.partition.num_clients()));
-        [local.sparse(network, info), local.of_mean(clients).sparse(network, info)]
-    };
+    let sparse = |e: &Experiment| Density::trained(network, &e.sparsity).sparse(network, info);
     shape(a) == shape(b) && if info.kind == "cpu" { a.sparsity == b.sparsity } else { sparse(a) == sparse(b) }
 }
 

@@ -118,7 +118,7 @@ mod tests {
 
     fn recipes() -> Recipes {
         let recipe = |lr, target, anneal| Recipe { lr, sparsity: Sparsity { target, anneal, min_alive: 4 } };
-        Recipes::new(vec![recipe(0.5, 0.0, 0.5), recipe(0.25, 0.8, 0.5), recipe(0.25, 0.8, 0.0)])
+        Recipes::new(vec![recipe(0.5, 0.0, 0.5), recipe(0.25, 0.75, 0.5), recipe(0.25, 0.75, 0.0)])
     }
 
     fn wave(of: &[(usize, usize)]) -> Vec<Member<'static>> {
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn each_member_keeps_what_its_own_federation_says() {
-        // 0.8 is reached after half of four steps; int(0.6 * 10) and int(0.2 * 10) of ten weights are left.
+        // 0.75 is reached after half of four steps; int(6.25) and int(2.5) of ten weights are left.
         let keeps = recipes().keeps(&wave(&[(0, 4), (1, 4), (2, 2)]), 4, &[10]);
         assert_eq!(keeps, [[10, 10, 2], [10, 6, 2], [10, 2, 2], [10, 2, 2], [10, 2, 2]].concat());
     }

@@ -12,6 +12,7 @@ mod report;
 mod resume;
 mod run_folder;
 mod seeds;
+mod shared;
 mod sweep;
 
 use std::fs;

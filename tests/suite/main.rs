@@ -23,3 +23,4 @@ mod resume;
 mod seeds;
 mod small;
 mod sparse;
+mod together;

@@ -1,0 +1,142 @@
+//! Experiments of a sweep that share waves: each leaves the folder that it leaves alone.
+
+use std::fs;
+
+use super::{Desk, TINY, entries};
+use crate::common::gpu;
+
+/// Of two seeds, over rates, partitions and sparsities.
+fn desk() -> Desk {
+    let desk = Desk::new();
+    let sweep = "[sweep]\ntraining.lr = [0.001, 0.01]\nsparsity.target = [0.5, 0.4]\n\
+                 partition = [{ kind = \"iid\", num_clients = 2 }, { kind = \"shards\", num_clients = 2, \
+                 shards_per_client = 2, shard_size = 30 }]\n";
+    let text =
+        TINY.replace("seed = 3", "seeds = [3, 5]").replace("steps = 3", "steps = 3\ncontrols = { centralised = true }");
+    fs::write(desk.path("swept.toml"), format!("{text}{sweep}")).unwrap();
+    desk
+}
+
+/// What computed the experiments, and in which waves.
+fn forget_environments(desk: &Desk, out: &str) {
+    let out = desk.path(out);
+    let files = entries(&out).into_iter().filter(|path| path.ends_with("environment.json"));
+    files.for_each(|path| fs::write(out.join(path), "").unwrap());
+}
+
+fn assert_same(desk: &Desk, got: &str, want: &str) {
+    [got, want].into_iter().for_each(|out| forget_environments(desk, out));
+    super::resume::assert_same_folders(&desk.path(got), &desk.path(want), got);
+}
+
+#[test]
+fn experiments_in_the_same_waves_leave_the_files_they_leave_alone() {
+    let desk = desk();
+    for (device, shared) in [("cpu", 2), ("gpu", 1)] {
+        if device == "gpu" && gpu().is_none() {
+            continue;
+        }
+        let sweep = |out: &str, jobs: &str| {
+            let ended = desk.fedcircuit(&["sweep", "swept.toml", "--device", device, "--out", out, "--jobs", jobs]);
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+            ended
+        };
+        let (one, all) = (format!("{device}-one"), format!("{device}-all"));
+        let (alone, together) = (sweep(&one, "1"), sweep(&all, "shared"));
+        assert_eq!(alone.out, together.out, "{device}");
+        assert!(!alone.err.contains("waves: "), "{alone:?}");
+        // On the CPU engine those of a sparsity share them.
+        let told: Vec<&str> = together.err.lines().filter(|line| line.starts_with("waves: ")).collect();
+        assert_eq!(told.len(), shared, "{together:?}");
+        let begins = format!("waves: {} experiments share them: ", 8 / shared);
+        assert!(told.iter().all(|line| line.starts_with(&begins) && line.ends_with(" more")), "{told:?}");
+        // Each tells of each of its rounds, and is told from the others.
+        assert_eq!(together.err.matches("round 2/2  accuracy").count(), 8, "{together:?}");
+        assert_same(&desk, &all, &one);
+    }
+}
+
+/// However often and whenever it is ended.
+#[test]
+#[cfg(unix)]
+fn a_group_that_is_ended_goes_on_to_the_same_files() {
+    use rand::{RngExt, SeedableRng};
+    use std::process::Stdio;
+    use std::time::Instant;
+
+    let desk = desk();
+    let args = |out: &'static str| ["sweep", "swept.toml", "--device=cpu", "--rounds=4", "--jobs=shared", "--out", out];
+    let begun = Instant::now();
+    assert_eq!(desk.fedcircuit(&args("whole")).code, Some(0));
+    let (takes, mut rng) = (begun.elapsed(), rand_chacha::ChaCha8Rng::seed_from_u64(5));
+    let again = || {
+        let resume: &[&str] = if desk.path("out").exists() { &["--resume"] } else { &[] };
+        [&args("out")[..], resume].concat()
+    };
+    for _ in 0..4 {
+        let mut command = desk.command(env!("CARGO_BIN_EXE_fedcircuit"));
+        let mut run = command.args(again()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(takes.mul_f64(rng.random_range(0.1..0.5)));
+        run.kill().unwrap();
+        run.wait().unwrap();
+    }
+    let ended = desk.fedcircuit(&again());
+    assert!(ended.code == Some(0) && ended.err.contains("going on after round"), "{ended:?}");
+    assert_same(&desk, "out", "whole");
+    let ended = desk.fedcircuit(&again());
+    assert!(ended.code == Some(0) && ended.err.matches("all 4 rounds are done").count() == 8, "{ended:?}");
+    assert!(!ended.err.contains("waves: "), "{ended:?}");
+    assert_same(&desk, "out", "whole");
+}
+
+/// Where the models of all do not fit the memory beside a client, fewer share waves.
+#[test]
+fn memory_bounds_a_group() {
+    let desk = Desk::new();
+    let text = "name = \"wide\"\nrounds = 1\ndata = { source = \"digits\", train_examples = 40, test_examples = 20 }\n\
+                partition = { kind = \"iid\", num_clients = 2 }\nmodel = { preset = \"mlp-2nn\" }\n\
+                training = { local_epochs = 1, batch_size = 10, optimizer = \"sgd\" }\n\
+                [sweep]\ntraining.lr = [0.1, 0.01, 0.001]\n";
+    fs::write(desk.path("wide.toml"), text).unwrap();
+    // A model takes 0.8 MiB and a client less than 1.9: two models more than one and their sums are 3 MiB.
+    let sweep = |memory: &str| {
+        let set = format!("device.memory={memory}MiB");
+        desk.fedcircuit(&["sweep", "wide.toml", "--device=cpu", "--jobs=shared", "--out", memory, "--set", &set])
+    };
+    for (memory, told) in
+        [("1000", "3 experiments share them: lr-0.1, lr-0.01, lr-0.001"), ("4", "2 experiments share")]
+    {
+        let ended = sweep(memory);
+        assert!(ended.code == Some(0) && ended.err.matches("waves: ").count() == 1, "{ended:?}");
+        assert!(ended.err.contains(&format!("waves: {told}")), "{ended:?}");
+    }
+    let ended = sweep("2");
+    assert!(ended.code == Some(0) && !ended.err.contains("waves: "), "{ended:?}");
+    let ended = sweep("1");
+    assert!(ended.code == Some(2) && ended.err.contains("device.memory allows 1.0 MiB"), "{ended:?}");
+}
+
+#[test]
+fn experiments_of_other_shapes_share_no_waves() {
+    let desk = Desk::new();
+    fs::write(desk.path("swept.toml"), format!("{TINY}\n[sweep]\ntraining.batch_size = [16, 32]\n")).unwrap();
+    let ended = desk.fedcircuit(&["sweep", "swept.toml", "--device=cpu", "--jobs=shared", "--out", "out"]);
+    assert!(ended.code == Some(0) && !ended.err.contains("waves: "), "{ended:?}");
+}
+
+/// The experiment that fails is named, and leaves the others as far as they were.
+#[test]
+fn a_fault_in_a_group_names_its_experiment() {
+    let desk = Desk::new();
+    let sgd = "local_epochs = 9\noptimizer = \"sgd\"\nweight_decay = 1";
+    let text = TINY.replace("local_epochs = 1", sgd).replace("batch_size = 32", "batch_size = 16");
+    fs::write(desk.path("swept.toml"), format!("{text}\n[sweep]\ntraining.lr = [0.001, 1000]\n")).unwrap();
+    let sweep = |more: &[&str]| {
+        desk.fedcircuit(&[&["sweep", "swept.toml", "--device=cpu", "--out=out", "--jobs=shared"], more].concat())
+    };
+    let ended = sweep(&[]);
+    assert!(ended.code == Some(1) && ended.err.contains("in tiny-lr-1000, at client"), "{ended:?}");
+    assert!(desk.path("out/lr-0.001/checkpoint/round_0000.safetensors").is_file());
+    let again = desk.fedcircuit(&["sweep", "swept.toml", "--device=cpu", "--out=out", "--jobs=1", "--resume"]);
+    assert!(again.code == Some(1) && desk.path("out/lr-0.001/summary.json").is_file(), "{again:?}");
+}
