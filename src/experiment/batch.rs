@@ -117,7 +117,7 @@ pub(super) fn run_all(
     };
     if *at_once <= 1 {
         for group in groups {
-            put(group, Group::new(group.iter().map(|i| jobs[*i].clone()).collect()).run(progress, stop)?);
+            put(group, run_group(group.iter().map(|i| jobs[*i].clone()).collect(), progress, stop)?);
         }
         return Ok(());
     }
@@ -154,6 +154,22 @@ pub(super) fn run_all(
     // What ended the others before what ended with them.
     let first = faults.iter().position(|error| !matches!(error, Error::Interrupted { .. })).unwrap_or(0);
     if faults.is_empty() { Ok(()) } else { Err(faults.swap_remove(first)) }
+}
+
+/// Runs jobs that share waves. Where the device has less memory for them than was planned, they go on in halves.
+fn run_group(jobs: Vec<Job<'_>>, progress: &Progress, stop: &AtomicBool) -> Result<Vec<Finished>> {
+    match Group::new(jobs.clone()).run(progress, stop) {
+        Err(Error::TooLarge { what, .. }) if jobs.len() > 1 => {
+            let half = jobs.len().div_ceil(2);
+            progress.message(&format!("note: no memory for {what}; goes on with {half} experiments in a wave"));
+            let mut jobs: Vec<_> = jobs.into_iter().map(|job| Job { resume: true, ..job }).collect();
+            let others = jobs.split_off(half);
+            let mut done = run_group(jobs, progress, stop)?;
+            done.extend(run_group(others, progress, stop)?);
+            Ok(done)
+        }
+        done => done,
+    }
 }
 
 /// Runs a job in its share of the device: of the CPU engine's threads, or of a GPU's time.

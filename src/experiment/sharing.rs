@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 const NAMED: usize = 3;
 
 /// `jobs`, by number, in groups that fit the device: those that are alike run together, where as many rounds are behind
-/// them; those that are done are alone. Each group is tried, so that its faults come to light before the first one's work.
+/// them; those that are done, and those that fill a wave, are alone. Each group is tried, so that its faults come to light before the first one's work.
 ///
 /// # Errors
 /// Whatever stands in the way of one of them.
@@ -47,20 +47,25 @@ fn by_shape(info: &DeviceInfo, jobs: &[Job<'_>], looked: &[(usize, Looked)]) -> 
     groups.into_iter().map(|group| group.into_iter().map(|(number, _)| *number).collect()).collect()
 }
 
-/// Adds a group to those that fit, in halves where its models do not fit side by side.
+/// Adds a group to those that fit, in halves where its models do not fit side by side; and on a GPU, where its clients are
+/// more than a wave: one that is full has nothing to gain, and what a round keeps of every client is not to grow for it.
+/// Waves of the CPU engine are as small as its caches.
 fn fit(jobs: &[Job<'_>], group: Vec<usize>, fitting: &mut Vec<Vec<usize>>) -> Result<()> {
-    match Group::new(group.iter().map(|i| jobs[*i].clone()).collect()).begin(&|_| ()) {
-        Err(Error::TooLarge { .. }) if group.len() > 1 => {
-            let (first, second) = group.split_at(group.len().div_ceil(2));
-            fit(jobs, first.to_vec(), fitting)?;
-            fit(jobs, second.to_vec(), fitting)
-        }
-        begun => {
-            begun?;
-            fitting.push(group);
-            Ok(())
-        }
+    let begun = Group::new(group.iter().map(|i| jobs[*i].clone()).collect()).begin(&|_| ());
+    let fits = match &begun {
+        Ok(begun) => jobs[group[0]].device.info().kind == "cpu" || begun.plan().waves == 1,
+        Err(Error::TooLarge { .. }) => false,
+        Err(_) => true,
+    };
+    if fits || group.len() == 1 {
+        drop(begun?);
+        fitting.push(group);
+        return Ok(());
     }
+    drop(begun);
+    let (first, second) = group.split_at(group.len().div_ceil(2));
+    fit(jobs, first.to_vec(), fitting)?;
+    fit(jobs, second.to_vec(), fitting)
 }
 
 /// What to tell of each group of several.

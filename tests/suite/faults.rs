@@ -11,6 +11,7 @@ use fedcircuit::device::{
     Buffer, Choice, Cpu, Device, DeviceInfo, GpuOptions, Kernel, Pace, Reading, Traffic, View, open,
 };
 use fedcircuit::experiment::{Federation, Jobs, Request, run_on};
+use fedcircuit::model::save;
 use fedcircuit::{Error, Result};
 
 use crate::small::{assert_same, data, run, small};
@@ -136,6 +137,45 @@ fn a_federation_in_parts_has_the_bits_of_the_whole() {
     let (parts, cut) = on(Some(Pace { dispatch, submission, first: 20 }));
     assert_same(&parts, &whole, "in parts");
     assert!(cut.parts > cut.dispatches && (cut.dispatches, cut.readbacks) == (all.dispatches, 1), "{cut:?}");
+}
+
+/// Experiments that share waves until there is too little memory for them go on in smaller groups, to the same bits.
+#[test]
+fn experiments_that_find_too_little_memory_together_go_on_apart() {
+    let root = tempfile::tempdir().unwrap();
+    let equal = "partition={ kind = \"iid\", num_clients = 5 }";
+    let experiments = [1, 2, 3].map(|seed| small(&[equal, &format!("seed={seed}"), &format!("name=\"e{seed}\"")]));
+    let variants = experiments.iter().map(|experiment| Variant {
+        label: Some(experiment.name.clone()),
+        swept: Vec::new(),
+        experiment: experiment.clone(),
+    });
+    let request = Request {
+        plan: Plan { name: "three".into(), variants: variants.collect() },
+        device: Choice::Cpu,
+        data: "nowhere".into(),
+        out: root.path().join("out"),
+        resume: false,
+        quiet: true,
+        jobs: Jobs::Shared,
+        live: None,
+    };
+    let cpu = Cpu::new(Some(2)).unwrap();
+    let words = Federation::new(&cpu, &experiments[0], &data(&experiments[0])).unwrap().layout().words;
+    // Half a wave of all three has 8 clients, of two 5, and of one 3.
+    let faulty = || Faulty::new(Some(("gradients", 3 * words)));
+    let device = faulty();
+    let mut two = Federation::together(&device, &[&experiments[0], &experiments[1]], &data(&experiments[0])).unwrap();
+    assert!(matches!(two.round(), Err(Error::TooLarge { .. })));
+    run_on(&request, &AtomicBool::new(false), &|_| Ok((Box::new(faulty()) as Box<dyn Device>, "faulty".into())))
+        .unwrap();
+    for experiment in &experiments {
+        let want = run(&cpu, experiment).unwrap();
+        let layout = Federation::new(&cpu, experiment, &data(experiment)).unwrap().layout().clone();
+        let saved = save(&layout, want[1].weights.as_ref().unwrap()).unwrap();
+        let file = root.path().join("out").join(&experiment.name).join("model/round_0002.safetensors");
+        assert!(fs::read(file).unwrap() == saved, "{}", experiment.name);
+    }
 }
 
 /// A run of three rounds in `out` on devices of which each is lost after so many kernels, if a number is given.

@@ -5,15 +5,13 @@ use std::fs;
 use super::{Desk, TINY, entries};
 use crate::common::gpu;
 
-/// Of two seeds, over rates, partitions and sparsities.
-fn desk() -> Desk {
+/// Of two seeds, over rates and sparsities, and more.
+fn desk(more: &str) -> Desk {
     let desk = Desk::new();
-    let sweep = "[sweep]\ntraining.lr = [0.001, 0.01]\nsparsity.target = [0.5, 0.4]\n\
-                 partition = [{ kind = \"iid\", num_clients = 2 }, { kind = \"shards\", num_clients = 2, \
-                 shards_per_client = 2, shard_size = 30 }]\n";
-    let text =
-        TINY.replace("seed = 3", "seeds = [3, 5]").replace("steps = 3", "steps = 3\ncontrols = { centralised = true }");
-    fs::write(desk.path("swept.toml"), format!("{text}{sweep}")).unwrap();
+    let sweep = format!("[sweep]\ntraining.lr = [0.001, 0.01]\nsparsity.target = [0.5, 0.4]\n{more}");
+    let seeds = TINY.replace("seed = 3", "seeds = [3, 5]");
+    let text = seeds.replace("steps = 3", "steps = 3\ncontrols = { centralised = true }");
+    fs::write(desk.path("swept.toml"), text + &sweep).unwrap();
     desk
 }
 
@@ -31,7 +29,10 @@ fn assert_same(desk: &Desk, got: &str, want: &str) {
 
 #[test]
 fn experiments_in_the_same_waves_leave_the_files_they_leave_alone() {
-    let desk = desk();
+    let desk = desk(
+        "partition = [{ kind = \"iid\", num_clients = 2 }, { kind = \"shards\", num_clients = 2, shards_per_client = 2, \
+         shard_size = 30 }]\n",
+    );
     for (device, shared) in [("cpu", 2), ("gpu", 1)] {
         if device == "gpu" && gpu().is_none() {
             continue;
@@ -56,35 +57,37 @@ fn experiments_in_the_same_waves_leave_the_files_they_leave_alone() {
     }
 }
 
-/// However often and whenever it is ended.
+/// However often it is ended without a word, in the first group or the second.
 #[test]
 #[cfg(unix)]
 fn a_group_that_is_ended_goes_on_to_the_same_files() {
-    use rand::{RngExt, SeedableRng};
     use std::process::Stdio;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
-    let desk = desk();
+    let desk = desk("");
     let args = |out: &'static str| ["sweep", "swept.toml", "--device=cpu", "--rounds=4", "--jobs=shared", "--out", out];
-    let begun = Instant::now();
     assert_eq!(desk.fedcircuit(&args("whole")).code, Some(0));
-    let (takes, mut rng) = (begun.elapsed(), rand_chacha::ChaCha8Rng::seed_from_u64(5));
-    let again = || {
-        let resume: &[&str] = if desk.path("out").exists() { &["--resume"] } else { &[] };
-        [&args("out")[..], resume].concat()
-    };
-    for _ in 0..4 {
+    let again = [&args("out")[..], &["--resume"]].concat();
+    // The first group's last experiment has so many rounds, or the second group's first.
+    let moments = [("target-0.5_lr-0.01", 1), ("target-0.5_lr-0.01", 2), ("target-0.4_lr-0.001", 2)];
+    for (label, rounds) in moments {
+        let file = desk.path("out").join(label).join("seed_5/rounds.jsonl");
         let mut command = desk.command(env!("CARGO_BIN_EXE_fedcircuit"));
-        let mut run = command.args(again()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(takes.mul_f64(rng.random_range(0.1..0.5)));
+        let args = if desk.path("out").exists() { &again[..] } else { &again[..again.len() - 1] };
+        let mut run = command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        while fs::read_to_string(&file).unwrap_or_default().lines().count() < rounds {
+            assert!(begun.elapsed() < Duration::from_secs(240), "{label}: no round in four minutes");
+            std::thread::sleep(Duration::from_millis(2));
+        }
         run.kill().unwrap();
         run.wait().unwrap();
     }
-    let ended = desk.fedcircuit(&again());
+    let ended = desk.fedcircuit(&again);
     assert!(ended.code == Some(0) && ended.err.contains("going on after round"), "{ended:?}");
     assert_same(&desk, "out", "whole");
-    let ended = desk.fedcircuit(&again());
-    assert!(ended.code == Some(0) && ended.err.matches("all 4 rounds are done").count() == 8, "{ended:?}");
+    let ended = desk.fedcircuit(&again);
+    assert!(ended.code == Some(0) && ended.err.matches("all 4 rounds are done").count() == 4, "{ended:?}");
     assert!(!ended.err.contains("waves: "), "{ended:?}");
     assert_same(&desk, "out", "whole");
 }
@@ -114,6 +117,24 @@ fn memory_bounds_a_group() {
     assert!(ended.code == Some(0) && !ended.err.contains("waves: "), "{ended:?}");
     let ended = sweep("1");
     assert!(ended.code == Some(2) && ended.err.contains("device.memory allows 1.0 MiB"), "{ended:?}");
+}
+
+/// On a GPU no group is larger than a wave: a second one would be as full without company.
+#[test]
+fn on_a_gpu_a_full_wave_bounds_a_group() {
+    if gpu().is_none() {
+        return;
+    }
+    let desk = Desk::new();
+    let (plain, _) = TINY.split_once("[circuits]").unwrap();
+    fs::write(desk.path("swept.toml"), format!("{plain}[sweep]\ntraining.lr = [0.1, 0.01, 0.001]\n")).unwrap();
+    for (most, told) in [("6", Some("3 experiments")), ("5", Some("2 experiments")), ("3", None)] {
+        let set = format!("device.max_wave={most}");
+        let ended =
+            desk.fedcircuit(&["sweep", "swept.toml", "--device=gpu", "--rounds=1", "--out", most, "--set", &set]);
+        let found = ended.err.lines().find_map(|line| line.strip_prefix("waves: ")?.split(" share").next());
+        assert!(ended.code == Some(0) && found == told, "{most}: {ended:?}");
+    }
 }
 
 #[test]
