@@ -42,15 +42,20 @@ fn desk() -> Desk {
     desk
 }
 
-/// `fedcircuit run` under way.
-fn start(desk: &Desk, args: &[&str]) -> std::process::Child {
+/// A subcommand under way.
+fn start(desk: &Desk, subcommand: &str, args: &[&str]) -> std::process::Child {
     let mut command = desk.command(env!("CARGO_BIN_EXE_fedcircuit"));
-    command.arg("run").args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    command.arg(subcommand).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Runs until `rounds` rounds of the file are on disk, and asks it to stop then.
+/// `fedcircuit run` until `rounds` rounds of the file are on disk, and asked to stop then.
 pub(super) fn stop_after(desk: &Desk, args: &[&str], rounds: usize, file: &str) -> Ended {
-    let (run, begun) = (start(desk, args), Instant::now());
+    stop(desk, "run", args, rounds, file)
+}
+
+/// The same of any subcommand.
+pub(super) fn stop(desk: &Desk, subcommand: &str, args: &[&str], rounds: usize, file: &str) -> Ended {
+    let (run, begun) = (start(desk, subcommand, args), Instant::now());
     while fs::read_to_string(desk.path(file)).unwrap_or_default().lines().count() < rounds {
         assert!(begun.elapsed() < Duration::from_secs(120), "no round in two minutes");
         sleep(Duration::from_millis(2));
@@ -172,7 +177,7 @@ fn runs_killed_at_random_moments_go_on_to_the_same_files() {
     };
     let (mut killed, mut finished) = (0, 0);
     while killed < kills || finished == 0 {
-        let mut run = start(&desk, &args());
+        let mut run = start(&desk, "run", &args());
         if killed < kills {
             sleep(takes.mul_f64(rng.random_range(0.0..0.6)));
             run.kill().unwrap();

@@ -76,6 +76,23 @@ fn points_at_the_same_time_are_the_points_one_after_the_other() {
     }
 }
 
+/// A signal ends all that are under way, and each goes on from its own last round.
+#[test]
+#[cfg(unix)]
+fn points_at_the_same_time_that_a_signal_ends_go_on_to_the_same_files() {
+    let desk = Desk::new();
+    fs::write(desk.path("swept.toml"), format!("{TINY}\n[sweep]\ntraining.lr = [0.001, 0.01, 0.1]\n")).unwrap();
+    let args = |out: &'static str| ["swept.toml", "--device=cpu", "--rounds=6", "--jobs=2", "--out", out];
+    let sweep = |more: &[&str]| desk.fedcircuit(&[&["sweep"], more].concat());
+    assert_eq!(sweep(&args("whole")).code, Some(0));
+    super::resume::stop(&desk, "sweep", &args("out"), 1, "out/lr-0.01/rounds.jsonl");
+    let again = [&args("out")[..], &["--resume"]].concat();
+    super::resume::stop(&desk, "sweep", &again, 1, "out/lr-0.1/rounds.jsonl");
+    let ended = sweep(&again);
+    assert!(ended.code == Some(0) && ended.err.contains("going on after round"), "{ended:?}");
+    super::resume::assert_same_folders(&desk.path("out"), &desk.path("whole"), "out");
+}
+
 #[test]
 fn a_point_that_fails_ends_the_others_and_is_the_fault_that_is_told() {
     let desk = Desk::new();
