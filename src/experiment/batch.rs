@@ -51,10 +51,11 @@ pub(super) struct Order {
 pub(super) fn order(jobs: &[Job<'_>], left: &[usize], asked: Jobs) -> Result<Order> {
     let alone = || left.iter().map(|i| vec![*i]).collect();
     let [first, others @ ..] = left else { return Ok(Order { groups: Vec::new(), at_once: 1 }) };
-    let shared = match asked {
-        Jobs::Shared => true,
-        Jobs::Suited { .. } => jobs[*first].device.info().kind == "gpu",
-        Jobs::AtATime(_) => false,
+    // Whether waves may be shared; and how many run at a time where they are not, whether that was told or is the most.
+    let (shared, most, told) = match asked {
+        Jobs::Suited { most } => (jobs[*first].device.info().kind == "gpu", most, false),
+        Jobs::Shared => (true, 1, true),
+        Jobs::AtATime(n) => (false, n, true),
     };
     if shared && !others.is_empty() {
         let groups = sharing::groups(jobs, left)?;
@@ -62,11 +63,6 @@ pub(super) fn order(jobs: &[Job<'_>], left: &[usize], asked: Jobs) -> Result<Ord
             return Ok(Order { groups, at_once: 1 });
         }
     }
-    let (most, told) = match asked {
-        Jobs::Suited { most } => (most, false),
-        Jobs::Shared => (1, true),
-        Jobs::AtATime(n) => (n, true),
-    };
     let most = most.min(left.len());
     let begin = |job: Job<'_>| Group::new(vec![job]).begin(&|_| ()).map(|begun| begun.plan());
     if most == 1 {

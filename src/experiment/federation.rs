@@ -243,10 +243,11 @@ impl<'d> Federation<'d> {
         let outcome = self.simulation.run_round(&mut observers, &mut Pulse { stop, round, advance })?;
         (self.round, self.failed, self.held) = (round, false, None);
         let mut kept = std::mem::take(&mut self.keeper.words).into_iter();
-        let of: Vec<usize> = self.simulation.replicates().iter().map(|replicate| replicate.experiment).collect();
-        let several = |experiment| of.iter().filter(|other| **other == experiment).count() > 1;
-        for (replicate, of) in outcome.replicates.iter().zip(&of) {
-            self.notes.extend(lost(round, replicate, several(*of)).map(|note| self.noted(*of, note)));
+        for (of, part) in self.parts().into_iter().enumerate() {
+            let seeds = &outcome.replicates[part];
+            let lost = seeds.iter().filter_map(|seed| lost(round, seed, seeds.len() > 1));
+            let notes: Vec<_> = lost.map(|note| self.noted(of, note)).collect();
+            self.notes.extend(notes);
         }
         let each = outcome.replicates.iter().enumerate().map(|(i, replicate)| {
             let (weights, client_weights) = kept.next().unwrap_or_default();
@@ -255,7 +256,7 @@ impl<'d> Federation<'d> {
             let overlaps = laboratory.map(|l| self.overlaps(round, l, i)).unwrap_or_default();
             Outcome {
                 seed: replicate.seed,
-                record: record(&outcome, replicate, of[i]),
+                record: record(&outcome, replicate, self.simulation.replicates()[i].experiment),
                 circuits: self.circuits(round, pairs),
                 controls: self.controls(round, pairs),
                 overlap_means: laboratory.map(|l| self.means(round, l, i, &overlaps)).unwrap_or_default(),

@@ -145,6 +145,11 @@ fn keep(federation: &mut Federation<'_>, runs: &mut [Run<'_>]) -> Result<()> {
     if !output.checkpoints(federation.rounds_done(), *rounds) {
         return federation.hold();
     }
+    save(federation, runs)
+}
+
+/// Writes the checkpoints of all runs.
+fn save(federation: &Federation<'_>, runs: &mut [Run<'_>]) -> Result<()> {
     for (run, state) in runs.iter_mut().zip(federation.states()?) {
         run.journal.save(state, &mut run.folders)?;
     }
@@ -157,10 +162,7 @@ fn interrupted(federation: &Federation<'_>, runs: &mut [Run<'_>]) -> Result<()> 
     if runs.iter().all(|run| run.journal.last() == Some(done)) {
         return Ok(());
     }
-    for (run, state) in runs.iter_mut().zip(federation.states()?) {
-        run.journal.save(state, &mut run.folders)?;
-    }
-    Ok(())
+    save(federation, runs)
 }
 
 /// What is asked of the finished runs, if anything.

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 const NAMED: usize = 3;
 
 /// `jobs`, by number, in groups that fit the device: those that are alike run together, where as many rounds are behind
-/// them; those that are done, and those that fill a wave, are alone. Each group is tried, so that its faults come to light before the first one's work.
+/// them; those that are done, and those that fill a wave, are alone. Each group is tried, so that its faults come to light
+/// before the first one's work.
 ///
 /// # Errors
 /// Whatever stands in the way of one of them.

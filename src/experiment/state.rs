@@ -7,7 +7,8 @@ use crate::circuits::Memory;
 use crate::device::{Buffer, View};
 use crate::error::{Error, Result};
 
-/// An experiment's federations between two rounds. Everything else follows from the experiment, its data, and the number of the round.
+/// An experiment's federations between two rounds. Everything else follows from the experiment, its data, and the number
+/// of the round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Rounds done.

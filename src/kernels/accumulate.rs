@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::cases::{below, noise};
-use super::shape::expect;
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
-use crate::error::{Error, Result};
+use super::shape::{Rows, expect};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut};
+use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
@@ -25,10 +25,6 @@ pub static KERNEL: Kernel = Kernel {
     twin,
     cases,
 };
-
-fn groups(words: usize, replicates: usize) -> [u32; 3] {
-    grid::folded((words / 4).div_ceil(64), replicates as u32)
-}
 
 /// The buffers of one call, R replicates and K slots.
 #[derive(Clone, Copy, Debug)]
@@ -58,17 +54,16 @@ pub fn grouped(of: &[usize], replicates: usize) -> (Vec<u32>, Vec<u32>) {
 /// `words`, a multiple of 4.
 ///
 /// # Errors
-/// [`Error::Kernel`] when P is not a multiple of 4 or a buffer is too small.
+/// [`crate::Error::Kernel`] when P is not a multiple of 4 or a buffer is too small.
 pub fn accumulate(device: &dyn Device, words: usize, b: &Buffers<'_>) -> Result<()> {
     let (name, slots, replicates) = (KERNEL.name, b.slots.words, b.starts.words.saturating_sub(1));
-    if !words.is_multiple_of(4) {
-        return Err(Error::Kernel { kernel: name, problem: format!("rows of {words} words") });
-    }
+    let summed = Rows { slots: replicates, words };
+    summed.expect_quads(name)?;
     expect(name, "rows", b.rows, slots * words)?;
     expect(name, "scales", b.scales, slots)?;
     expect(name, "sums", b.sums, replicates * words)?;
     let views = [b.rows, b.scales, b.starts, b.slots, b.sums];
-    device.dispatch(&KERNEL, &[(words / 4) as u32], &views, groups(words, replicates))
+    device.dispatch(&KERNEL, &[(words / 4) as u32], &views, summed.quad_groups())
 }
 
 /// Words of one unit of CPU work: its sums stay in the innermost cache while the clients pass.
@@ -109,7 +104,7 @@ fn cases() -> Vec<Case> {
             name,
             params: vec![(words / 4) as u32],
             buffers: vec![noise(k * words, 1.0, 1), noise(k, 0.5, 2), starts, slots, noise(replicates * words, 1.0, 3)],
-            groups: groups(words, replicates),
+            groups: Rows { slots: replicates, words }.quad_groups(),
             flops: 2 * (k * words) as u64,
         }
     })

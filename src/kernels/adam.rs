@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::shape::{Rows, expect};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
-use crate::error::{Error, Result};
+use super::shape::{Rows, STEP_BLOCK, expect};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut};
+use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
@@ -83,10 +83,6 @@ struct Params {
     rule: Rule,
 }
 
-fn groups(words: usize, clients: usize) -> [u32; 3] {
-    grid::folded((words / 4).div_ceil(64), clients as u32)
-}
-
 /// The buffers of [`adam`].
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<'a> {
@@ -106,23 +102,18 @@ pub struct Buffers<'a> {
 /// `sizes_at + k` of the step sizes says, which are [`Adam::step_size`].
 ///
 /// # Errors
-/// [`Error::Kernel`] when P is not a multiple of 4 or a buffer is too small.
+/// [`crate::Error::Kernel`] when P is not a multiple of 4 or a buffer is too small.
 pub fn adam(device: &dyn Device, adam: Adam, step: u32, rows: Rows, sizes_at: usize, b: &Buffers<'_>) -> Result<()> {
     let (name, Rows { slots: clients, words }) = (KERNEL.name, rows);
-    if !words.is_multiple_of(4) {
-        return Err(Error::Kernel { kernel: name, problem: format!("rows of {words} words") });
-    }
+    rows.expect_quads(name)?;
     expect(name, "step_sizes", b.step_sizes, sizes_at + clients)?;
     for (what, view) in [("grads", b.grads), ("weights", b.weights), ("first", b.first), ("second", b.second)] {
         expect(name, what, view, clients * words)?;
     }
     let p = Params { quads: (words / 4) as u32, sizes_at: sizes_at as u32, rule: Rule::new(adam, step) };
     let views = [b.step_sizes, b.grads, b.weights, b.first, b.second];
-    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &views, groups(words, clients))
+    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &views, rows.quad_groups())
 }
-
-/// Weights of one unit of CPU work.
-const BLOCK: usize = 1 << 14;
 
 fn twin(call: Call<'_>) {
     let p: Params = call.params();
@@ -136,8 +127,11 @@ fn twin(call: Call<'_>) {
         .zip(f32s(&grads[..all]).par_chunks(words))
         .zip(&f32s(step_sizes)[p.sizes_at as usize..][..clients]);
     rows.for_each(|((((w, m), v), g), size)| {
-        let blocks =
-            w.par_chunks_mut(BLOCK).zip(m.par_chunks_mut(BLOCK)).zip(v.par_chunks_mut(BLOCK)).zip(g.par_chunks(BLOCK));
+        let blocks = w
+            .par_chunks_mut(STEP_BLOCK)
+            .zip(m.par_chunks_mut(STEP_BLOCK))
+            .zip(v.par_chunks_mut(STEP_BLOCK))
+            .zip(g.par_chunks(STEP_BLOCK));
         blocks.for_each(|(((w, m), v), g)| block(p.rule, *size, w, m, v, g));
     });
 }
@@ -175,7 +169,7 @@ fn cases() -> Vec<Case> {
                 name,
                 params: bytemuck::cast_slice(&[p]).to_vec(),
                 buffers: vec![sizes, series(0.1, 0.0), series(1.0, 1.0), series(0.01, 2.0), squares],
-                groups: groups(words, clients),
+                groups: Rows { slots: clients, words }.quad_groups(),
                 flops: 14 * all as u64,
             }
         })

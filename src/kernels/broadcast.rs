@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::cases::{below, noise};
-use super::shape::expect;
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, grid};
+use super::shape::{Rows, expect};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View};
 use crate::error::{Error, Result};
 
 /// The declaration.
@@ -18,10 +18,6 @@ pub static KERNEL: Kernel = Kernel {
     twin,
     cases,
 };
-
-fn groups(slots: usize, words: usize) -> [u32; 3] {
-    grid::folded((words / 4).div_ceil(64), slots as u32)
-}
 
 /// Copies row `which[k]` of `models`, `[R][P]` with P = `words` a multiple of 4, to row k of `rows`, `[K][P]`, for each of
 /// the K entries of `which`.
@@ -41,7 +37,7 @@ pub fn broadcast<'a>(
     }
     let slots = which.words;
     expect(KERNEL.name, "rows", rows, slots * words)?;
-    device.dispatch(&KERNEL, &[(words / 4) as u32], &[models, which, rows], groups(slots, words))
+    device.dispatch(&KERNEL, &[(words / 4) as u32], &[models, which, rows], Rows { slots, words }.quad_groups())
 }
 
 fn twin(call: Call<'_>) {
@@ -63,7 +59,7 @@ fn cases() -> Vec<Case> {
         name,
         params: vec![(words / 4) as u32],
         buffers: vec![noise(replicates * words, 1.0, 1), below(slots, replicates as u32, 2), vec![7; slots * words]],
-        groups: groups(slots, words),
+        groups: Rows { slots, words }.quad_groups(),
         flops: 0,
     })
     .collect()

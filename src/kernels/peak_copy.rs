@@ -4,8 +4,8 @@
 use rayon::prelude::*;
 
 use super::cases::noise;
-use super::shape::expect;
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, grid};
+use super::shape::{Rows, expect};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View};
 use crate::error::{Error, Result};
 
 /// The declaration.
@@ -20,10 +20,6 @@ pub static KERNEL: Kernel = Kernel {
     cases,
 };
 
-fn groups(words: usize) -> [u32; 3] {
-    grid::folded((words / 4).div_ceil(64), 1)
-}
-
 /// Copies `source`, a multiple of 4 words, to the start of `copied`.
 ///
 /// # Errors
@@ -33,7 +29,12 @@ pub fn peak_copy<'a>(device: &dyn Device, source: View<'a>, copied: View<'a>) ->
         return Err(Error::Kernel { kernel: KERNEL.name, problem: format!("{} words", source.words) });
     }
     expect(KERNEL.name, "copied", copied, source.words)?;
-    device.dispatch(&KERNEL, &[(source.words / 4) as u32], &[source, copied], groups(source.words))
+    device.dispatch(
+        &KERNEL,
+        &[(source.words / 4) as u32],
+        &[source, copied],
+        Rows { slots: 1, words: source.words }.quad_groups(),
+    )
 }
 
 /// Words of one unit of CPU work.
@@ -55,7 +56,7 @@ fn cases() -> Vec<Case> {
             name,
             params: vec![(words / 4) as u32],
             buffers: vec![noise(words, 1.0, 1), vec![7; words]],
-            groups: groups(words),
+            groups: Rows { slots: 1, words }.quad_groups(),
             flops: 0,
         })
         .collect()

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::cases::noise;
-use super::shape::{Rows, expect};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
-use crate::error::{Error, Result};
+use super::shape::{Rows, STEP_BLOCK, expect};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut};
+use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
@@ -51,10 +51,6 @@ fn params(sgd: Sgd, step: u32, words: usize) -> Params {
     }
 }
 
-fn groups(words: usize, clients: usize) -> [u32; 3] {
-    grid::folded((words / 4).div_ceil(64), clients as u32)
-}
-
 /// The buffers of [`sgd`].
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<'a> {
@@ -71,23 +67,18 @@ pub struct Buffers<'a> {
 /// Steps `rows` of P parameters, a multiple of 4; `step` counts from 1.
 ///
 /// # Errors
-/// [`Error::Kernel`] when P is not a multiple of 4 or a buffer is too small.
+/// [`crate::Error::Kernel`] when P is not a multiple of 4 or a buffer is too small.
 pub fn sgd(device: &dyn Device, sgd: Sgd, step: u32, rows: Rows, b: &Buffers<'_>) -> Result<()> {
     let (name, Rows { slots: clients, words }) = (KERNEL.name, rows);
     let all = clients * words;
-    if !words.is_multiple_of(4) {
-        return Err(Error::Kernel { kernel: name, problem: format!("rows of {words} words") });
-    }
+    rows.expect_quads(name)?;
     expect(name, "rates", b.rates, clients)?;
     expect(name, "grads", b.grads, all)?;
     expect(name, "weights", b.weights, all)?;
     expect(name, "velocity", b.velocity, if sgd.momentum == 0.0 { 0 } else { all })?;
     let (p, views) = (params(sgd, step, words), [b.rates, b.grads, b.weights, b.velocity]);
-    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &views, groups(words, clients))
+    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &views, rows.quad_groups())
 }
-
-/// Weights of one unit of CPU work.
-const BLOCK: usize = 1 << 14;
 
 fn twin(call: Call<'_>) {
     let p: Params = call.params();
@@ -98,12 +89,12 @@ fn twin(call: Call<'_>) {
     let rows = rows.zip(&f32s(rates)[..clients]);
     if p.momentum == 0.0 {
         rows.for_each(|((w, g), lr)| {
-            let blocks = w.par_chunks_mut(BLOCK).zip(g.par_chunks(BLOCK));
+            let blocks = w.par_chunks_mut(STEP_BLOCK).zip(g.par_chunks(STEP_BLOCK));
             blocks.for_each(|(w, g)| plain(p, *lr, w, g));
         });
     } else {
         rows.zip(f32s_mut(&mut velocity[..all]).par_chunks_mut(words)).for_each(|(((w, g), lr), v)| {
-            let blocks = w.par_chunks_mut(BLOCK).zip(g.par_chunks(BLOCK)).zip(v.par_chunks_mut(BLOCK));
+            let blocks = w.par_chunks_mut(STEP_BLOCK).zip(g.par_chunks(STEP_BLOCK)).zip(v.par_chunks_mut(STEP_BLOCK));
             blocks.for_each(|((w, g), v)| heavy_ball(p, *lr, w, v, g));
         });
     }
@@ -137,7 +128,7 @@ fn cases() -> Vec<Case> {
             name,
             params: bytemuck::cast_slice(&[params(Sgd { momentum, weight_decay: 1e-3 }, step, words)]).to_vec(),
             buffers: vec![noise(clients, 0.05, 4), noise(all, 0.5, 1), noise(all, 1.0, 2), noise(all, 0.5, 3)],
-            groups: groups(words, clients),
+            groups: Rows { slots: clients, words }.quad_groups(),
             flops: 6 * all as u64,
         }
     };

@@ -1,6 +1,6 @@
 //! Shapes and uniform blocks that the layer kernels share.
 
-use crate::device::View;
+use crate::device::{View, grid};
 use crate::error::{Error, Result};
 
 /// A convolution with stride 1, bias, an optional ReLU and optional 2x2 max-pooling (floor): one layer, one kernel.
@@ -89,6 +89,24 @@ pub struct Rows {
     pub slots: usize,
     /// Words of a row.
     pub words: usize,
+}
+
+/// Weights of one unit of an optimiser's work on the CPU.
+pub(super) const STEP_BLOCK: usize = 1 << 14;
+
+impl Rows {
+    /// Workgroups of 64 threads where each thread takes four words of a row, and rows follow each other in z.
+    pub(super) fn quad_groups(self) -> [u32; 3] {
+        grid::folded((self.words / 4).div_ceil(64), self.slots as u32)
+    }
+
+    /// Refuses rows that four words a thread do not fill.
+    pub(super) fn expect_quads(self, kernel: &'static str) -> Result<()> {
+        if self.words.is_multiple_of(4) {
+            return Ok(());
+        }
+        Err(Error::Kernel { kernel, problem: format!("rows of {} words", self.words) })
+    }
 }
 
 /// Where a layer's parameters lie in a row of the parameter buffer.
