@@ -27,7 +27,7 @@ struct Params {
     gate_words: u32,    // G, or 0 where no gates apply
     gates_at: u32,
     chunks: u32,        // of 32 images
-    reserved: u32,
+    normwise: u32,      // read by the CPU engine alone
 }
 
 @group(0) @binding(0) var<storage, read> output_grad: array<vec4f>;

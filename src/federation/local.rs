@@ -17,7 +17,7 @@ use crate::kernels::magnitude_threshold::magnitude_threshold;
 use crate::kernels::nonzeros::nonzeros;
 use crate::kernels::prune::prune;
 use crate::kernels::sgd::{self, Sgd, sgd};
-use crate::kernels::shape;
+use crate::kernels::shape::{self, Rounding};
 use crate::model::{Density, Depth, Layout, Network, Op, Rows, Survivors, Wants, Weights, Workspace};
 use crate::rng::{Purpose, stream};
 
@@ -150,6 +150,14 @@ impl LocalTraining {
         }
     }
 
+    /// How the sums of a step may round.
+    fn rounding(&self) -> Rounding {
+        match self.training.optimizer {
+            Optimizer::Adam => Rounding::Componentwise,
+            Optimizer::Sgd { .. } => Rounding::Normwise,
+        }
+    }
+
     /// Trains each member of `wave` from its replicate's row of `global`, `[R][P]`, and leaves its models on the device.
     /// The wave's summaries, `[wave][4]`, and numbers of nonzero weights, `[wave][tensors]`, go to the given views.
     ///
@@ -233,6 +241,7 @@ impl LocalTraining {
     ) -> Result<()> {
         let (device, network, space) = (stage.device, stage.network, &buffers.space);
         let batch = orders.batch(step, active);
+        let weights = Weights { rounding: self.rounding(), ..weights };
         let from = Rows { weights, rows: buffers.rows.all(), counts: orders.counts.all() };
         stage.train.gather(device, orders, step, batch, space)?;
         network.forward(device, space, batch, from, None)?;

@@ -6,8 +6,9 @@ use super::DEAD;
 use super::conv_tile::{Tile, tile_variants};
 use super::layer_cases::conv_cases;
 use super::packed::{Images, Taps, by_chunk, pack_input, with_scratch};
-use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, expect};
+use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, Rounding, expect};
 use super::vectors::{array, put, steps, with_vectors};
+use super::winograd::{self, Filters, Points, Side};
 use crate::device::linalg::MatMut;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -59,6 +60,8 @@ pub struct ConvForward<'a> {
     pub output: View<'a>,
     /// `[slots][M][PH][PW][B]` bytes, written: the winner's place in its window, or [`DEAD`].
     pub codes: View<'a>,
+    /// What the sums are for.
+    pub rounding: Rounding,
 }
 
 /// `output = pool(relu(gate * (bias + weights * input)))` and where each value came from.
@@ -91,12 +94,17 @@ pub fn conv_forward(
     }
     // Without gates the shader reads none, but something has to be bound.
     let gate_view = gates.map_or(io.counts, |g| g.values);
-    let p = ConvParams::new(conv, batch, place, gates);
+    let p = ConvParams::new(conv, batch, place, gates).rounded(io.rounding);
     let buffers = [io.input, io.weights, io.rows, io.counts, gate_view, io.output, io.codes];
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p, Tile::PLAIN))
 }
 
 fn twin(call: Call<'_>) {
+    compute(call, winograd::pays);
+}
+
+/// `fewer` says which convolutions take Winograd's way where rounding allows it.
+pub(super) fn compute(call: Call<'_>, fewer: fn(&Conv) -> bool) {
     let p: ConvParams = call.params();
     let ([input, weights, rows, counts, gates], [output, codes]) = call.buffers();
     let conv = p.conv();
@@ -108,12 +116,23 @@ fn twin(call: Call<'_>) {
     slots.take(p.slots as usize).enumerate().for_each(|(slot, (output, codes))| {
         let input = &f32s(input)[slot * input_words * stride..][..input_words * stride];
         let row = &f32s(weights)[rows[slot] as usize * p.row_words as usize..][..p.row_words as usize];
-        let filters = filters(&conv, &row[p.weights_at as usize..]);
+        let weights = &row[p.weights_at as usize..][..conv.weights()];
         let channels = channels(&p, row, gates, slot);
         let chunks = by_chunk(output, stride).into_par_iter().zip(by_chunk(codes, stride)).enumerate();
+        let images = |chunk: usize| Images::new(chunk, stride, counts[p.counts_at as usize + slot]);
+        if p.normwise == 1 && fewer(&conv) {
+            let points = Points::new(&conv, Side::Outputs);
+            let [bias, gate] = [|c: &Channel| c.bias, |c: &Channel| c.gate].map(|of| points.padded(&channels, of));
+            return points.with(weights, |values| {
+                let filters = Filters { points: &points, values, bias: &bias, gate: &gate };
+                chunks.for_each(|(chunk, (mut output, mut codes))| {
+                    winograd::forward(&conv, images(chunk), input, filters, (&mut output, &mut codes));
+                });
+            });
+        }
+        let filters = filters(&conv, weights);
         chunks.for_each(|(chunk, (output, codes))| {
-            let images = Images::new(chunk, stride, counts[p.counts_at as usize + slot]);
-            forward(&conv, &taps, images, input, &filters, &channels, output, codes);
+            forward(&conv, &taps, images(chunk), input, &filters, &channels, output, codes);
         });
     });
 }

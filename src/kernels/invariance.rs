@@ -28,8 +28,17 @@ fn reversed(words: &[u32]) -> Vec<u32> {
 
 #[test]
 fn convolutions() {
-    let case = conv_cases().into_iter().find(|c| c.setting.name == "two chunks").unwrap();
-    let other = ConvCase { conv: case.conv, setting: setting() };
+    each_convolution("two chunks");
+}
+
+#[test]
+fn convolutions_of_many_channels() {
+    each_convolution("many channels, two chunks");
+}
+
+fn each_convolution(name: &str) {
+    let case = conv_cases().into_iter().find(|c| c.setting.name == name).unwrap();
+    let other = ConvCase { conv: case.conv, setting: Setting { rounding: case.setting.rounding, ..setting() } };
     let (old, weights, grad) = (case.setting.stride, case.weights(), case.output_grad());
     let buffers = |c: &ConvCase, input: &[u32]| {
         let words = c.setting.slots() * c.setting.stride * c.conv.sizes().1;

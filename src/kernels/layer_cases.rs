@@ -1,6 +1,6 @@
 //! Inputs for the tests and benchmarks of the layer kernels: odd sizes, unequal counts, shared rows, closed gates.
 
-use super::shape::{Batch, Conv, ConvParams, Linear, LinearParams, Place};
+use super::shape::{Batch, Conv, ConvParams, Linear, LinearParams, Place, Rounding};
 use super::sparse::Filters;
 use super::{CHUNK, DEAD};
 
@@ -30,6 +30,8 @@ pub(super) struct Setting {
     pub gated: bool,
     /// Whether the input channels share the rows of gates (sparse kernels only).
     pub input_gated: bool,
+    /// Of convolutions that run over all weights.
+    pub rounding: Rounding,
     /// Which weights are not zero.
     pub alive: Alive,
 }
@@ -70,7 +72,20 @@ const GATES_AT: usize = 2;
 
 impl Setting {
     pub fn new(name: &'static str, counts: &'static [u32], rows: &'static [u32], stride: usize) -> Self {
-        Self { name, counts, rows, stride, gated: false, input_gated: false, alive: Alive::All }
+        Self {
+            name,
+            counts,
+            rows,
+            stride,
+            gated: false,
+            input_gated: false,
+            rounding: Rounding::default(),
+            alive: Alive::All,
+        }
+    }
+
+    fn normwise(self) -> Self {
+        Self { rounding: Rounding::Normwise, ..self }
     }
 
     fn gated(self) -> Self {
@@ -174,7 +189,8 @@ impl ConvCase {
     }
 
     pub fn params(&self) -> ConvParams {
-        let mut params = ConvParams::new(&self.conv, self.setting.batch(), self.place(), None);
+        let params = ConvParams::new(&self.conv, self.setting.batch(), self.place(), None);
+        let mut params = params.rounded(self.setting.rounding);
         if self.setting.gated {
             params.gate_words = self.setting.gates(self.conv.out_channels).1 as u32;
             params.gates_at = GATES_AT as u32;
@@ -261,6 +277,14 @@ pub(super) fn conv_cases() -> Vec<ConvCase> {
         case(conv([3, 7, 5, 5, 1, 0], 1, true), Setting::new("1x1", &[9], &[0], 12)),
         case(conv([2, 4, 3, 5, 1, 2], 2, true), Setting::new("more padding than filter", &[6], &[0], 8)),
         case(conv([4, 6, 5, 6, 3, 1], 2, true), Setting::new("two chunks", &[40, 33, 5], &[0, 2, 1], 40)),
+        case(
+            conv([36, 70, 5, 6, 3, 1], 2, true),
+            Setting::new("many channels, two chunks", &[40, 33, 5], &[0, 2, 1], 40).normwise(),
+        ),
+        case(
+            conv([33, 65, 7, 5, 3, 1], 2, false),
+            Setting::new("many channels, gates", &[3, 10], &[1, 0], 12).gated().normwise(),
+        ),
         case(conv([3, 8, 6, 6, 3, 1], 2, true), Setting::new("gates", &[8, 6], &[0, 0], 8).gated()),
         case(conv([2, 8, 5, 6, 3, 0], 2, false), Setting::new("gates, no relu", &[4, 6], &[0, 1], 8).gated()),
         case(conv([1, 32, 28, 28, 3, 1], 2, true), Setting::new("simple-cnn conv1", &[9], &[0], 12)),

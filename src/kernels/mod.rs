@@ -70,6 +70,7 @@ pub mod survivors;
 mod unroll;
 mod vectors;
 pub mod weight_grad_sum;
+mod winograd;
 pub mod without_one;
 
 pub use unroll::{unroll, unroll_with};

@@ -258,21 +258,34 @@ struct Line([f32; 16]);
 
 thread_local! {
     static SCRATCH: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+    static FILTERS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Calls `work` with slices of `words` floats of a memory that the thread keeps. They hold whatever was left there.
 /// `work` must not come back here.
 pub(super) fn with_scratch<const N: usize>(words: [usize; N], work: impl FnOnce([&mut [f32]; N])) {
     SCRATCH.with_borrow_mut(|lines| {
-        let needed = words.iter().map(|w| w.div_ceil(16)).sum();
-        if lines.len() < needed {
-            lines.resize(needed, Line([0.0; 16]));
-        }
-        let mut rest: &mut [f32] = bytemuck::cast_slice_mut(lines);
+        let mut rest = grown(lines, words.iter().map(|w| w.next_multiple_of(16)).sum());
         work(words.map(|words| {
             let (part, tail) = std::mem::take(&mut rest).split_at_mut(words.next_multiple_of(16));
             rest = tail;
             &mut part[..words]
         }));
     });
+}
+
+/// Calls `work` with another memory that the thread keeps. `work` may wait for other threads, and so come back here: what it
+/// then finds is a memory of its own.
+pub(super) fn with_filters(words: usize, work: impl FnOnce(&mut [f32])) {
+    let mut lines = FILTERS.take();
+    work(&mut grown(&mut lines, words)[..words]);
+    FILTERS.set(lines);
+}
+
+/// At least so many words.
+fn grown(lines: &mut Vec<Line>, words: usize) -> &mut [f32] {
+    if lines.len() < words.div_ceil(16) {
+        lines.resize(words.div_ceil(16), Line([0.0; 16]));
+    }
+    bytemuck::cast_slice_mut(lines)
 }

@@ -120,6 +120,18 @@ pub struct Place {
     pub bias_at: usize,
 }
 
+/// How the sums of a pass over convolutions may round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rounding {
+    /// Each by the terms of its own sum. Adam divides a gradient by its own size: where the sum is next to nothing, or
+    /// nothing at all, an error of any size counts.
+    #[default]
+    Componentwise,
+    /// By the largest of its filter's or tile's sums: for optimisers that add gradients as they are. The CPU engine is
+    /// faster then.
+    Normwise,
+}
+
 /// Hard gates on a layer's output channels, one float a channel: 1 keeps it, 0 closes it before the ReLU.
 #[derive(Clone, Copy, Debug)]
 pub struct Gates<'a> {
@@ -156,7 +168,8 @@ pub(super) struct ConvParams {
     pub gates_at: u32,
     /// Chunks of images a slot: `stride.div_ceil(CHUNK)`.
     pub chunks: u32,
-    pub reserved: u32,
+    /// 1 for [`Rounding::Normwise`].
+    pub normwise: u32,
 }
 
 /// Words of [`ConvParams`].
@@ -185,8 +198,12 @@ impl ConvParams {
             gate_words: gates.map_or(0, |g| g.row_words as u32),
             gates_at: gates.map_or(0, |g| g.at as u32),
             chunks: batch.stride.div_ceil(super::CHUNK) as u32,
-            reserved: 0,
+            normwise: 0,
         }
+    }
+
+    pub fn rounded(self, rounding: Rounding) -> Self {
+        Self { normwise: (rounding == Rounding::Normwise).into(), ..self }
     }
 
     pub fn place(&self) -> Place {

@@ -217,7 +217,8 @@ impl Network {
         (input, output, codes): (View<'_>, View<'_>, View<'_>),
     ) -> Result<()> {
         let (place, Rows { weights, rows, counts }) = (self.layout.place(layer), from);
-        let io = conv_forward::ConvForward { input, weights: weights.values, rows, counts, output, codes };
+        let (weights, rounding) = (weights.values, weights.rounding);
+        let io = conv_forward::ConvForward { input, weights, rows, counts, output, codes, rounding };
         match from.lists(layer, Side::Outputs, gates.is_some()) {
             Some(lists) => {
                 let around = gates.map(|values| self.layer_gates(layer, values));
@@ -311,8 +312,8 @@ impl Network {
         match self.layers[i].op {
             Op::Conv(conv) => {
                 let partials = space.partials.as_ref().map(Buffer::all).unwrap_or(output_grad);
-                let io =
-                    conv_weight_grad::ConvWeightGrad { input, output_grad, codes: space.codes(i), counts, partials };
+                let (codes, rounding) = (space.codes(i), from.weights.rounding);
+                let io = conv_weight_grad::ConvWeightGrad { input, output_grad, codes, counts, partials, rounding };
                 conv_weight_grad::conv_weight_grad(device, &conv, batch, place, io)?;
                 let io = weight_grad_sum::WeightGradSum { partials, grads };
                 weight_grad_sum::weight_grad_sum(device, &conv, batch, place, io)
@@ -334,14 +335,14 @@ impl Network {
         hard: Option<View<'_>>,
         i: usize,
     ) -> Result<()> {
-        let Rows { weights, rows, counts } = from;
-        let (weights, place, lists) =
-            (weights.values, self.layout.place(i), from.lists(i, Side::Inputs, hard.is_some()));
+        let Rows { weights: Weights { values: weights, rounding, .. }, rows, counts } = from;
+        let (place, lists) = (self.layout.place(i), from.lists(i, Side::Inputs, hard.is_some()));
         let (output_grad, input_grad) = (space.output_grad(i), space.output_grad(i - 1));
         match self.layers[i].op {
             Op::Conv(conv) => {
                 let codes = space.codes(i);
-                let io = conv_input_grad::ConvInputGrad { output_grad, codes, weights, rows, counts, input_grad };
+                let io =
+                    conv_input_grad::ConvInputGrad { output_grad, codes, weights, rows, counts, input_grad, rounding };
                 match lists {
                     Some(lists) => {
                         let gates = hard.map(|values| self.layer_gates(i, values));

@@ -4,7 +4,7 @@ use super::{Layer, Network, Op};
 use crate::config::Sparsity;
 use crate::device::{Buffer, Device, DeviceInfo, View};
 use crate::error::Result;
-use crate::kernels::shape::Rows;
+use crate::kernels::shape::{Rounding, Rows};
 use crate::kernels::sparse::{Filters, ListPlace, Lists, Side};
 use crate::kernels::survivors::survivors;
 
@@ -15,12 +15,14 @@ pub struct Weights<'a> {
     pub values: View<'a>,
     /// Lists of the same rows, of the layers that are to run over them; without any, all layers run dense.
     pub survivors: Option<&'a Survivors>,
+    /// How sums over the others may round.
+    pub rounding: Rounding,
 }
 
 impl<'a> From<View<'a>> for Weights<'a> {
     /// Weights of which nothing is known.
     fn from(values: View<'a>) -> Self {
-        Self { values, survivors: None }
+        Self { values, survivors: None, rounding: Rounding::default() }
     }
 }
 
@@ -199,7 +201,7 @@ impl Survivors {
                 }
             }
         }
-        Ok(Weights { values: weights, survivors: Some(self) })
+        Ok(Weights { survivors: Some(self), ..weights.into() })
     }
 
     /// The lists of a layer, if it is to run over them with or without gates.

@@ -5,7 +5,8 @@ use fedcircuit::data::Dataset;
 use fedcircuit::device::{Device, f32s};
 use fedcircuit::federation::{Examples, Orders};
 use fedcircuit::kernels::cross_entropy::{self, cross_entropy};
-use fedcircuit::model::{Depth, Input, LayerSpec, Network, Rows, SpecKind, Wants};
+use fedcircuit::kernels::shape::Rounding;
+use fedcircuit::model::{Depth, Input, LayerSpec, Network, Rows, SpecKind, Wants, Weights};
 
 use super::check::{Golden, Within, close, sample};
 use super::{GREY, bits, inputs, network, on_every_device, preset, upload};
@@ -30,7 +31,13 @@ struct Passed {
 }
 
 /// A pass forward and backward, all batches in the same dispatches: slot k sees the first `counts[k]` images.
-fn pass(device: &dyn Device, network: &Network, dataset: &Dataset, counts: &[u32], stride: usize) -> Vec<Passed> {
+fn pass(
+    device: &dyn Device,
+    network: &Network,
+    dataset: &Dataset,
+    (counts, stride): (&[u32], usize),
+    rounding: Rounding,
+) -> Vec<Passed> {
     let slots = counts.len();
     let examples = Examples::upload(device, dataset, &dataset.train).unwrap();
     let batches: Vec<_> = counts.iter().map(|n| vec![(0..*n).collect()]).collect();
@@ -42,7 +49,8 @@ fn pass(device: &dyn Device, network: &Network, dataset: &Dataset, counts: &[u32
     let stats = device.alloc("losses", 2 * slots).unwrap();
 
     let batch = orders.batch(0, slots);
-    let from = Rows { weights: weights.all().into(), rows: rows.all(), counts: orders.counts.all() };
+    let weights = Weights { rounding, ..Weights::from(weights.all()) };
+    let from = Rows { weights, rows: rows.all(), counts: orders.counts.all() };
     examples.gather(device, &orders, 0, batch, &space).unwrap();
     network.forward(device, &space, batch, from, None).unwrap();
     let loss = cross_entropy::Buffers {
@@ -93,8 +101,12 @@ fn compare_whole(on: &str, golden: &Golden, name: &str, grad: &[f32]) {
 
 fn agrees(device: &dyn Device, network: &Network, dataset: &Dataset, golden: &Golden, case: &str, count: u32) {
     let stride = (count as usize).next_multiple_of(4);
-    let got = pass(device, network, dataset, &[count], stride);
-    compare(device.info().kind, network, golden, case, &got[0]);
+    // Only the CPU engine has two ways.
+    let ways = [Rounding::Componentwise, Rounding::Normwise];
+    for rounding in ways.into_iter().take(if device.info().kind == "cpu" { 2 } else { 1 }) {
+        let got = pass(device, network, dataset, (&[count], stride), rounding);
+        compare(&format!("{}, {rounding:?}", device.info().kind), network, golden, case, &got[0]);
+    }
 }
 
 /// The program folds PyTorch's two operations, minus the mean and by the deviation, into one multiplication and one
@@ -126,7 +138,7 @@ fn golden_simple_cnn() {
     on_every_device(|device| {
         agrees(device, &network, &dataset, &golden, "batch32", 32);
         agrees(device, &network, &dataset, &golden, "batch19", 19);
-        let together = pass(device, &network, &dataset, &[32, 19], 32);
+        let together = pass(device, &network, &dataset, (&[32, 19], 32), Rounding::default());
         let on = format!("{}, together", device.info().kind);
         compare(&on, &network, &golden, "batch32", &together[0]);
         compare(&on, &network, &golden, "batch19", &together[1]);
