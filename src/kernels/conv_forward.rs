@@ -2,13 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::DEAD;
 use super::conv_tile::{Tile, tile_variants};
 use super::layer_cases::conv_cases;
 use super::packed::{Images, Taps, by_chunk, pack_input, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, Rounding, expect};
-use super::vectors::{array, put, steps, with_vectors};
+use super::vectors::{array, each, put, steps, with_vectors};
+use super::windows::After;
 use super::winograd::{self, Filters, Points, Side};
+use super::{DEAD, one_channel};
 use crate::device::linalg::MatMut;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -122,12 +123,18 @@ pub(super) fn compute(call: Call<'_>, fewer: fn(&Conv) -> bool) {
         let images = |chunk: usize| Images::new(chunk, stride, counts[p.counts_at as usize + slot]);
         if p.normwise == 1 && fewer(&conv) {
             let points = Points::new(&conv, Side::Outputs);
-            let [bias, gate] = [|c: &Channel| c.bias, |c: &Channel| c.gate].map(|of| points.padded(&channels, of));
+            let [bias, gate] =
+                [|c: &After<f32>| c.bias, |c: &After<f32>| c.gate].map(|of| points.padded(&channels, of));
             return points.with(weights, |values| {
                 let filters = Filters { points: &points, values, bias: &bias, gate: &gate };
                 chunks.for_each(|(chunk, (mut output, mut codes))| {
                     winograd::forward(&conv, images(chunk), input, filters, (&mut output, &mut codes));
                 });
+            });
+        }
+        if one_channel::applies(&conv) {
+            return chunks.for_each(|(chunk, (mut output, mut codes))| {
+                one_channel::forward(&conv, images(chunk), input, (weights, &channels), (&mut output, &mut codes));
             });
         }
         let filters = filters(&conv, weights);
@@ -137,20 +144,13 @@ pub(super) fn compute(call: Call<'_>, fewer: fn(&Conv) -> bool) {
     });
 }
 
-/// What follows the sum of one output channel.
-#[derive(Clone, Copy)]
-struct Channel {
-    bias: f32,
-    gate: f32,
-    relu: bool,
-}
-
-fn channels(p: &ConvParams, row: &[f32], gates: &[u32], slot: usize) -> Vec<Channel> {
+/// What follows the sums of each output channel.
+fn channels(p: &ConvParams, row: &[f32], gates: &[u32], slot: usize) -> Vec<After<f32>> {
     let gate = |m: usize| match p.gate_words as usize {
         0 => 1.0,
         words => f32s(gates)[slot * words + p.gates_at as usize + m],
     };
-    let channel = |m: usize| Channel { bias: row[p.bias_at as usize + m], gate: gate(m), relu: p.relu != 0 };
+    let channel = |m: usize| After { bias: row[p.bias_at as usize + m], gate: gate(m), relu: p.relu != 0 };
     (0..p.out_channels as usize).map(channel).collect()
 }
 
@@ -174,7 +174,7 @@ fn forward(
     images: Images,
     input: &[f32],
     filters: &[f32],
-    channels: &[Channel],
+    channels: &[After<f32>],
     mut output: Vec<&mut [f32]>,
     mut codes: Vec<&mut [u8]>,
 ) {
@@ -203,7 +203,7 @@ fn finish<const L: usize>(
     images: Images,
     py: usize,
     strip: &[f32],
-    channels: &[Channel],
+    channels: &[After<f32>],
     (output, codes): (&mut [&mut [f32]], &mut [&mut [u8]]),
 ) {
     let (out_h, out_w) = conv.pooled();
@@ -231,19 +231,20 @@ fn finish<const L: usize>(
 
 /// One window of `L` images: `places` in row-major order. A vector at a time, or it does not vectorise.
 #[inline(always)]
-fn window<const P: usize, const L: usize>(channel: Channel, places: [[f32; L]; P]) -> ([f32; L], [u8; L]) {
-    let z = places.map(|sums| sums.map(|sum| (sum + channel.bias) * channel.gate));
-    let (mut best, mut code) = (z[0], [0; L]);
-    for (place, z) in z.iter().enumerate().skip(1) {
-        code = std::array::from_fn(|i| if z[i] > best[i] { place as u32 } else { code[i] });
-        best = std::array::from_fn(|i| if z[i] > best[i] { z[i] } else { best[i] });
+fn window<const P: usize, const L: usize>(channel: After<f32>, places: [[f32; L]; P]) -> ([f32; L], [u8; L]) {
+    let z = |sums: &[f32; L]| each::<_, L>(|i| (sums[i] + channel.bias) * channel.gate);
+    let (mut best, mut code) = (z(&places[0]), [0; L]);
+    for (place, sums) in places.iter().enumerate().skip(1) {
+        let z = z(sums);
+        code = each(|i| if z[i] > best[i] { place as u32 } else { code[i] });
+        best = each(|i| if z[i] > best[i] { z[i] } else { best[i] });
     }
     if channel.relu {
-        code = std::array::from_fn(|i| if best[i] <= 0.0 { u32::from(DEAD) } else { code[i] });
-        best = best.map(|best| if best <= 0.0 { 0.0 } else { best });
+        code = each(|i| if best[i] <= 0.0 { u32::from(DEAD) } else { code[i] });
+        best = each(|i| if best[i] <= 0.0 { 0.0 } else { best[i] });
     }
     let code = if channel.gate == 0.0 { [u32::from(DEAD); L] } else { code };
-    (best, code.map(|code| code as u8))
+    (best, each(|i| code[i] as u8))
 }
 
 fn cases() -> Vec<Case> {
@@ -330,6 +331,47 @@ mod tests {
         assert_eq!(pass_through(input, 0.0, 1.0), ([2.0, 0.0], [1, DEAD]));
         assert_eq!(pass_through(input, 1.0, 1.0), ([3.0, 0.5], [1, 3]));
         assert_eq!(pass_through([4.0; 10], 0.0, 1.0), ([4.0, 4.0], [0, 0]));
+    }
+
+    /// Values (with one NaN for all) and codes of one slot, by way of matrix products or not.
+    fn of_one_channel(case: &ConvCase, input: &[f32], slot: usize, products: bool) -> (Vec<u32>, Vec<u8>) {
+        let (conv, stride, (inputs, outputs)) = (&case.conv, case.setting.stride, case.conv.sizes());
+        let (p, place, all) = (case.params(), case.place(), case.weights());
+        let row = &f32s(&all)[case.setting.rows[slot] as usize * place.row_words..][..place.row_words];
+        let weights = &row[place.weights_at..][..conv.weights()];
+        let channels = channels(&p, row, &case.setting.gates_or_counts(conv.out_channels), slot);
+        let input = &input[slot * inputs * stride..][..inputs * stride];
+        let (mut values, mut codes) = (vec![7.0; outputs * stride], vec![7; outputs * stride]);
+        let pieces = by_chunk(&mut values, stride).into_iter().zip(by_chunk(&mut codes, stride));
+        for (chunk, (mut values, mut codes)) in pieces.enumerate() {
+            let images = Images::new(chunk, stride, case.setting.counts[slot]);
+            if products {
+                let (taps, filters) = (Taps::of_input(conv), filters(conv, weights));
+                forward(conv, &taps, images, input, &filters, &channels, values, codes);
+            } else {
+                one_channel::forward(conv, images, input, (weights, &channels), (&mut values, &mut codes));
+            }
+        }
+        (values.into_iter().map(|v| if v.is_nan() { u32::MAX } else { v.to_bits() }).collect(), codes)
+    }
+
+    #[test]
+    fn one_channel_has_the_bits_that_products_have() {
+        let small = |case: &ConvCase| one_channel::applies(&case.conv) && case.flops() < 100_000_000;
+        let cases: Vec<ConvCase> = conv_cases().into_iter().filter(small).collect();
+        assert!(cases.iter().any(|case| case.setting.gated) && cases.iter().any(|case| case.setting.stride > 32));
+        for case in cases {
+            let mut input = f32s(&case.input()).to_vec();
+            for nan in [false, true] {
+                if nan {
+                    input[(case.conv.width + 1) * case.setting.stride] = f32::NAN;
+                }
+                for slot in 0..case.setting.slots() {
+                    let [direct, fused] = [true, false].map(|products| of_one_channel(&case, &input, slot, products));
+                    assert!(direct == fused, "{}, slot {slot}, NaN: {nan}", case.setting.name);
+                }
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::layer_cases::conv_cases;
 use super::packed::{Frame, Images, Taps, pack_dz, pack_input, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, Rounding, expect};
-use super::winograd;
+use super::{one_channel, winograd};
 use crate::device::linalg::{Mat, MatMut, matmul};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -98,9 +98,10 @@ pub(super) fn compute(call: Call<'_>, fewer: fn(&Conv) -> bool) {
         let input = &f32s(input)[slot * input_words * stride..][..input_words * stride];
         let words = slot * output_words * stride..(slot + 1) * output_words * stride;
         let grad = (&f32s(output_grad)[words.clone()], &codes[words]);
-        match p.normwise == 1 && fewer(&conv) {
-            true => winograd::weight_grad(&conv, images, input, grad, partial),
-            false => backward(&conv, &taps, images, input, grad, partial),
+        match p.normwise == 1 {
+            true if fewer(&conv) => winograd::weight_grad(&conv, images, input, grad, partial),
+            true if one_channel::applies(&conv) => one_channel::weight_grad(&conv, images, input, grad, partial),
+            _ => backward(&conv, &taps, images, input, grad, partial),
         }
     });
 }

@@ -36,6 +36,11 @@ fn convolutions_of_many_channels() {
     each_convolution("many channels, two chunks");
 }
 
+#[test]
+fn convolutions_of_one_channel() {
+    each_convolution("one channel, two chunks");
+}
+
 fn each_convolution(name: &str) {
     let case = conv_cases().into_iter().find(|c| c.setting.name == name).unwrap();
     let other = ConvCase { conv: case.conv, setting: Setting { rounding: case.setting.rounding, ..setting() } };

@@ -282,6 +282,14 @@ pub(super) fn conv_cases() -> Vec<ConvCase> {
             Setting::new("many channels, two chunks", &[40, 33, 5], &[0, 2, 1], 40).normwise(),
         ),
         case(
+            conv([1, 5, 7, 6, 3, 1], 2, true),
+            Setting::new("one channel, two chunks", &[40, 33, 5], &[0, 2, 1], 40).normwise(),
+        ),
+        case(
+            conv([1, 3, 4, 9, 3, 1], 2, false),
+            Setting::new("one channel, gates", &[3, 17], &[1, 0], 20).gated().normwise(),
+        ),
+        case(
             conv([33, 65, 7, 5, 3, 1], 2, false),
             Setting::new("many channels, gates", &[3, 10], &[1, 0], 12).gated().normwise(),
         ),

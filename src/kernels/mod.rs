@@ -42,6 +42,7 @@ pub mod linear_weight_grad;
 pub mod loss_summary;
 pub mod magnitude_threshold;
 pub mod nonzeros;
+mod one_channel;
 pub mod overlap;
 pub mod overlap_all;
 pub mod pack_bits;
@@ -70,6 +71,7 @@ pub mod survivors;
 mod unroll;
 mod vectors;
 pub mod weight_grad_sum;
+mod windows;
 mod winograd;
 pub mod without_one;
 

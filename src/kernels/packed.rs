@@ -10,7 +10,7 @@ use std::cell::RefCell;
 
 use super::CHUNK;
 use super::shape::Conv;
-use super::vectors::{LANES, array, put, steps, with_vectors};
+use super::vectors::{LANES, array, each, put, steps, with_vectors};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::panel;
 
@@ -223,18 +223,33 @@ fn pack_dz_by<const L: usize>(
         for px in 0..out_w {
             let (grad, codes) = (images.of(output_grad, from + px), images.of(codes, from + px));
             for at in steps::<L>(lanes) {
-                let grad = array::<_, L>(&grad[at..]).map(f32::to_bits);
-                let code = array::<_, L>(&codes[at..]).map(u32::from);
+                let (grad, code) = (array::<f32, L>(&grad[at..]), array::<u8, L>(&codes[at..]));
                 for wx in 0..pool {
                     let Some(x) = (px * pool + wx).checked_add_signed(margin).filter(|x| *x < width) else { continue };
                     let place = (wy * pool + wx) as u32;
-                    let routed: [u32; L] = std::array::from_fn(|i| if code[i] == place { grad[i] } else { 0 });
-                    put(&mut to[x * lanes + at..], routed.map(f32::from_bits));
+                    let routed = |i: usize| if u32::from(code[i]) == place { grad[i].to_bits() } else { 0 };
+                    put::<f32, L>(&mut to[x * lanes + at..], each(|i| f32::from_bits(routed(i))));
                 }
             }
         }
         if images.real < lanes {
             to.chunks_exact_mut(lanes).for_each(|pixel| pixel[images.real..].fill(0.0));
+        }
+    }
+}
+
+/// A chunk's images of a layer's values and of its codes: `[M][PH][PW]` pieces each.
+pub(super) type Pieces<'a, 'b> = (&'a mut [&'b mut [f32]], &'a mut [&'b mut [u8]]);
+
+/// Zeroes the padding behind the `real` images of each piece. Images of its first quad are to be written after: a quad is a
+/// move, where so many places would be a call.
+pub(super) fn blank<T: Copy + Default>(pieces: &mut [&mut [T]], real: usize) {
+    for piece in pieces {
+        if let Some((first, others)) = piece[real / 4 * 4..].as_chunks_mut::<4>().0.split_first_mut() {
+            *first = [T::default(); 4];
+            if !others.is_empty() {
+                others.fill([T::default(); 4]);
+            }
         }
     }
 }

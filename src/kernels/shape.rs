@@ -127,8 +127,8 @@ pub enum Rounding {
     /// nothing at all, an error of any size counts.
     #[default]
     Componentwise,
-    /// By the largest of its filter's or tile's sums: for optimisers that add gradients as they are. The CPU engine is
-    /// faster then.
+    /// By the largest of its filter's or tile's sums, and in any order: for optimisers that add gradients as they are. The
+    /// CPU engine is faster then.
     Normwise,
 }
 

@@ -8,6 +8,7 @@
 use super::packed::Images;
 use super::shape::{Batch, Conv, ConvParams, Gates, Linear, LinearParams, Place, expect};
 pub(super) use super::vectors::LANES;
+use super::vectors::{each, put_first};
 use crate::device::View;
 use crate::error::{Error, Result};
 
@@ -306,21 +307,15 @@ pub(super) fn load<T: Copy + Default>(images: Images, slot: &[T], pixel: usize) 
     vector
 }
 
-/// Writes a vector to the images of pixel `pixel` of `[pixel][B]`, and 0 to those that do not exist. There is room for 4,
-/// 8, 12 or all of it, each a move of its own, so that none becomes a loop through memory.
+/// Writes a vector to the images of pixel `pixel` of `[pixel][B]`, and 0 to those that do not exist.
 #[inline(always)]
 pub(super) fn store<T: Copy + Default>(images: Images, slot: &mut [T], pixel: usize, vector: [T; LANES]) {
     let to = &mut slot[pixel * images.stride + images.first..][..images.lanes];
     let vector: [T; LANES] = match images.real {
         LANES => vector,
-        real => std::array::from_fn(|i| if i < real { vector[i] } else { T::default() }),
+        real => each(|i| if i < real { vector[i] } else { T::default() }),
     };
-    match to.len() {
-        0..8 => to[..4].copy_from_slice(&vector[..4]),
-        8..12 => to[..8].copy_from_slice(&vector[..8]),
-        12..16 => to[..12].copy_from_slice(&vector[..12]),
-        _ => to.copy_from_slice(&vector),
-    }
+    put_first(to, vector);
 }
 
 /// Zeros to a number of images that is a multiple of 4, without a call.

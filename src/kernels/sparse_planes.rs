@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::packed::Images;
 use super::shape::Conv;
 use super::sparse::{LANES, RowLists, Tap, Vector, add, load};
+use super::vectors::each;
 
 /// What is read through the survivors.
 #[derive(Clone, Copy, Debug)]
@@ -203,8 +204,9 @@ fn route_plane<const POOL: usize>(
         }
         for px in 0..out_w {
             let pixel = (m * out_h + py) * out_w + px;
-            let grad = load(images, output_grad, pixel).map(f32::to_bits);
-            let code = load(images, codes, pixel).map(u32::from);
+            let (grad, code) = (load(images, output_grad, pixel), load(images, codes, pixel));
+            let grad: [u32; LANES] = each(|i| f32::to_bits(grad[i]));
+            let code: [u32; LANES] = each(|i| u32::from(code[i]));
             for i in 0..LANES {
                 any[i] |= if code[i] < (POOL * POOL) as u32 { grad[i] << 1 } else { 0 };
             }
@@ -214,8 +216,8 @@ fn route_plane<const POOL: usize>(
                     let column = (px * POOL + wx).checked_add_signed(planes.margin);
                     let Some(column) = column.filter(|x| *x < planes.width) else { continue };
                     let place = (wy * POOL + wx) as u32;
-                    let routed: [u32; LANES] = std::array::from_fn(|i| if code[i] == place { grad[i] } else { 0 });
-                    plane[row * planes.width + column] = routed.map(f32::from_bits);
+                    let routed = |i: usize| f32::from_bits(if code[i] == place { grad[i] } else { 0 });
+                    plane[row * planes.width + column] = each(routed);
                 }
             }
         }

@@ -30,7 +30,30 @@ pub(super) fn array<T: Copy, const L: usize>(slice: &[T]) -> [T; L] {
     *slice.first_chunk().expect("as many images as the vector")
 }
 
-/// Writes them.
+/// `[of(0), of(1), ...]`. What core's `from_fn` and `map` make goes over memory wherever they are not inlined, and these are
+/// called for every vector.
+#[inline(always)]
+pub(super) fn each<T: Copy + Default, const N: usize>(of: impl Fn(usize) -> T) -> [T; N] {
+    let mut vector = [T::default(); N];
+    for (i, number) in vector.iter_mut().enumerate() {
+        *number = of(i);
+    }
+    vector
+}
+
+/// Writes the first 4, 8, 12 or all of a vector: as many as there is room for, each number of them a move of its own, so that
+/// none becomes a loop through memory.
+#[inline(always)]
+pub(super) fn put_first<T: Copy>(to: &mut [T], vector: [T; LANES]) {
+    match to.len() {
+        0..8 => to[..4].copy_from_slice(&vector[..4]),
+        8..12 => to[..8].copy_from_slice(&vector[..8]),
+        12..16 => to[..12].copy_from_slice(&vector[..12]),
+        _ => to.copy_from_slice(&vector),
+    }
+}
+
+/// Writes a vector.
 #[inline(always)]
 pub(super) fn put<T: Copy, const L: usize>(slice: &mut [T], vector: [T; L]) {
     *slice.first_chunk_mut().expect("as many images as the vector") = vector;

@@ -87,7 +87,7 @@ impl Points {
         for c in (0..self.depth).step_by(FEW) {
             let few = FEW.min(self.depth - c);
             let row = Row { pixels: 1, images: few * TAPS, channels: self.columns, width: across };
-            turn(row, &weights[c * TAPS..], self.depth * TAPS, 0, &mut taps);
+            turn(row, &weights[c * TAPS..], (self.depth * TAPS, 0), &mut taps);
             for (n, taps) in taps.chunks_exact(TAPS * across).take(few).enumerate() {
                 transform(taps, self, c + n, to);
             }
@@ -98,7 +98,7 @@ impl Points {
         let mut taps = vec![0.0; TAPS * across];
         let row = Row { pixels: 1, images: TAPS, channels: self.columns, width: across };
         for (m, weights) in weights.chunks_exact(TAPS * self.columns).take(self.depth).enumerate() {
-            turn(row, weights, TAPS, 0, &mut taps);
+            turn(row, weights, (TAPS, 0), &mut taps);
             transform(&taps, self, m, to);
         }
     }
@@ -175,7 +175,7 @@ pub(super) fn gradients(conv: &Conv, points: &[f32], weights: &mut [f32]) {
             Arch::new().dispatch(Collect { points, plane: apart(inputs * across), at: (c + n) * across, to });
         }
         let row = Row { pixels: 1, images: outputs, channels: count * TAPS, width: inputs * TAPS };
-        turn(row, &few, across, 0, &mut weights[c * TAPS..]);
+        turn(row, &few, (across, 0), &mut weights[c * TAPS..]);
     }
 }
 

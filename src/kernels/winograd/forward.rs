@@ -1,9 +1,10 @@
 //! Winograd's forward pass of one chunk of images, bias, gates, ReLU and pooling included.
 
-use super::super::packed::{Images, with_scratch};
+use super::super::packed::{Images, Pieces, blank, with_scratch};
 use super::super::shape::Conv;
-use super::planes::{After, join_output, spread_input};
-use super::turn::{Row, put_codes, put_values};
+use super::super::windows::After;
+use super::planes::{join_output, spread_input};
+use super::turn::{Row, put};
 use super::{Points, Tiles, products};
 
 /// The filters' points and what follows the sums of each channel, padded to whole blocks.
@@ -15,14 +16,11 @@ pub(in super::super) struct Filters<'a> {
     pub gate: &'a [f32],
 }
 
-/// The pieces of a chunk of images, of values and of codes: `[M][PH][PW]` of them.
-pub(in super::super) type Pieces<'a, 'b> = (&'a mut [&'b mut [f32]], &'a mut [&'b mut [u8]]);
-
 /// Values and codes of a chunk's images of `input`, `[C][H][W][B]`.
 pub(in super::super) fn forward(conv: &Conv, chunk: Images, input: &[f32], filters: Filters<'_>, to: Pieces<'_, '_>) {
     let (values, codes) = to;
-    values.iter_mut().for_each(|values| values[chunk.real..].fill(0.0));
-    codes.iter_mut().for_each(|codes| codes[chunk.real..].fill(0));
+    blank(values, chunk.real);
+    blank(codes, chunk.real);
     for (from, tiles) in Tiles::of(conv, chunk) {
         part(&tiles, from, input, filters, (&mut *values, &mut *codes));
     }
@@ -66,6 +64,6 @@ fn emit(
     let (height, pixels) = tiles.conv.pooled();
     let row = Row { pixels, images: tiles.images.real, channels: channels.len(), width };
     let pieces = channels.start * height * pixels + y * pixels..;
-    put_values(row, best, &mut values[pieces.clone()], (height * pixels, from));
-    put_codes(row, winners, &mut codes[pieces], (height * pixels, from));
+    put(row, best, &mut values[pieces.clone()], (height * pixels, from));
+    put(row, winners, &mut codes[pieces], (height * pixels, from));
 }

@@ -1,10 +1,10 @@
 //! Winograd's gradients of one chunk of images.
 
-use super::super::packed::{Images, with_scratch};
+use super::super::packed::{Images, blank, with_scratch};
 use super::super::shape::Conv;
 use super::filters::gradients;
 use super::planes::{add_input_grad, spread_grad, spread_input};
-use super::turn::{Row, put_values};
+use super::turn::{Row, put};
 use super::{POINTS, Points, Tiles, apart, products};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::panel_onto;
@@ -18,7 +18,7 @@ pub(in super::super) fn input_grad(
     filters: (&Points, &[f32]),
     to: &mut [&mut [f32]],
 ) {
-    to.iter_mut().for_each(|piece| piece[chunk.real..].fill(0.0));
+    blank(to, chunk.real);
     for (from, tiles) in Tiles::of(conv, chunk) {
         input_part(&tiles, from, grad, filters, to);
     }
@@ -79,7 +79,7 @@ fn emit(
     let pixels = conv.height * conv.width;
     let line = Row { pixels: conv.width, images, channels: channels.len(), width };
     let pieces = &mut pieces[channels.start * pixels + y * conv.width..];
-    put_values(line, &row[images * width..], pieces, (pixels, from));
+    put(line, &row[images * width..], pieces, (pixels, from));
 }
 
 /// The weights' and the biases' gradients, summed over a chunk's images.

@@ -31,7 +31,7 @@ mod turn;
 pub(super) use self::filters::{Points, Side};
 pub(super) use self::forward::{Filters, forward};
 pub(super) use self::grads::{input_grad, weight_grad};
-use self::turn::{Row, turn};
+use self::turn::{Number, Row, turn};
 use super::packed::Images;
 use super::shape::Conv;
 use crate::device::linalg::{Mat, MatMut};
@@ -159,7 +159,7 @@ impl Tiles {
             from[there * before.len()..].fill(0.0);
             let line = Row { pixels: there, images: images.real, channels: conv.in_channels, width: channels };
             let input = &input[y * conv.width * images.stride + images.first..];
-            turn(line, input, conv.height * conv.width * images.stride, images.stride, from);
+            turn(line, input, (conv.height * conv.width * images.stride, images.stride), from);
         }
     }
 
@@ -170,7 +170,7 @@ impl Tiles {
 
     /// `[channel][window][B]` of one buffer, as `[y][x][image][channel]`: the windows of `rows` rows of tiles from `first` on.
     /// Those beyond the output are zero.
-    pub fn windows<T: Copy + Into<f32>>(&self, (first, rows): (usize, usize), from: &[T], to: &mut [f32]) {
+    pub fn windows<T: Number>(&self, (first, rows): (usize, usize), from: &[T], to: &mut [f32]) {
         let (images, channels, side) = (self.images, self.channels().1, self.side());
         let (height, width) = self.conv.pooled();
         let line = Row { pixels: width, images: images.real, channels: self.conv.out_channels, width: channels };
@@ -181,7 +181,7 @@ impl Tiles {
             to[there..].fill(0.0);
             if there > 0 {
                 let from = &from[y * width * images.stride + images.first..];
-                turn(line, from, height * width * images.stride, images.stride, to);
+                turn(line, from, (height * width * images.stride, images.stride), to);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::super::DEAD;
+use super::super::windows::{After, pooled, single, won};
 use super::{POINTS, Tiles};
 
 /// `B' d`.
@@ -134,10 +134,11 @@ impl WithSimd for SpreadGrad<'_> {
         let channels = tiles.channels().1;
         let run = tiles.images.real * channels;
         let plane = tiles.plane(rows, channels);
-        let (zero, len) = (simd.splat_f32s(0.0), run / S::F32_LANES);
-        let numbers: [S::f32s; 4] = std::array::from_fn(|place| simd.splat_f32s(place as f32));
+        let len = run / S::F32_LANES;
         // Each place of a tile reads a window of its own, or all four the same.
         let (side, columns) = (tiles.side(), tiles.columns);
+        let numbers: [S::f32s; 4] =
+            std::array::from_fn(|place| simd.splat_f32s(if side == 1 { place as f32 } else { 0.0 }));
         for tile in 0..rows * tiles.columns {
             let (y, x) = (tile / columns * side, tile % columns * side);
             let start = |place: usize| match side {
@@ -148,12 +149,13 @@ impl WithSimd for SpreadGrad<'_> {
             let codes: [&[S::f32s]; 4] = std::array::from_fn(|place| S::as_simd_f32s(&codes[start(place)..][..run]).0);
             let mut to = planes_mut::<S>(to, plane, tile * run, run);
             for v in 0..len {
-                let dz: [S::f32s; 4] = std::array::from_fn(|place| {
-                    let number = if side == 1 { numbers[place] } else { zero };
-                    simd.select_f32s(simd.equal_f32s(codes[place][v], number), grads[place][v], zero)
-                });
-                let above = unjoin(simd, [dz[0], dz[1]]);
-                let below = unjoin(simd, [dz[2], dz[3]]);
+                let dz = [
+                    won(simd, grads[0][v], codes[0][v], numbers[0]),
+                    won(simd, grads[1][v], codes[1][v], numbers[1]),
+                    won(simd, grads[2][v], codes[2][v], numbers[2]),
+                    won(simd, grads[3][v], codes[3][v], numbers[3]),
+                ];
+                let (above, below) = (unjoin(simd, [dz[0], dz[1]]), unjoin(simd, [dz[2], dz[3]]));
                 for j in 0..4 {
                     put_column(&mut to, j, v, unjoin(simd, [above[j], below[j]]));
                 }
@@ -162,20 +164,12 @@ impl WithSimd for SpreadGrad<'_> {
     }
 }
 
-/// What follows the sums of a block of channels: in whole vectors.
-#[derive(Clone, Copy)]
-pub(super) struct After<'a> {
-    pub bias: &'a [f32],
-    pub gate: &'a [f32],
-    pub relu: bool,
-}
-
 /// `A' m A` of row `ty` of the tiles of planes of `plane` words, then bias, gates, ReLU and pooling: values and codes of
 /// their windows, `[y][x][image][channel]`.
 pub(super) fn join_output(
     tiles: &Tiles,
     from: (&[f32], usize, usize),
-    after: After<'_>,
+    after: After<&[f32]>,
     values: &mut [f32],
     codes: &mut [f32],
 ) {
@@ -185,7 +179,7 @@ pub(super) fn join_output(
 struct JoinOutput<'a> {
     tiles: &'a Tiles,
     from: (&'a [f32], usize, usize),
-    after: After<'a>,
+    after: After<&'a [f32]>,
     values: &'a mut [f32],
     codes: &'a mut [f32],
 }
@@ -197,30 +191,22 @@ impl WithSimd for JoinOutput<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { tiles, from: (words, plane, ty), after, values, codes } = self;
         let (values, codes) = (S::as_mut_simd_f32s(values).0, S::as_mut_simd_f32s(codes).0);
-        let (bias, gates) = (S::as_simd_f32s(after.bias).0, S::as_simd_f32s(after.gate).0);
-        let run = tiles.images.real * after.bias.len();
+        let After { bias, gate, relu } = after;
+        let run = tiles.images.real * bias.len();
+        let (bias, gates) = (S::as_simd_f32s(bias).0, S::as_simd_f32s(gate).0);
         let (len, side, columns) = (run / S::F32_LANES, tiles.side(), tiles.columns);
-        let zero = simd.splat_f32s(0.0);
         for tx in 0..columns {
             let from = planes::<S>(words, plane, (ty * columns + tx) * run, run);
             let channels = bias.iter().zip(gates).cycle().take(len);
             for (v, (bias, gate)) in channels.enumerate() {
-                let z = joined(simd, &from, v).map(
-                    #[inline(always)]
-                    |sum| simd.mul_f32s(simd.add_f32s(sum, *bias), *gate),
-                );
+                let sums = joined(simd, &from, v);
+                let after = After { bias: *bias, gate: *gate, relu };
                 if side == 1 {
-                    let (mut best, mut code) = (z[0], zero);
-                    for (place, z) in z.into_iter().enumerate().skip(1) {
-                        let more = simd.greater_than_f32s(z, best);
-                        code = simd.select_f32s(more, simd.splat_f32s(place as f32), code);
-                        best = simd.select_f32s(more, z, best);
-                    }
-                    (values[tx * len + v], codes[tx * len + v]) = finish(simd, best, code, *gate, after.relu);
+                    (values[tx * len + v], codes[tx * len + v]) = pooled(simd, sums, after);
                 } else {
-                    for (place, z) in z.into_iter().enumerate() {
+                    for (place, sum) in sums.into_iter().enumerate() {
                         let at = (place / 2 * 2 * columns + 2 * tx + place % 2) * len + v;
-                        (values[at], codes[at]) = finish(simd, z, zero, *gate, after.relu);
+                        (values[at], codes[at]) = single(simd, sum, after);
                     }
                 }
             }
@@ -239,19 +225,6 @@ fn joined<S: Simd>(simd: S, from: &[&[S::f32s]; POINTS], v: usize) -> [S::f32s; 
     ];
     let [left, right] = [join(simd, [a[0], b[0], c[0], d[0]]), join(simd, [a[1], b[1], c[1], d[1]])];
     [left[0], right[0], left[1], right[1]]
-}
-
-/// The ReLU, and where the value came from.
-#[inline(always)]
-fn finish<S: Simd>(simd: S, best: S::f32s, code: S::f32s, gate: S::f32s, relu: bool) -> (S::f32s, S::f32s) {
-    let (zero, dead) = (simd.splat_f32s(0.0), simd.splat_f32s(f32::from(DEAD)));
-    let (mut value, mut code) = (best, code);
-    if relu {
-        let off = simd.less_than_or_equal_f32s(best, zero);
-        code = simd.select_f32s(off, dead, code);
-        value = simd.select_f32s(off, zero, best);
-    }
-    (value, simd.select_f32s(simd.equal_f32s(gate, zero), dead, code))
 }
 
 /// `B x B'` of `rows` rows of tiles, added to the rows of the input gradient that they read, `[y][x][image][width]`.

@@ -10,92 +10,182 @@ pub(super) struct Row {
     pub width: usize,
 }
 
+impl Row {
+    /// Where the channels of an image of a pixel begin.
+    #[inline(always)]
+    fn at(self, x: usize, b: usize) -> usize {
+        (x * self.images + b) * self.width
+    }
+
+    /// Calls `one` with every channel, pixel and image.
+    fn each(self, mut one: impl FnMut(usize, usize, usize)) {
+        for c in 0..self.channels {
+            for x in 0..self.pixels {
+                (0..self.images).for_each(|b| one(c, x, b));
+            }
+        }
+    }
+}
+
+/// A number of an image: a value, or a code, a small whole number.
+pub(super) trait Number: Copy {
+    fn of(value: f32) -> Self;
+    fn value(self) -> f32;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn of(value: f32) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self
+    }
+}
+
+impl Number for u8 {
+    #[inline(always)]
+    fn of(value: f32) -> Self {
+        value as u8
+    }
+
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self.into()
+    }
+}
+
 /// `to[x][b][c] = from[c][x][b]`, where the channels of `from` are `channel` apart and its pixels `pixel`.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
-pub(super) fn turn<T: Copy + Into<f32>>(row: Row, from: &[T], channel: usize, pixel: usize, to: &mut [f32]) {
-    let Row { pixels, images, channels, width } = row;
-    if images < 4 || channels < 4 {
-        for x in 0..pixels {
-            for b in 0..images {
-                for c in 0..channels {
-                    to[(x * images + b) * width + c] = from[c * channel + x * pixel + b].into();
-                }
-            }
-        }
-        return;
+pub(super) fn turn<T: Number>(row: Row, from: &[T], (channel, pixel): (usize, usize), to: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = squares::apply(row) {
+        return squares::turn(simd, row, from, (channel, pixel), to);
     }
-    // Squares of 4, the last of them earlier where they do not come out even: some numbers are taken twice.
-    for c in squares(channels) {
-        for x in 0..pixels {
-            for b in squares(images) {
-                let at = c * channel + x * pixel + b;
-                let square = square(&from[at..], channel);
-                let to = &mut to[(x * images + b) * width + c..];
-                for (n, [a, b, c, d]) in square.into_iter().enumerate() {
-                    to[n * width..][..4].copy_from_slice(&[a.into(), b.into(), c.into(), d.into()]);
-                }
-            }
-        }
-    }
+    row.each(|c, x, b| to[row.at(x, b) + c] = from[c * channel + x * pixel + b].value());
 }
 
 /// `pieces[c * step + x][at + b] = from[x][b][c]`.
-#[inline(always)]
-fn back<T: Copy>(
-    row: Row,
-    from: &[f32],
-    pieces: &mut [&mut [T]],
-    (step, at): (usize, usize),
-    convert: impl Fn(f32) -> T,
-) {
-    let Row { pixels, images, channels, width } = row;
-    if images < 4 || channels < 4 {
-        for c in 0..channels {
-            for x in 0..pixels {
-                (0..images).for_each(|b| pieces[c * step + x][at + b] = convert(from[(x * images + b) * width + c]));
-            }
-        }
-        return;
+pub(super) fn put<T: Number>(row: Row, from: &[f32], pieces: &mut [&mut [T]], (step, at): (usize, usize)) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = squares::apply(row) {
+        return squares::put(simd, row, from, pieces, (step, at));
     }
-    for c in squares(channels) {
-        for x in 0..pixels {
-            for b in squares(images) {
-                let square = square(&from[(x * images + b) * width + c..], width);
-                for (n, [p, q, r, s]) in square.into_iter().enumerate() {
-                    let to = &mut pieces[(c + n) * step + x][at + b..][..4];
-                    to.copy_from_slice(&[convert(p), convert(q), convert(r), convert(s)]);
+    row.each(|c, x, b| pieces[c * step + x][at + b] = T::of(from[row.at(x, b) + c]));
+}
+
+/// The same by squares: four images of four channels and of the four after them, in the two halves of a register.
+#[cfg(target_arch = "x86_64")]
+mod squares {
+    use std::arch::x86_64::{__m128, __m256};
+
+    use pulp::x86::V3;
+
+    use super::{Number, Row};
+
+    /// Whether there are as many images and channels as a square has.
+    pub fn apply(row: Row) -> Option<V3> {
+        V3::try_new().filter(|_| row.images >= 4 && row.channels >= 8)
+    }
+
+    /// Where squares of side `side` begin that cover `n`: the last one earlier where they do not come out even, so that some
+    /// numbers are taken twice.
+    #[inline(always)]
+    fn starts(n: usize, side: usize) -> impl Iterator<Item = usize> {
+        (0..n).step_by(side).map(move |at| at.min(n - side))
+    }
+
+    pub fn turn<T: Number>(simd: V3, row: Row, from: &[T], (channel, pixel): (usize, usize), to: &mut [f32]) {
+        simd.vectorize(
+            #[inline(always)]
+            || {
+                for c in starts(row.channels, 8) {
+                    for x in 0..row.pixels {
+                        for b in starts(row.images, 4) {
+                            let square = channels(simd, &from[c * channel + x * pixel + b..], channel);
+                            for (n, channels) in transpose(simd, square).into_iter().enumerate() {
+                                let channels: [f32; 8] = bytemuck::cast(channels);
+                                to[row.at(x, b + n) + c..][..8].copy_from_slice(&channels);
+                            }
+                        }
+                    }
                 }
-            }
-        }
+            },
+        );
     }
-}
 
-/// A row of values to the pieces of their channels, `step` apart, from image `at` on.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
-pub(super) fn put_values(row: Row, from: &[f32], pieces: &mut [&mut [f32]], place: (usize, usize)) {
-    back(row, from, pieces, place, |value| value);
-}
+    pub fn put<T: Number>(simd: V3, row: Row, from: &[f32], pieces: &mut [&mut [T]], (step, at): (usize, usize)) {
+        simd.vectorize(
+            #[inline(always)]
+            || {
+                for c in starts(row.channels, 8) {
+                    for x in 0..row.pixels {
+                        for b in starts(row.images, 4) {
+                            let square = images(&from[row.at(x, b) + c..], row.width);
+                            for (i, both) in transpose(simd, square).into_iter().enumerate() {
+                                let [low, high]: [[f32; 4]; 2] = bytemuck::cast(both);
+                                store(low, &mut pieces[(c + i) * step + x][at + b..]);
+                                store(high, &mut pieces[(c + i + 4) * step + x][at + b..]);
+                            }
+                        }
+                    }
+                }
+            },
+        );
+    }
 
-/// The same for codes, small whole numbers.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
-pub(super) fn put_codes(row: Row, from: &[f32], pieces: &mut [&mut [u8]], place: (usize, usize)) {
-    back(row, from, pieces, place, |code| code as u8);
-}
+    /// Four images of channels `step` apart.
+    #[inline(always)]
+    fn channels<T: Number>(simd: V3, from: &[T], step: usize) -> [__m256; 4] {
+        [
+            join(simd, load(from), load(&from[4 * step..])),
+            join(simd, load(&from[step..]), load(&from[5 * step..])),
+            join(simd, load(&from[2 * step..]), load(&from[6 * step..])),
+            join(simd, load(&from[3 * step..]), load(&from[7 * step..])),
+        ]
+    }
 
-/// Where squares of 4 begin that cover `n`.
-#[inline(always)]
-fn squares(n: usize) -> impl Iterator<Item = usize> {
-    (0..n).step_by(4).map(move |at| at.min(n - 4))
-}
+    /// Eight channels of images `step` apart.
+    #[inline(always)]
+    fn images(from: &[f32], step: usize) -> [__m256; 4] {
+        [eight(from), eight(&from[step..]), eight(&from[2 * step..]), eight(&from[3 * step..])]
+    }
 
-/// Four rows of four, `step` apart, as columns.
-#[inline(always)]
-fn square<T: Copy>(from: &[T], step: usize) -> [[T; 4]; 4] {
-    let [a, b, c, d] = [four(from), four(&from[step..]), four(&from[2 * step..]), four(&from[3 * step..])];
-    [[a[0], b[0], c[0], d[0]], [a[1], b[1], c[1], d[1]], [a[2], b[2], c[2], d[2]], [a[3], b[3], c[3], d[3]]]
-}
+    #[inline(always)]
+    fn eight(from: &[f32]) -> __m256 {
+        bytemuck::cast(*from.first_chunk::<8>().expect(WHOLE))
+    }
 
-#[inline(always)]
-fn four<T: Copy>(slice: &[T]) -> [T; 4] {
-    *slice.first_chunk().expect("four in a row")
+    const WHOLE: &str = "a whole square";
+
+    #[inline(always)]
+    fn load<T: Number>(from: &[T]) -> __m128 {
+        let [a, b, c, d] = *from.first_chunk::<4>().expect(WHOLE);
+        bytemuck::cast([a.value(), b.value(), c.value(), d.value()])
+    }
+
+    #[inline(always)]
+    fn store<T: Number>([a, b, c, d]: [f32; 4], to: &mut [T]) {
+        *to.first_chunk_mut().expect(WHOLE) = [T::of(a), T::of(b), T::of(c), T::of(d)];
+    }
+
+    #[inline(always)]
+    fn join(simd: V3, low: __m128, high: __m128) -> __m256 {
+        simd.avx._mm256_insertf128_ps::<1>(simd.avx._mm256_castps128_ps256(low), high)
+    }
+
+    /// In each half, rows of four as columns.
+    #[inline(always)]
+    fn transpose(simd: V3, [a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+        let avx = simd.avx;
+        let (ab, cd) = (avx._mm256_unpacklo_ps(a, b), avx._mm256_unpacklo_ps(c, d));
+        let (after_ab, after_cd) = (avx._mm256_unpackhi_ps(a, b), avx._mm256_unpackhi_ps(c, d));
+        [
+            avx._mm256_shuffle_ps::<0x44>(ab, cd),
+            avx._mm256_shuffle_ps::<0xee>(ab, cd),
+            avx._mm256_shuffle_ps::<0x44>(after_ab, after_cd),
+            avx._mm256_shuffle_ps::<0xee>(after_ab, after_cd),
+        ]
+    }
 }
