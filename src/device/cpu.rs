@@ -122,6 +122,10 @@ impl Device for Cpu {
         Ok(())
     }
 
+    fn within(&self, work: &mut (dyn FnMut() + Send)) {
+        self.pool.install(work);
+    }
+
     fn wait(&self) -> Result<()> {
         Ok(())
     }

@@ -99,6 +99,12 @@ pub trait Device: Send + Sync {
     /// Reads all `views` in one go, after everything dispatched so far.
     fn read<'a>(&'a self, views: &[View<'a>]) -> Reading<'a>;
 
+    /// Calls `work`, once, where what it dispatches has the shortest way: on the CPU engine in one of its threads, of which
+    /// none then has to be woken for every kernel. Worth it for steps of many small kernels.
+    fn within(&self, work: &mut (dyn FnMut() + Send)) {
+        work();
+    }
+
     /// Whether it has a clock of its own for [`Device::timed`].
     fn has_clock(&self) -> bool {
         false
@@ -116,4 +122,14 @@ pub trait Device: Send + Sync {
 
     /// The counters so far.
     fn traffic(&self) -> Traffic;
+}
+
+/// Does `work` [`Device::within`] the device.
+///
+/// # Errors
+/// Those of `work`.
+pub fn within(device: &dyn Device, mut work: impl FnMut() -> Result<()> + Send) -> Result<()> {
+    let mut done = Ok(());
+    device.within(&mut || done = work());
+    done
 }

@@ -49,6 +49,10 @@ impl Device for Share<'_> {
         self.device.dispatch(kernel, params, buffers, groups)
     }
 
+    fn within(&self, work: &mut (dyn FnMut() + Send)) {
+        self.device.within(work);
+    }
+
     fn wait(&self) -> Result<()> {
         self.device.wait()
     }

@@ -7,7 +7,7 @@ use super::examples::{Orders, upload};
 use super::recipe::{Ramps, Recipe, Recipes};
 use super::{LocalModels, Member, Pulse, Stage, wave_that_fits};
 use crate::config::{Optimizer, Training};
-use crate::device::{Buffer, Device, View};
+use crate::device::{Buffer, Device, View, within};
 use crate::error::Result;
 use crate::kernels::adam::{self, Adam, adam};
 use crate::kernels::broadcast::broadcast;
@@ -198,8 +198,10 @@ impl LocalTraining {
                 Some(survivors) => survivors.list(device, stage.network, active, buffers.weights.all())?,
                 None => buffers.weights.all().into(),
             };
-            this.step(stage, buffers, weights, (&orders, &sizes), stats.all(), (step, active))?;
-            this.prune(stage, buffers, &keeps, step * slots, active)?;
+            within(device, || {
+                this.step(stage, buffers, weights, (&orders, &sizes), stats.all(), (step, active))?;
+                this.prune(stage, buffers, &keeps, step * slots, active)
+            })?;
             pulse.beat(active)?;
         }
         this.prune(stage, buffers, &keeps, orders.steps * slots, slots)?;
