@@ -79,7 +79,8 @@ impl Density {
 /// The greatest density at which a layer runs over its survivors.
 ///
 /// Measured on the layers of simple-cnn, one thread of an EPYC with AVX-512 and software Vulkan (Mesa lavapipe) on the same
-/// processor: densities at which both paths take as long, forward and input gradient together.
+/// processor: densities at which both paths take as long, forward and input gradient together. (Componentwise: where sums may
+/// round normwise, the CPU engine's dense convolutions are faster than here.)
 ///
 /// | layer | CPU engine | software Vulkan |
 /// |---|---|---|
