@@ -94,10 +94,9 @@ impl Taps {
         self.kernel * self.channels
     }
 
-    /// Words from one packed row to the next: an odd number of cache lines, since rows a power of two apart would share
-    /// a few sets of the first-level cache.
+    /// Words from one packed row to the next.
     pub fn step(&self, lanes: usize) -> usize {
-        ((self.width * lanes).div_ceil(LANES) | 1) * LANES
+        apart(self.width * lanes)
     }
 
     /// Words of the packed images.
@@ -150,6 +149,12 @@ impl Taps {
         let lhs = Mat { data: &filters[ky * taps..], row: depth, col: 1 };
         panel(filters.len() / depth, columns, out, lhs, images, &starts[..rows * taps]);
     }
+}
+
+/// The step between rows of so many words that are read or written side by side: an odd number of cache lines, since rows a
+/// power of two apart would share a few sets of the first-level cache.
+pub(super) fn apart(words: usize) -> usize {
+    (words.div_ceil(LANES) | 1) * LANES
 }
 
 /// Packs the input of one slot, `[C][H][W][B]`.

@@ -4,6 +4,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::super::packed::with_filters;
 use super::super::shape::Conv;
+use super::planes::{planes, planes_mut};
 use super::turn::{Row, turn};
 use super::{BLOCK, POINTS, apart, padded};
 
@@ -144,10 +145,7 @@ impl WithSimd for Transform<'_> {
         for (b, to) in to.chunks_exact_mut(POINTS * plane).enumerate() {
             let from: [&[S::f32s]; TAPS] =
                 std::array::from_fn(|tap| S::as_simd_f32s(&taps[tap * across + b * width..][..width]).0);
-            let mut planes = to.chunks_exact_mut(plane);
-            let to: [&mut [S::f32s]; POINTS] = std::array::from_fn(|_| {
-                S::as_mut_simd_f32s(&mut planes.next().expect("a plane a point")[at * width..][..width]).0
-            });
+            let to = planes_mut::<S>(to, plane, at * width, width);
             for v in 0..width / S::F32_LANES {
                 let mut rows = [[simd.splat_f32s(0.0); 4]; 3];
                 for i in 0..3 {
@@ -193,8 +191,7 @@ impl WithSimd for Collect<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { points, plane, at, to } = self;
         let across = to.len() / TAPS;
-        let from: [&[S::f32s]; POINTS] =
-            std::array::from_fn(|point| S::as_simd_f32s(&points[point * plane + at..][..across]).0);
+        let from = planes::<S>(points, plane, at, across);
         let to = S::as_mut_simd_f32s(to).0;
         let len = across / S::F32_LANES;
         for v in 0..len {

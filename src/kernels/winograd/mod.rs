@@ -32,8 +32,9 @@ pub(super) use self::filters::{Points, Side};
 pub(super) use self::forward::{Filters, forward};
 pub(super) use self::grads::{input_grad, weight_grad};
 use self::turn::{Number, Row, turn};
-use super::packed::Images;
+use super::packed::{Images, apart};
 use super::shape::Conv;
+use super::vectors::LANES;
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::panel;
 
@@ -46,9 +47,6 @@ const BLOCK: usize = 32;
 /// Rows of a product: enough that the transformed filters are seldom read, and few enough that all points of the rows stay
 /// in the second-level cache.
 const ROWS: usize = 128;
-
-/// Channels are padded to whole vectors.
-const VECTOR: usize = 16;
 
 /// Whether a convolution can be computed so.
 pub(super) fn applies(conv: &Conv) -> bool {
@@ -194,13 +192,7 @@ impl Tiles {
 
 /// Channels in whole vectors.
 fn padded(channels: usize) -> usize {
-    channels.next_multiple_of(VECTOR)
-}
-
-/// The step between rows of so many words that are read or written side by side: an odd number of cache lines, since rows a
-/// power of two apart would share a few sets of the first-level cache.
-fn apart(words: usize) -> usize {
-    (words.div_ceil(VECTOR) | 1) * VECTOR
+    channels.next_multiple_of(LANES)
 }
 
 /// `out[point][row][column] = lhs[point][row][depth] x filters[point][depth][column]` for one block of columns.

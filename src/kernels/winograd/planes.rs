@@ -32,12 +32,12 @@ fn unjoin<S: Simd>(simd: S, [a, b]: [S::f32s; 2]) -> [S::f32s; 4] {
 
 /// `len` words from `at` on in each of the planes.
 #[inline(always)]
-fn planes<S: Simd>(words: &[f32], plane: usize, at: usize, len: usize) -> [&[S::f32s]; POINTS] {
+pub(super) fn planes<S: Simd>(words: &[f32], plane: usize, at: usize, len: usize) -> [&[S::f32s]; POINTS] {
     std::array::from_fn(|point| S::as_simd_f32s(&words[point * plane + at..][..len]).0)
 }
 
 #[inline(always)]
-fn planes_mut<S: Simd>(words: &mut [f32], plane: usize, at: usize, len: usize) -> [&mut [S::f32s]; POINTS] {
+pub(super) fn planes_mut<S: Simd>(words: &mut [f32], plane: usize, at: usize, len: usize) -> [&mut [S::f32s]; POINTS] {
     let mut planes = words.chunks_exact_mut(plane);
     std::array::from_fn(|_| S::as_mut_simd_f32s(&mut planes.next().expect("a plane a point")[at..][..len]).0)
 }

@@ -75,13 +75,15 @@ pub(super) fn put<T: Number>(row: Row, from: &[f32], pieces: &mut [&mut [T]], (s
     row.each(|c, x, b| pieces[c * step + x][at + b] = T::of(from[row.at(x, b) + c]));
 }
 
-/// The same by squares: four images of four channels and of the four after them, in the two halves of a register.
+/// The same by squares: four images of four channels and of the four after them, in the two halves of a register. The loops
+/// stand in both: from a closure inside of a common one the instructions become calls, and training takes over twice as long.
 #[cfg(target_arch = "x86_64")]
 mod squares {
     use std::arch::x86_64::{__m128, __m256};
 
     use pulp::x86::V3;
 
+    use super::super::super::vectors::steps;
     use super::{Number, Row};
 
     /// Whether there are as many images and channels as a square has.
@@ -89,20 +91,13 @@ mod squares {
         V3::try_new().filter(|_| row.images >= 4 && row.channels >= 8)
     }
 
-    /// Where squares of side `side` begin that cover `n`: the last one earlier where they do not come out even, so that some
-    /// numbers are taken twice.
-    #[inline(always)]
-    fn starts(n: usize, side: usize) -> impl Iterator<Item = usize> {
-        (0..n).step_by(side).map(move |at| at.min(n - side))
-    }
-
     pub fn turn<T: Number>(simd: V3, row: Row, from: &[T], (channel, pixel): (usize, usize), to: &mut [f32]) {
         simd.vectorize(
             #[inline(always)]
             || {
-                for c in starts(row.channels, 8) {
+                for c in steps::<8>(row.channels) {
                     for x in 0..row.pixels {
-                        for b in starts(row.images, 4) {
+                        for b in steps::<4>(row.images) {
                             let square = channels(simd, &from[c * channel + x * pixel + b..], channel);
                             for (n, channels) in transpose(simd, square).into_iter().enumerate() {
                                 let channels: [f32; 8] = bytemuck::cast(channels);
@@ -119,9 +114,9 @@ mod squares {
         simd.vectorize(
             #[inline(always)]
             || {
-                for c in starts(row.channels, 8) {
+                for c in steps::<8>(row.channels) {
                     for x in 0..row.pixels {
-                        for b in starts(row.images, 4) {
+                        for b in steps::<4>(row.images) {
                             let square = images(&from[row.at(x, b) + c..], row.width);
                             for (i, both) in transpose(simd, square).into_iter().enumerate() {
                                 let [low, high]: [[f32; 4]; 2] = bytemuck::cast(both);
