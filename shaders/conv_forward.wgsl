@@ -5,7 +5,8 @@
 // A thread owns $TILE output channels of a 2x2 block of z, which is one pooling window, for 4 images. Every z sums over c,
 // then ky, then kx; the bias comes last. Filters of 3x3 keep the block's 4x4 patch of the input in registers.
 //
-// $TILE, $SHARE and $FILTER are what variants differ in: channels of a thread, and how it comes by their filters.
+// $TILE, $SHARE, $FILTER, $OWN and $BIAS are what variants differ in: channels of a thread, and how it comes by their
+// filters and biases; and $QUAD, what four images are read as.
 
 struct Params {
     slots: u32,
@@ -30,7 +31,7 @@ struct Params {
     normwise: u32,      // read by the CPU engine alone
 }
 
-@group(0) @binding(0) var<storage, read> input: array<vec4f>;
+@group(0) @binding(0) var<storage, read> input: array<$QUAD>;
 @group(0) @binding(1) var<storage, read> weights: array<vec4f>;
 @group(0) @binding(2) var<storage, read> rows: array<u32>;
 @group(0) @binding(3) var<storage, read> counts: array<u32>;
@@ -42,6 +43,8 @@ struct Params {
 const TILE = $TILEu;    // output channels of a thread
 const QUADS = 8u;   // vec4s of images in a chunk
 const DEAD = 4u;
+
+$NARROW
 
 // Word `at` of the parameters.
 fn word(at: u32) -> f32 {
@@ -71,7 +74,7 @@ fn filter_at(at: u32) -> Filter {
 // The pixel at column x of the row y that starts at `row`; 0 outside of the image.
 fn input_at(row: u32, y: u32, x: u32, quads: u32) -> vec4f {
     if (y < p.height && x < p.width) {
-        return input[row + x * quads];
+        return narrow(input[row + x * quads]);
     }
     return vec4f(0.0);
 }
@@ -150,7 +153,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 //@ for j in 0..4
                 var x$i_$j = vec4f(0.0);
                 if (in_y$i && in_x$j) {
-                    x$i_$j = input[at + row$i + col$j];
+                    x$i_$j = narrow(input[at + row$i + col$j]);
                 }
                 //@ end
                 //@ end
@@ -204,9 +207,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 
     let live = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
     let out_plane = p.out_height * p.out_width * quads;
+    $OWN
     //@ for m in 0..$TILE
+    let bias$m = $BIAS;
     if (in_batch && first + $mu <= last) {
-        let bias = word(row + p.bias_at + m$m);
         var gate = 1.0;
         if (p.gate_words > 0u) {
             gate = gates[slot * p.gate_words + p.gates_at + m$m];
@@ -214,7 +218,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         let to = (slot * p.out_channels + m$m) * out_plane + quad;
         //@ for i in 0..2
         //@ for j in 0..2
-        var z$i$j = (z$m_$i$j + bias) * gate;
+        var z$i$j = (z$m_$i$j + bias$m) * gate;
         //@ end
         //@ end
         var place = vec4u(0u);
@@ -227,7 +231,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             //@ end
         }
         // One output, or without pooling the four of the block. A loop, for its body costs more than its turns.
-        for (var i = 0u; i < side * side; i++) {
+        var i = 0u;
+        loop {
             let y = by * side + i / 2u;
             let x = bx * side + i % 2u;
             if (y < p.out_height && x < p.out_width) {
@@ -236,6 +241,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             z00 = z01;
             z01 = z10;
             z10 = z11;
+            i += 1u;
+            if (i >= side * side) {
+                break;
+            }
         }
     }
     //@ end

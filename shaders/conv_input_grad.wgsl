@@ -5,7 +5,8 @@
 // A thread owns $TILE input channels of a 2x2 block of pixels for 4 images. Every sum runs over m, then ky, then kx.
 // Filters of 3x3 before a pooling keep the 4x4 patch of dZ around the block in registers.
 //
-// $TILE, $SHARE and $FILTER are what variants differ in: channels of a thread, and how it comes by their filters.
+// $TILE, $SHARE and $FILTER are what variants differ in: channels of a thread, and how it comes by their filters; and $QUAD,
+// what four images are read as.
 
 struct Params {
     slots: u32,
@@ -30,7 +31,7 @@ struct Params {
     normwise: u32,      // read by the CPU engine alone
 }
 
-@group(0) @binding(0) var<storage, read> output_grad: array<vec4f>;
+@group(0) @binding(0) var<storage, read> output_grad: array<$QUAD>;
 @group(0) @binding(1) var<storage, read> codes: array<u32>;
 @group(0) @binding(2) var<storage, read> weights: array<vec4f>;
 @group(0) @binding(3) var<storage, read> rows: array<u32>;
@@ -40,6 +41,8 @@ struct Params {
 
 const TILE = $TILEu;    // input channels of a thread
 const QUADS = 8u;   // vec4s of images in a chunk
+
+$NARROW
 
 // Word `at` of the parameters.
 fn word(at: u32) -> f32 {
@@ -83,7 +86,7 @@ fn routed_at(at: u32, y: u32, x: u32, quads: u32) -> vec4f {
         return vec4f(0.0);
     }
     let i = at + ((y >> halve) * p.out_width + (x >> halve)) * quads;
-    return routed(output_grad[i], unpacked(codes[i]), ((y & halve) << 1u) + (x & halve));
+    return routed(narrow(output_grad[i]), unpacked(codes[i]), ((y & halve) << 1u) + (x & halve));
 }
 
 @compute @workgroup_size(64)
@@ -144,7 +147,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 var g$i_$j = vec4f(0.0);
                 var k$i_$j = vec4u(0u);
                 if (in_y$i && in_x$j) {
-                    g$i_$j = output_grad[at + row$i + col$j];
+                    g$i_$j = narrow(output_grad[at + row$i + col$j]);
                     k$i_$j = unpacked(codes[at + row$i + col$j]);
                 }
                 //@ end

@@ -4,7 +4,8 @@
 // where dZ is output_grad at the place its code names, and 0 elsewhere and where the code is 4.
 //
 // A thread owns 8 output channels, one input channel and 3x3 taps for 4 images; 8 threads share a chunk, and their sums
-// are added in order at the end. Filters wider than 3 are covered by several blocks of 3x3 taps.
+// are added in order at the end. Filters wider than 3 are covered by several blocks of 3x3 taps. $QUAD is what four images
+// are read as, in which variants differ.
 
 struct Params {
     slots: u32,
@@ -29,8 +30,8 @@ struct Params {
     normwise: u32,      // read by the CPU engine alone
 }
 
-@group(0) @binding(0) var<storage, read> input: array<vec4f>;
-@group(0) @binding(1) var<storage, read> output_grad: array<vec4f>;
+@group(0) @binding(0) var<storage, read> input: array<$QUAD>;
+@group(0) @binding(1) var<storage, read> output_grad: array<$QUAD>;
 @group(0) @binding(2) var<storage, read> codes: array<u32>;
 @group(0) @binding(3) var<storage, read> counts: array<u32>;
 @group(0) @binding(4) var<storage, read_write> partials: array<f32>;
@@ -40,6 +41,8 @@ const TILE = 8u;        // output channels of a thread
 const CHANNELS = 4u;    // input channels of a workgroup
 const QUADS = 8u;       // vec4s of images in a chunk
 const DEAD = 4u;
+
+$NARROW
 
 // The threads' sums: per output channel taps 0 to 3 and 4 to 7, then taps 8 of four channels, then biases of four.
 var<workgroup> sums: array<vec4f, 640>;
@@ -52,7 +55,7 @@ fn unpacked(bytes: u32) -> vec4u {
 // Column x of the row that starts at `row`; 0 outside of the image.
 fn input_at(row: u32, x: u32, quads: u32, in_y: bool) -> vec4f {
     if (in_y && x < p.width) {
-        return input[row + x * quads];
+        return narrow(input[row + x * quads]);
     }
     return vec4f(0.0);
 }
@@ -122,7 +125,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                     //@ for m in 0..8
                     {
                         let code = unpacked(codes[out$m + at]);
-                        let d = select(output_grad[out$m + at], vec4f(0.0), code == vec4u(DEAD));
+                        let d = select(narrow(output_grad[out$m + at]), vec4f(0.0), code == vec4u(DEAD));
                         let right = (code & vec4u(1u)) != vec4u(0u);
                         let below = (code & vec4u(2u)) != vec4u(0u);
                         s$m_0 += total(d * select(select(x0_0, x0_1, right), select(x1_0, x1_1, right), below));
@@ -155,7 +158,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                     //@ for m in 0..8
                     {
                         let code = unpacked(codes[out$m + at]);
-                        let d = select(output_grad[out$m + at], vec4f(0.0), code == vec4u(DEAD));
+                        let d = select(narrow(output_grad[out$m + at]), vec4f(0.0), code == vec4u(DEAD));
                         s$m_0 += total(d * x0_0);
                         s$m_1 += total(d * x0_1);
                         s$m_2 += total(d * x0_2);

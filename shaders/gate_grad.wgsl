@@ -3,6 +3,7 @@
 // as one fixed tree, so that no bit depends on B: what padding adds is 0.
 
 struct Params {
+    slots: u32,       // a row of workgroups each
     quads: u32,       // B / 4
     channels: u32,    // M
     pixels: u32,      // H x W of the output

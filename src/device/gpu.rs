@@ -44,10 +44,12 @@ const PART_START: usize = 256;
 /// Dispatches recorded before they are submitted. About three training steps: long enough to hide the cost of a
 /// submission, short enough to stay far from any watchdog.
 const OPS_A_SUBMIT: usize = 96;
-/// What is used where the adapter has it: lanes that share what they load, compilations that are remembered, and the time
-/// that passes take.
-const WELCOME: wgpu::Features =
-    wgpu::Features::SUBGROUP.union(wgpu::Features::PIPELINE_CACHE).union(wgpu::Features::TIMESTAMP_QUERY);
+/// What is used where the adapter has it: lanes that share what they load, loads of 64 bits, compilations that are remembered,
+/// and the time that passes take.
+const WELCOME: wgpu::Features = wgpu::Features::SUBGROUP
+    .union(wgpu::Features::SHADER_INT64)
+    .union(wgpu::Features::PIPELINE_CACHE)
+    .union(wgpu::Features::TIMESTAMP_QUERY);
 /// Submissions under way before the host waits for the oldest.
 const IN_FLIGHT: usize = 2;
 
@@ -153,6 +155,7 @@ impl Gpu {
         let variants = Variants {
             cut: options.cut,
             lanes: if even { sizes[0] } else { 0 },
+            wide: device.features().contains(wgpu::Features::SHADER_INT64),
             software: info.software,
             adapter: format!("{}, {}, {}, {}", info.name, info.driver, info.backend, env!("CARGO_PKG_VERSION")),
         };

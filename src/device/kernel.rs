@@ -63,6 +63,8 @@ pub struct Variant {
     pub groups: Grid,
     /// The size every subgroup of the adapter must have; 0 where it shares nothing between lanes.
     pub lanes: u32,
+    /// Whether it reads 64-bit integers, which not every adapter has.
+    pub wide: bool,
 }
 
 /// A compute kernel and its CPU twin.

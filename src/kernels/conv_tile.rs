@@ -1,7 +1,7 @@
 //! How the dense convolutions that read filters are cut into threads.
 
-use super::shape::ConvParams;
-use super::unroll_with;
+use super::shape::{CONV_WORDS, ConvParams};
+use super::{quads, unroll_with};
 
 /// What one thread owns, and how it comes by the filters, which are the same for the 8 threads of a chunk.
 #[derive(Clone, Copy, Debug)]
@@ -10,7 +10,7 @@ pub(super) struct Tile {
     /// Channels of a thread.
     pub channels: u32,
     /// Whether a lane loads one filter and hands it to the other seven. Only where a subgroup is the 8 threads of a chunk:
-    /// software Vulkan, which loads for each lane apart even what is the same for all.
+    /// software Vulkan, which loads for each lane apart even what is the same for all, and 64 bits as fast as 32.
     shared: bool,
 }
 
@@ -29,7 +29,17 @@ impl Tile {
         } else {
             (String::new(), format!("filter_at({at})"))
         };
-        unroll_with(shader, &[("TILE", &self.channels.to_string()), ("SHARE", &share), ("FILTER", &filter)])
+        let (own, bias) = match self.shared {
+            true => (
+                "let own_bias = word(row + p.bias_at + min(first + lane % QUADS, last));",
+                "subgroupBroadcast(own_bias, $mu)",
+            ),
+            false => ("", "word(row + p.bias_at + m$m)"),
+        };
+        let tile = self.channels.to_string();
+        let parts = [("TILE", tile.as_str()), ("SHARE", &share), ("FILTER", &filter), ("OWN", own), ("BIAS", bias)];
+        let quads = if self.shared { quads::WIDE } else { quads::PLAIN };
+        unroll_with(shader, &[&parts[..], &quads[..]].concat())
     }
 }
 
@@ -42,19 +52,21 @@ macro_rules! tile_variants {
                 source: || $text(&Tile::NARROW),
                 groups: |p| $groups($crate::kernels::conv_tile::parsed(p), Tile::NARROW),
                 lanes: 0,
+                wide: false,
             },
             $crate::device::Variant {
                 name: Tile::SHARED.name,
                 source: || $text(&Tile::SHARED),
                 groups: |p| $groups($crate::kernels::conv_tile::parsed(p), Tile::SHARED),
                 lanes: 8,
+                wide: true,
             },
         ]
     };
 }
 pub(super) use tile_variants;
 
-/// The words of a convolution's uniform block.
+/// The words of a convolution's uniform block, or the first of a sparse one's.
 pub(super) fn parsed(params: &[u32]) -> &ConvParams {
-    bytemuck::from_bytes(bytemuck::cast_slice(params))
+    bytemuck::from_bytes(bytemuck::cast_slice(&params[..CONV_WORDS]))
 }

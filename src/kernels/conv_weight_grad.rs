@@ -3,19 +3,27 @@
 
 use rayon::prelude::*;
 
+use super::conv_tile::parsed;
 use super::layer_cases::conv_cases;
 use super::packed::{Frame, Images, Taps, pack_dz, pack_input, with_scratch};
+use super::quads::{self, Quads};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, Rounding, expect};
 use super::{one_channel, winograd};
 use crate::device::linalg::{Mat, MatMut, matmul};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_weight_grad",
-    source: || super::unroll(include_str!("../../shaders/conv_weight_grad.wgsl")),
-    variants: &[],
+    source: || text(quads::PLAIN),
+    variants: &[Variant {
+        name: "64 bits at a time",
+        source: || text(quads::WIDE),
+        groups: |p| groups(parsed(p)),
+        lanes: 8,
+        wide: true,
+    }],
     bindings: &[
         Binding::read("input"),
         Binding::read("output_grad"),
@@ -28,6 +36,10 @@ pub static KERNEL: Kernel = Kernel {
     twin,
     cases,
 };
+
+fn text(quads: Quads) -> String {
+    super::unroll_with(include_str!("../../shaders/conv_weight_grad.wgsl"), &quads)
+}
 
 fn groups(p: &ConvParams) -> [u32; 3] {
     let corners = p.kernel.div_ceil(3).pow(2);

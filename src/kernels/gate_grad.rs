@@ -9,15 +9,22 @@ use rayon::prelude::*;
 use super::CHUNK;
 use super::cases::{below, noise};
 use super::cross_entropy::tree;
+use super::quads;
 use super::shape::{Batch, Gates, expect};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut};
 use crate::error::{Error, Result};
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "gate_grad",
     source: || include_str!("../../shaders/gate_grad.wgsl").into(),
-    variants: &[],
+    variants: &[Variant {
+        name: "a channel a subgroup",
+        source: || super::unroll_with(include_str!("../../shaders/software/gate_grad.wgsl"), &quads::WIDE),
+        groups: |p| [p[2].div_ceil(8), p[0], 1],
+        lanes: 8,
+        wide: true,
+    }],
     bindings: &[
         Binding::read("output"),
         Binding::read("output_grad"),
@@ -25,7 +32,7 @@ pub static KERNEL: Kernel = Kernel {
         // A lane adds thousands of products, which a GPU may fuse.
         Binding::write("gate_grads", Compare::Close(1e-5)),
     ],
-    params_words: 5,
+    params_words: 6,
     workgroup: [64, 1, 1],
     twin,
     cases,
@@ -34,6 +41,7 @@ pub static KERNEL: Kernel = Kernel {
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Params {
+    slots: u32,
     quads: u32,
     channels: u32,
     pixels: u32,
@@ -71,15 +79,16 @@ pub fn gate_grad<'a>(
     expect(name, "output_grad", output_grad, words)?;
     expect(name, "hard", hard, batch.slots * grads.row_words)?;
     expect(name, "gate_grads", grads.values, batch.slots * grads.row_words)?;
-    let p = [batch.stride / 4, channels, pixels, grads.row_words, grads.at].map(|n| n as u32);
+    let p = [batch.slots, batch.stride / 4, channels, pixels, grads.row_words, grads.at].map(|n| n as u32);
     let groups = [channels as u32, batch.slots as u32, 1];
     device.dispatch(&KERNEL, &p, &[output, output_grad, hard, grads.values], groups)
 }
 
 fn twin(call: Call<'_>) {
-    let (p, slots): (Params, _) = (call.params(), call.groups[1] as usize);
+    let p: Params = call.params();
     let ([output, output_grad, hard], [gate_grads]) = call.buffers();
-    let (stride, channels, gates) = (4 * p.quads as usize, p.channels as usize, p.gate_words as usize);
+    let (slots, stride) = (p.slots as usize, 4 * p.quads as usize);
+    let (channels, gates) = (p.channels as usize, p.gate_words as usize);
     let words = p.pixels as usize * stride;
     let rows = f32s_mut(&mut gate_grads[..slots * gates]).par_chunks_mut(gates).enumerate();
     rows.for_each(|(slot, row)| {
@@ -118,7 +127,7 @@ fn cases() -> Vec<Case> {
     ];
     let case = |(name, slots, channels, pixels, stride): (_, usize, usize, usize, usize)| {
         let words = slots * channels * pixels * stride;
-        let p = [stride / 4, channels, pixels, channels + 7, 5];
+        let p = [slots, stride / 4, channels, pixels, channels + 7, 5];
         Case {
             name,
             params: p.map(|n| n as u32).to_vec(),

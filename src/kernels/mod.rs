@@ -52,6 +52,7 @@ pub mod peak_copy;
 pub mod peak_fma;
 pub mod pick;
 pub mod prune;
+mod quads;
 pub mod rank_keys;
 pub mod ranked_gates;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::packed::Images;
 use super::shape::{Batch, Conv, ConvParams, Gates, Linear, LinearParams, Place, expect};
 pub(super) use super::vectors::LANES;
 use super::vectors::{each, put_first};
-use crate::device::View;
+use crate::device::{View, grid};
 use crate::error::{Error, Result};
 
 /// One number for each of [`LANES`] images.
@@ -225,6 +225,11 @@ pub(super) struct SparseConvParams {
 
 /// Words of [`SparseConvParams`].
 pub(super) const SPARSE_CONV_WORDS: usize = size_of::<SparseConvParams>() / 4;
+
+/// The grid where a thread owns a whole plane of one of `channels` for 4 images.
+pub(super) fn planes(p: &ConvParams, channels: u32) -> [u32; 3] {
+    grid::folded((channels.div_ceil(8) * p.chunks) as usize, p.slots)
+}
 
 /// Where gates would start that are not there.
 pub(super) const NO_GATES: u32 = u32::MAX;

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::DEAD;
 use super::conv_forward::ConvForward;
+use super::conv_tile::parsed;
 use super::packed::{Images, with_scratch};
 use super::shape::{Batch, Conv, ConvParams, Place, expect};
 use super::sparse::{
@@ -11,14 +11,21 @@ use super::sparse::{
 };
 use super::sparse_cases::sparse_conv_cases;
 use super::sparse_planes::{Planes, Read};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, f32s, f32s_mut, grid};
+use super::{DEAD, quads};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "sparse_conv_forward",
     source: || super::unroll(include_str!("../../shaders/sparse_conv_forward.wgsl")),
-    variants: &[],
+    variants: &[Variant {
+        name: "planes",
+        source: || super::unroll_with(include_str!("../../shaders/software/sparse_conv_forward.wgsl"), &quads::WIDE),
+        groups: |p| sparse::planes(parsed(p), parsed(p).out_channels),
+        lanes: 8,
+        wide: true,
+    }],
     bindings: &[
         Binding::read("input"),
         Binding::read("weights"),

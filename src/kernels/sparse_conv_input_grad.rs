@@ -3,21 +3,29 @@
 use rayon::prelude::*;
 
 use super::conv_input_grad::ConvInputGrad;
+use super::conv_tile::parsed;
 use super::packed::{Images, with_scratch};
+use super::quads;
 use super::shape::{Batch, Conv, ConvParams, Place, expect};
 use super::sparse::{
     self, LANES, LayerGates, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams, Vector, vectors,
 };
 use super::sparse_cases::sparse_conv_cases;
 use super::sparse_planes::{Planes, Read};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "sparse_conv_input_grad",
     source: || super::unroll(include_str!("../../shaders/sparse_conv_input_grad.wgsl")),
-    variants: &[],
+    variants: &[Variant {
+        name: "planes",
+        source: || super::unroll_with(include_str!("../../shaders/software/sparse_conv_input_grad.wgsl"), &quads::WIDE),
+        groups: |p| sparse::planes(parsed(p), parsed(p).in_channels),
+        lanes: 8,
+        wide: true,
+    }],
     bindings: &[
         Binding::read("output_grad"),
         Binding::read("codes"),

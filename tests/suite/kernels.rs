@@ -16,12 +16,14 @@ const SENTINEL: u32 = 0x7fa5_a5a5;
 fn shaders_validate_and_match_their_declarations() {
     use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
     for kernel in ALL {
-        let variants = kernel.variants.iter().map(|v| (v.source, v.lanes > 0));
-        for (source, subgroups) in std::iter::once((kernel.source, false)).chain(variants) {
+        let variants = kernel.variants.iter().map(|v| (v.source, v.lanes > 0, v.wide));
+        for (source, subgroups, wide) in std::iter::once((kernel.source, false, false)).chain(variants) {
             let source = source();
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));
-            let needs = if subgroups { Capabilities::SUBGROUP } else { Capabilities::default() };
+            let mut needs = Capabilities::default();
+            needs.set(Capabilities::SUBGROUP, subgroups);
+            needs.set(Capabilities::SHADER_INT64, wide);
             let mut validator = Validator::new(ValidationFlags::all(), needs);
             validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
             validator.validate(&module).unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));

@@ -91,7 +91,8 @@ mod tests {
                     from_part(&source(), kernel.bindings.len() + 1).unwrap_or_else(|| panic!("{}", kernel.name));
                 let module = naga::front::wgsl::parse_str(&source)
                     .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));
-                let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
+                let mut validator =
+                    Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP | Capabilities::SHADER_INT64);
                 validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
                 validator
                     .validate(&module)

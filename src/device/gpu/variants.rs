@@ -11,7 +11,7 @@ use super::cache;
 use super::commands::{Op, encode};
 use super::faults;
 use super::pipeline::{Compiler, Pipeline};
-use crate::device::{Case, Kernel};
+use crate::device::{Case, Kernel, Variant};
 
 /// How a GPU picks among the variants of a kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub(super) struct Variants {
     pub cut: Cut,
     /// The size of all its subgroups; 0 where they differ or cannot be used.
     pub lanes: u32,
+    /// Whether it has 64-bit integers.
+    pub wide: bool,
     /// Whether it is a software adapter.
     pub software: bool,
     /// Its name in the notes: adapter, driver and this program's version.
@@ -47,8 +49,8 @@ pub(super) struct Variants {
 impl Variants {
     /// The kernel compiled as this adapter is to run it.
     pub fn pick(&self, compiler: &Compiler<'_>, queue: &wgpu::Queue, kernel: &'static Kernel) -> Pipeline {
-        let usable =
-            |n: usize| n == 0 || kernel.variants.get(n - 1).is_some_and(|v| [0, self.lanes].contains(&v.lanes));
+        let runs = |v: &Variant| [0, self.lanes].contains(&v.lanes) && (self.wide || !v.wide);
+        let usable = |n: usize| n == 0 || kernel.variants.get(n - 1).is_some_and(runs);
         let made_for_it = || (1..=kernel.variants.len()).find(|n| usable(*n) && kernel.variants[n - 1].lanes > 0);
         match self.cut {
             _ if kernel.variants.is_empty() => compiler.compile(kernel, 0),
