@@ -80,6 +80,17 @@ pub(super) fn sparse_conv_cases() -> Vec<ConvCase> {
     let conv = Conv { in_channels: 7, ..conv };
     let setting = Setting::new("gates on both sides", &[19, 2], &[0, 1], 20).gated_inputs().pruned(Alive::Rarely(5));
     cases.push(ConvCase { conv, setting });
+    // Of the six slots' only input gates, some are open and some closed.
+    for (name, relu) in
+        [("one channel, gates on both sides, no relu", false), ("one channel, gates on both sides", true)]
+    {
+        let conv =
+            Conv { in_channels: 1, out_channels: 11, height: 18, width: 5, kernel: 3, padding: 1, pool: 1, relu };
+        let setting = Setting::new(name, &[35, 2, 4, 0, 1, 7], &[0, 1, 1, 0, 1, 0], 36).gated_inputs();
+        let open = (0..6).filter(|slot| setting.input_open(&conv, *slot, 0)).count();
+        assert!((1..6).contains(&open), "{open} of six gates are open");
+        cases.push(ConvCase { conv, setting: setting.pruned(Alive::Rarely(2)) });
+    }
     cases
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fedcircuit::config::{Plan, Variant};
+use fedcircuit::config::{Experiment, Plan, Variant};
 use fedcircuit::device::{
     Buffer, Choice, Cpu, Device, DeviceInfo, GpuOptions, Kernel, Pace, Reading, Traffic, View, open,
 };
@@ -139,27 +139,33 @@ fn a_federation_in_parts_has_the_bits_of_the_whole() {
     assert!(cut.parts > cut.dispatches && (cut.dispatches, cut.readbacks) == (all.dispatches, 1), "{cut:?}");
 }
 
+/// To run experiments into `out`: one alone, or several that share waves.
+fn request(experiments: &[Experiment], out: &Path, resume: bool) -> Request {
+    let several = experiments.len() > 1;
+    let variants = experiments.iter().map(|experiment| Variant {
+        label: several.then(|| experiment.name.clone()),
+        swept: Vec::new(),
+        experiment: experiment.clone(),
+    });
+    Request {
+        plan: Plan { name: "faults".into(), variants: variants.collect() },
+        device: Choice::Cpu,
+        data: "nowhere".into(),
+        out: out.to_path_buf(),
+        resume,
+        quiet: true,
+        jobs: if several { Jobs::Shared } else { Jobs::Suited { most: usize::MAX } },
+        live: None,
+    }
+}
+
 /// Experiments that share waves until there is too little memory for them go on in smaller groups, to the same bits.
 #[test]
 fn experiments_that_find_too_little_memory_together_go_on_apart() {
     let root = tempfile::tempdir().unwrap();
     let equal = "partition={ kind = \"iid\", num_clients = 5 }";
     let experiments = [1, 2, 3].map(|seed| small(&[equal, &format!("seed={seed}"), &format!("name=\"e{seed}\"")]));
-    let variants = experiments.iter().map(|experiment| Variant {
-        label: Some(experiment.name.clone()),
-        swept: Vec::new(),
-        experiment: experiment.clone(),
-    });
-    let request = Request {
-        plan: Plan { name: "three".into(), variants: variants.collect() },
-        device: Choice::Cpu,
-        data: "nowhere".into(),
-        out: root.path().join("out"),
-        resume: false,
-        quiet: true,
-        jobs: Jobs::Shared,
-        live: None,
-    };
+    let request = request(&experiments, &root.path().join("out"), false);
     let cpu = Cpu::new(Some(2)).unwrap();
     let words = Federation::new(&cpu, &experiments[0], &data(&experiments[0])).unwrap().layout().words;
     // Half a wave of all three has 8 clients, of two 5, and of one 3.
@@ -178,65 +184,76 @@ fn experiments_that_find_too_little_memory_together_go_on_apart() {
     }
 }
 
-/// A run of three rounds in `out` on devices of which each is lost after so many kernels, if a number is given.
-fn run_on_faulty(out: &Path, losses: &[Arc<Mutex<Option<u64>>>], resume: bool) -> Result<String> {
-    let variant = Variant { label: None, swept: Vec::new(), experiment: small(&["rounds=3"]) };
-    let plan = Plan { name: "small".into(), variants: vec![variant] };
-    let (data, out) = ("nowhere".into(), out.to_path_buf());
-    let request = Request {
-        plan,
-        device: Choice::Cpu,
-        data,
-        out,
-        resume,
-        quiet: true,
-        jobs: Jobs::Suited { most: usize::MAX },
-        live: None,
-    };
+/// Kernels that a device has left, if it is ever lost.
+type Left = Arc<Mutex<Option<u64>>>;
+
+fn after(kernels: u64) -> Left {
+    Arc::new(Mutex::new(Some(kernels)))
+}
+
+/// Runs what is asked for on devices of which each is lost after so many kernels, if a number is given.
+fn run_on_faulty(request: &Request, losses: &[Left]) -> Result<String> {
     let opened = AtomicUsize::new(0);
-    run_on(&request, &AtomicBool::new(false), &|_| {
+    run_on(request, &AtomicBool::new(false), &|_| {
         let kernels_left = losses[opened.fetch_add(1, Ordering::Relaxed)].clone();
         Ok((Box::new(Faulty { kernels_left, ..Faulty::new(None) }) as Box<dyn Device>, "faulty".into()))
     })
 }
 
-/// Lost once, a device is opened again and the run goes on to the same bits; lost again, the run ends with what to do, and
+/// What three rounds leave in a folder, but for the time they took.
+fn left(folder: &Path) -> (Vec<String>, [Vec<u8>; 4]) {
+    let rounds = fs::read_to_string(folder.join("rounds.jsonl")).unwrap();
+    let timeless = |line: &str| line.split_once("\"seconds\"").unwrap().1.split_once('}').unwrap().1.to_string();
+    let files =
+        ["circuits.json", "overlap.csv", "model/round_0003.safetensors", "model/round_0003_client_0004.safetensors"];
+    (rounds.lines().map(timeless).collect(), files.map(|file| fs::read(folder.join(file)).unwrap()))
+}
+
+/// Lost once, a device is opened again and the experiments go on to the same bits; lost again, they end with what to do, and
 /// can be gone on with.
-#[test]
-fn a_run_outlives_the_loss_of_its_device() {
+fn outlive_the_loss_of_their_device(experiments: &[Experiment], parts: &[u64]) {
     let root = tempfile::tempdir().unwrap();
-    let after = |kernels: u64| Arc::new(Mutex::new(Some(kernels)));
-    let never = || Arc::new(Mutex::new(None));
-    let counted = after(1 << 40);
-    let whole = root.path().join("whole");
-    run_on_faulty(&whole, std::slice::from_ref(&counted), false).unwrap();
-    let kernels = (1 << 40) - counted.lock().unwrap().unwrap();
-    let left = |folder: &Path| {
-        let rounds = fs::read_to_string(folder.join("rounds.jsonl")).unwrap();
-        let timeless =
-            |line: &str| line.split_once("\"seconds\"").map(|(_, rest)| rest.split_once('}').unwrap().1.to_string());
-        let rounds: Vec<_> = rounds.lines().map(timeless).collect();
-        let files = [
-            "circuits.json",
-            "overlap.csv",
-            "model/round_0003.safetensors",
-            "model/round_0003_client_0004.safetensors",
-        ];
-        (rounds, files.map(|file| fs::read(folder.join(file)).unwrap()))
+    let folders = |out: &Path| -> Vec<_> {
+        match experiments {
+            [_] => vec![out.to_path_buf()],
+            several => several.iter().map(|experiment| out.join(&experiment.name)).collect(),
+        }
     };
-    for (i, part) in [0, 1, 4, 7].into_iter().enumerate() {
-        let out = root.path().join(format!("once-{i}"));
-        run_on_faulty(&out, &[after(kernels * part / 8), never()], false).unwrap();
-        assert!(left(&out) == left(&whole), "lost after {part}/8 of the kernels");
+    let (counted, whole) = (after(1 << 40), root.path().join("whole"));
+    run_on_faulty(&request(experiments, &whole, false), std::slice::from_ref(&counted)).unwrap();
+    let kernels = (1 << 40) - counted.lock().unwrap().unwrap();
+    let assert_same_as_whole = |out: &Path, what: &str| {
+        for (got, want) in folders(out).iter().zip(folders(&whole)) {
+            assert!(left(got) == left(&want), "{what}: {}", got.display());
+        }
+    };
+    for part in parts {
+        let out = root.path().join(format!("once-{part}"));
+        run_on_faulty(&request(experiments, &out, false), &[after(kernels * part / 8), Left::default()]).unwrap();
+        assert_same_as_whole(&out, &format!("lost after {part}/8 of the kernels"));
     }
     let out = root.path().join("twice");
-    let error = run_on_faulty(&out, &[after(kernels / 2), after(kernels / 8)], false).unwrap_err();
+    let losses = [after(kernels / 2), after(kernels / 8)];
+    let error = run_on_faulty(&request(experiments, &out, false), &losses).unwrap_err();
     let message = error.to_string();
     assert!(matches!(error, Error::Lost { .. }) && error.exit_code() == 1, "{message}");
     for says in ["the faulty device was lost: pulled out", "--resume", "device.memory"] {
         assert!(message.contains(says), "{message}");
     }
-    assert!(fs::read_to_string(out.join("rounds.jsonl")).unwrap().lines().count() >= 1);
-    run_on_faulty(&out, &[never()], true).unwrap();
-    assert!(left(&out) == left(&whole), "gone on with after two losses");
+    for folder in folders(&out) {
+        assert!(fs::read_to_string(folder.join("rounds.jsonl")).unwrap().lines().count() >= 1);
+    }
+    run_on_faulty(&request(experiments, &out, true), &[Left::default()]).unwrap();
+    assert_same_as_whole(&out, "gone on with after two losses");
+}
+
+#[test]
+fn a_run_outlives_the_loss_of_its_device() {
+    outlive_the_loss_of_their_device(&[small(&["rounds=3"])], &[0, 1, 4, 7]);
+}
+
+#[test]
+fn experiments_that_share_waves_outlive_the_loss_of_their_device() {
+    let experiment = |seed: usize| small(&["rounds=3", &format!("seed={seed}"), &format!("name=\"e{seed}\"")]);
+    outlive_the_loss_of_their_device(&[experiment(1), experiment(2)], &[0, 3, 7]);
 }
