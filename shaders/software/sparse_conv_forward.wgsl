@@ -1,7 +1,11 @@
-// sparse_conv_forward for software Vulkan, with the same terms in the same order. There, eight lanes load one after the
-// other, two words as fast as one; what all eight need is as fast through the subgroup; a branch runs both its sides, and a
-// loop its body once at least. So a thread owns all blocks of an output channel's plane, for 4 images; its subgroup holds up
-// to eight entries of the filter's list, one a lane; and closed channels are filled in a loop of their own.
+// sparse_conv_forward for software Vulkan, with the same terms in the same order. There, the eight lanes of a subgroup load one
+// after the other, 64 bits as fast as 32; a shuffle is one instruction; a branch runs both of its sides, and a loop its body
+// once at least. So:
+// - a subgroup owns all blocks of a filter's plane for 32 images, and each lane holds an entry of the filter's list;
+// - closed channels are filled in a loop of their own, which costs the open ones one turn;
+// - loops are left at their end, and parameters are read before the first branch: inside of one they are read lane by lane;
+// - of a single channel's filters, which all need the same pixels, each lane holds one filter, and a block's pixels are loaded
+//   once for eight of them.
 //
 // An entry of the list is c << 8 | ky << 4 | kx.
 
@@ -112,7 +116,6 @@ fn finish(e: Ending, sums: array<vec4f, 4>, bias: f32, gate: f32, to: u32, by: u
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-    // A parameter that is read inside of a branch is read for each lane.
     let slot = group.z;
     let quads = p.stride / 4u;
     let relu = p.relu != 0u;
