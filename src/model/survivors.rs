@@ -89,7 +89,8 @@ impl Density {
 /// | fully connected | 0.04 to 0.09 | 0.05 |
 ///
 /// Where gates apply, a search closes most of them within some 30 of its 200 steps, and closed channels cost the sparse
-/// path nothing: there it wins at several times the density. Hardware GPUs take the numbers of software Vulkan.
+/// path nothing: there it wins at several times the density. Hardware GPUs take the numbers of software Vulkan, which are from
+/// before it had variants of the sparse convolutions, which take about half as long.
 fn threshold(info: &DeviceInfo, layer: &Layer, gated: bool) -> f64 {
     match layer.op {
         Op::Conv(conv) if info.kind == "cpu" && conv.in_channels * conv.kernel < 24 => 0.6,
