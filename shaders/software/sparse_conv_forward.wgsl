@@ -286,19 +286,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         listed = lists[listed_at];
     }
     listed = subgroupShuffle(listed, 0u);
-    // Entries of the list, one a lane: the first eight, which mostly are all.
+    // Entries of the list, one a lane.
     var mine = 0u;
     var weight = 0.0;
     var open = false;
-    if (own < listed) {
-        mine = lists[entries + own];
-        let c = mine >> 8u;
-        weight = weights[filter_at + c * square + ((mine >> 4u) & 15u) * kernel + (mine & 15u)];
-        open = true;
-        if (input_gates) {
-            open = gates[input_gates_at + c] != 0.0;
-        }
-    }
 
     let ending = Ending(out_height, out_width, pool, quads, relu, in_batch && is_filter, live);
     if (!shut && !single) {
@@ -314,7 +305,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             let before = 2u * bx - padding;
             var first = 0u;
             loop {
-                if (listed > LANES) {
+                // Mostly the first eight are all, and are loaded for the first block alone.
+                if (listed > LANES || by + bx == 0u) {
                     open = false;
                     if (first + own < listed) {
                         mine = lists[entries + first + own];

@@ -100,19 +100,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     gate = subgroupShuffle(gate, 0u);
     listed = subgroupShuffle(listed, 0u);
 
-    // Entries of the list, one a lane: the first eight, which mostly are all.
+    // Entries of the list, one a lane.
     var mine = 0u;
     var weight = 0.0;
     var open = false;
-    if (own < listed) {
-        mine = lists[entries + own];
-        let m = mine >> 8u;
-        weight = weights[weights_at + m * filter_words + ((mine >> 4u) & 15u) * kernel + (mine & 15u)];
-        open = true;
-        if (output_gates) {
-            open = gates[output_gates_at + m] != 0.0;
-        }
-    }
 
     // Nobody uses the gradient of a closed channel, nor of one without weights or of images that are not there.
     if (gate != 0.0 && listed > 0u && 4u * (quad - own) < count) {
@@ -126,7 +117,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             //@ end
             var first = 0u;
             loop {
-                if (listed > LANES) {
+                // Mostly the first eight are all, and are loaded for the first block alone.
+                if (listed > LANES || y + x == 0u) {
                     open = false;
                     if (first + own < listed) {
                         mine = lists[entries + first + own];

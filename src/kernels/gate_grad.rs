@@ -21,7 +21,7 @@ pub static KERNEL: Kernel = Kernel {
     variants: &[Variant {
         name: "a channel a subgroup",
         source: || super::unroll_with(include_str!("../../shaders/software/gate_grad.wgsl"), &quads::WIDE),
-        groups: |p| [p[2].div_ceil(8), p[0], 1],
+        groups: channels_by_eight,
         lanes: 8,
         wide: true,
     }],
@@ -47,6 +47,12 @@ struct Params {
     pixels: u32,
     gate_words: u32,
     gates_at: u32,
+}
+
+/// The grid of a workgroup for every eight channels of a slot.
+fn channels_by_eight(params: &[u32]) -> [u32; 3] {
+    let p: &Params = bytemuck::from_bytes(bytemuck::cast_slice(params));
+    [p.channels.div_ceil(8), p.slots, 1]
 }
 
 /// Writes the gradients of one layer's M gates to `grads`, `[K][G]`, from its first gate on; the rest of the row stays.
