@@ -16,26 +16,14 @@ use super::linalg::{Mat, MatMut};
 /// # Panics
 /// When an operand reaches past the end of its slice, or its steps are not as above.
 pub fn panel(rows: usize, columns: usize, out: MatMut<'_>, lhs: Mat<'_>, rhs: &[f32], starts: &[usize]) {
-    dispatch(rows, columns, out, lhs, (rhs, starts), false);
-}
-
-/// The same, added to what `out` holds.
-///
-/// # Panics
-/// As [`panel`].
-pub fn panel_onto(rows: usize, columns: usize, out: MatMut<'_>, lhs: Mat<'_>, rhs: &[f32], starts: &[usize]) {
-    dispatch(rows, columns, out, lhs, (rhs, starts), true);
-}
-
-fn dispatch(rows: usize, columns: usize, out: MatMut<'_>, lhs: Mat<'_>, (rhs, starts): (&[f32], &[usize]), onto: bool) {
     assert!(out.col == 1 && (lhs.row == 1 || lhs.col == 1), "steps that no panel has");
     if rows == 0 || columns == 0 {
         return;
     }
     if lhs.col == 1 {
-        Arch::new().dispatch(Panel::<false> { rows, columns, out, lhs, rhs, starts, onto });
+        Arch::new().dispatch(Panel::<false> { rows, columns, out, lhs, rhs, starts });
     } else {
-        Arch::new().dispatch(Panel::<true> { rows, columns, out, lhs, rhs, starts, onto });
+        Arch::new().dispatch(Panel::<true> { rows, columns, out, lhs, rhs, starts });
     }
 }
 
@@ -47,7 +35,6 @@ struct Panel<'a, const TURNED: bool> {
     lhs: Mat<'a>,
     rhs: &'a [f32],
     starts: &'a [usize],
-    onto: bool,
 }
 
 impl<const TURNED: bool> WithSimd for Panel<'_, TURNED> {
@@ -148,13 +135,7 @@ impl<const TURNED: bool> Panel<'_, TURNED> {
             let out = &mut self.out.data[(i + m) * self.out.row + j..][..columns];
             let (heads, tail) = S::as_mut_simd_f32s(out);
             for (v, sum) in sums.into_iter().enumerate() {
-                let whole = WHOLE || v + 1 < V;
-                let sum = match (self.onto, whole) {
-                    (false, _) => sum,
-                    (true, true) => simd.add_f32s(heads[v], sum),
-                    (true, false) => simd.add_f32s(simd.partial_load_f32s(tail), sum),
-                };
-                match whole {
+                match WHOLE || v + 1 < V {
                     true => heads[v] = sum,
                     false => simd.partial_store_f32s(tail, sum),
                 }

@@ -8,7 +8,7 @@ use super::packed::{Images, Taps, by_chunk, pack_input, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, Rounding, expect};
 use super::vectors::{array, each, put, steps, with_vectors};
 use super::windows::After;
-use super::winograd::{self, Filters, Points, Side};
+use super::winograd::{self, Filters, Points};
 use super::{DEAD, one_channel};
 use crate::device::linalg::MatMut;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
@@ -122,7 +122,7 @@ pub(super) fn compute(call: Call<'_>, fewer: fn(&Conv) -> bool) {
         let chunks = by_chunk(output, stride).into_par_iter().zip(by_chunk(codes, stride)).enumerate();
         let images = |chunk: usize| Images::new(chunk, stride, counts[p.counts_at as usize + slot]);
         if p.normwise == 1 && fewer(&conv) {
-            let points = Points::new(&conv, Side::Outputs);
+            let points = Points::new(&conv);
             let [bias, gate] =
                 [|c: &After<f32>| c.bias, |c: &After<f32>| c.gate].map(|of| points.padded(&channels, of));
             return points.with(weights, |values| {

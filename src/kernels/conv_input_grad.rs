@@ -5,9 +5,9 @@ use rayon::prelude::*;
 use super::conv_tile::{Tile, tile_variants};
 use super::layer_cases::conv_cases;
 use super::packed::{Frame, Images, Taps, by_chunk, copy, pack_dz, with_scratch};
-use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, Rounding, expect};
+use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
 use super::vectors::with_vectors;
-use super::winograd::{self, Points, Side};
+use super::winners;
 use crate::device::linalg::MatMut;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -58,8 +58,6 @@ pub struct ConvInputGrad<'a> {
     pub counts: View<'a>,
     /// `[slots][C][H][W][B]`, written.
     pub input_grad: View<'a>,
-    /// What the sums are for.
-    pub rounding: Rounding,
 }
 
 /// `input_grad[c][i] = sum over m, tap of weights[m][c][tap] * dz[m][i - tap]`, where `dz` is `output_grad` at the
@@ -84,17 +82,12 @@ pub fn conv_input_grad(
     expect(name, "weights", io.weights, place.row_words)?;
     expect(name, "rows", io.rows, batch.slots)?;
     expect(name, "input_grad", io.input_grad, images * input)?;
-    let p = ConvParams::new(conv, batch, place, None).rounded(io.rounding);
+    let p = ConvParams::new(conv, batch, place, None);
     let buffers = [io.output_grad, io.codes, io.weights, io.rows, io.counts, io.input_grad];
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p, Tile::PLAIN))
 }
 
 fn twin(call: Call<'_>) {
-    compute(call, winograd::pays);
-}
-
-/// `fewer` says which convolutions take Winograd's way where rounding allows it.
-pub(super) fn compute(call: Call<'_>, fewer: fn(&Conv) -> bool) {
     let p: ConvParams = call.params();
     let ([output_grad, codes, weights, rows, counts], [input_grad]) = call.buffers();
     let conv = p.conv();
@@ -109,11 +102,10 @@ pub(super) fn compute(call: Call<'_>, fewer: fn(&Conv) -> bool) {
         let weights = &row[p.weights_at as usize..][..conv.weights()];
         let chunks = by_chunk(input_grad, stride).into_par_iter().enumerate();
         let images = |chunk: usize| Images::new(chunk, stride, counts[p.counts_at as usize + slot]);
-        if p.normwise == 1 && fewer(&conv) {
-            let points = Points::new(&conv, Side::Inputs);
-            return points.with(weights, |values| {
+        if winners::applies(&conv) {
+            return winners::Filters::with(&conv, weights, |filters| {
                 chunks.for_each(|(chunk, mut input_grad)| {
-                    winograd::input_grad(&conv, images(chunk), grad, (&points, values), &mut input_grad);
+                    winners::input_grad(filters, images(chunk), grad, &mut input_grad);
                 });
             });
         }

@@ -7,8 +7,8 @@ use super::conv_tile::parsed;
 use super::layer_cases::conv_cases;
 use super::packed::{Frame, Images, Taps, pack_dz, pack_input, with_scratch};
 use super::quads::{self, Quads};
-use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, Rounding, expect};
-use super::{one_channel, winograd};
+use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
+use super::{one_channel, winners};
 use crate::device::linalg::{Mat, MatMut, matmul};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -61,8 +61,6 @@ pub struct ConvWeightGrad<'a> {
     /// `[slots][chunks][M x C x k x k weights, then M biases]`, written; there is a chunk for every [`super::CHUNK`] of the B
     /// images, the last perhaps shorter.
     pub partials: View<'a>,
-    /// What the sums are for.
-    pub rounding: Rounding,
 }
 
 /// `partials[m][c][tap] = sum over images and pixels of dz[m][i] * input[c][i + tap]`, `partials[m] = sum of dz[m]`,
@@ -85,18 +83,13 @@ pub fn conv_weight_grad(
     expect(name, "input", io.input, images * input)?;
     expect(name, "output_grad", io.output_grad, images * output)?;
     expect(name, "codes", io.codes, images / 4 * output)?;
-    let p = ConvParams::new(conv, batch, place, None).rounded(io.rounding);
+    let p = ConvParams::new(conv, batch, place, None);
     expect(name, "partials", io.partials, batch.slots * p.chunks as usize * conv.partial_words())?;
     let buffers = [io.input, io.output_grad, io.codes, io.counts, io.partials];
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p))
 }
 
 fn twin(call: Call<'_>) {
-    compute(call, winograd::pays);
-}
-
-/// `fewer` says which convolutions take Winograd's way where rounding allows it.
-pub(super) fn compute(call: Call<'_>, fewer: fn(&Conv) -> bool) {
     let p: ConvParams = call.params();
     let ([input, output_grad, codes, counts], [partials]) = call.buffers();
     let conv = p.conv();
@@ -110,10 +103,12 @@ pub(super) fn compute(call: Call<'_>, fewer: fn(&Conv) -> bool) {
         let input = &f32s(input)[slot * input_words * stride..][..input_words * stride];
         let words = slot * output_words * stride..(slot + 1) * output_words * stride;
         let grad = (&f32s(output_grad)[words.clone()], &codes[words]);
-        match p.normwise == 1 {
-            true if fewer(&conv) => winograd::weight_grad(&conv, images, input, grad, partial),
-            true if one_channel::applies(&conv) => one_channel::weight_grad(&conv, images, input, grad, partial),
-            _ => backward(&conv, &taps, images, input, grad, partial),
+        if winners::applies(&conv) {
+            winners::weight_grad(&conv, images, input, grad, partial);
+        } else if one_channel::applies(&conv) {
+            one_channel::weight_grad(&conv, images, input, grad, partial);
+        } else {
+            backward(&conv, &taps, images, input, grad, partial);
         }
     });
 }

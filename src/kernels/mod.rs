@@ -69,10 +69,12 @@ mod sparse_planes;
 #[cfg(test)]
 mod sparse_tests;
 pub mod survivors;
+mod turn;
 mod unroll;
 mod vectors;
 pub mod weight_grad_sum;
 mod windows;
+mod winners;
 mod winograd;
 pub mod without_one;
 

@@ -49,6 +49,23 @@ impl Part {
     }
 }
 
+/// A vector of images, or of the last ones. What is not whole is a call, so it is taken only there.
+#[inline(always)]
+fn load<S: Simd>(simd: S, images: &[f32]) -> S::f32s {
+    let (whole, rest) = S::as_simd_f32s(images);
+    whole.first().copied().unwrap_or_else(|| simd.partial_load_f32s(rest))
+}
+
+/// Writes one.
+#[inline(always)]
+fn store<S: Simd>(simd: S, vector: S::f32s, images: &mut [f32]) {
+    let (whole, rest) = S::as_mut_simd_f32s(images);
+    match whole.first_mut() {
+        Some(whole) => *whole = vector,
+        None => simd.partial_store_f32s(rest, vector),
+    }
+}
+
 /// Puts the pixels of some images of one channel, `[y][x][B]`, into a frame of zeros, `[y][x]` of vectors.
 #[inline(always)]
 fn frame<S: Simd>(simd: S, conv: &Conv, images: Images, part: Part, input: &[f32], to: &mut [S::f32s]) {
@@ -57,7 +74,7 @@ fn frame<S: Simd>(simd: S, conv: &Conv, images: Images, part: Part, input: &[f32
         row.fill(zero);
         if (1..=conv.height).contains(&y) {
             for (x, to) in row[1..=conv.width].iter_mut().enumerate() {
-                *to = simd.partial_load_f32s(part.of(images, input, (y - 1) * conv.width + x));
+                *to = load(simd, part.of(images, input, (y - 1) * conv.width + x));
             }
         }
     }
@@ -132,7 +149,7 @@ impl WithSimd for Forward<'_, '_> {
                             sum(simd, &filter, &x, 1, 1),
                         ];
                         let (best, winner) = pooled(simd, sums, after);
-                        simd.partial_store_f32s(&mut value[part.at..][..part.count], best);
+                        store(simd, best, &mut value[part.at..][..part.count]);
                         put_codes(simd, part, winner, code);
                     }
                 }
@@ -158,7 +175,7 @@ fn put_codes<S: Simd>(simd: S, part: Part, codes: S::f32s, piece: &mut [u8]) {
     // The last bits of 2^23 + code are the code: a conversion, which minds what is no byte, takes the vector apart.
     const WHOLE: f32 = (1 << 23) as f32;
     let mut numbers = [WHOLE; LANES];
-    simd.partial_store_f32s(&mut numbers[..part.count], simd.add_f32s(codes, simd.splat_f32s(WHOLE)));
+    store(simd, simd.add_f32s(codes, simd.splat_f32s(WHOLE)), &mut numbers[..part.count]);
     let bytes = each(|i| numbers[i].to_bits() as u8);
     match S::F32_LANES {
         0..4 => piece[part.at..][..part.count].copy_from_slice(&bytes[..part.count]),
@@ -220,7 +237,7 @@ impl WithSimd for WeightGrad<'_> {
 /// dz of a window's four places.
 #[inline(always)]
 fn routed<S: Simd>(simd: S, images: Images, part: Part, (grad, codes): (&[f32], &[u8]), pixel: usize) -> [S::f32s; 4] {
-    let grad = simd.partial_load_f32s(part.of(images, grad, pixel));
+    let grad = load(simd, part.of(images, grad, pixel));
     // The codes of other images, whose gradients were left out, do not count.
     let codes = &codes[pixel * images.stride + images.first + part.at..];
     let bytes: [u8; LANES] =

@@ -120,15 +120,14 @@ pub struct Place {
     pub bias_at: usize,
 }
 
-/// How the sums of a pass over convolutions may round.
+/// How the sums of a forward pass over convolutions may round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rounding {
-    /// Each by the terms of its own sum. Adam divides a gradient by its own size: where the sum is next to nothing, or
-    /// nothing at all, an error of any size counts.
+    /// Each by the terms of its own sum: one of nothing but zeros is zero. A little more would pass a ReLU, and so would the
+    /// gradient, of which Adam makes a whole step however small it is.
     #[default]
     Componentwise,
-    /// By the largest of its filter's or tile's sums, and in any order: for optimisers that add gradients as they are. The
-    /// CPU engine is faster then.
+    /// By the largest of a tile's sums: for optimisers that add gradients as they are. The CPU engine is faster then.
     Normwise,
 }
 

@@ -312,8 +312,8 @@ impl Network {
         match self.layers[i].op {
             Op::Conv(conv) => {
                 let partials = space.partials.as_ref().map(Buffer::all).unwrap_or(output_grad);
-                let (codes, rounding) = (space.codes(i), from.weights.rounding);
-                let io = conv_weight_grad::ConvWeightGrad { input, output_grad, codes, counts, partials, rounding };
+                let codes = space.codes(i);
+                let io = conv_weight_grad::ConvWeightGrad { input, output_grad, codes, counts, partials };
                 conv_weight_grad::conv_weight_grad(device, &conv, batch, place, io)?;
                 let io = weight_grad_sum::WeightGradSum { partials, grads };
                 weight_grad_sum::weight_grad_sum(device, &conv, batch, place, io)
@@ -335,14 +335,13 @@ impl Network {
         hard: Option<View<'_>>,
         i: usize,
     ) -> Result<()> {
-        let Rows { weights: Weights { values: weights, rounding, .. }, rows, counts } = from;
+        let Rows { weights: Weights { values: weights, .. }, rows, counts } = from;
         let (place, lists) = (self.layout.place(i), from.lists(i, Side::Inputs, hard.is_some()));
         let (output_grad, input_grad) = (space.output_grad(i), space.output_grad(i - 1));
         match self.layers[i].op {
             Op::Conv(conv) => {
                 let codes = space.codes(i);
-                let io =
-                    conv_input_grad::ConvInputGrad { output_grad, codes, weights, rows, counts, input_grad, rounding };
+                let io = conv_input_grad::ConvInputGrad { output_grad, codes, weights, rows, counts, input_grad };
                 match lists {
                     Some(lists) => {
                         let gates = hard.map(|values| self.layer_gates(i, values));

@@ -1,11 +1,11 @@
-//! Filters to Winograd's points, and their gradients back.
+//! Filters to Winograd's points.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::super::packed::with_filters;
 use super::super::shape::Conv;
-use super::planes::{planes, planes_mut};
-use super::turn::{Row, turn};
+use super::super::turn::{Row, turn};
+use super::planes::planes_mut;
 use super::{BLOCK, POINTS, apart, padded};
 
 /// Taps of a filter.
@@ -14,33 +14,20 @@ const TAPS: usize = 9;
 /// Channels whose taps are turned at a time.
 const FEW: usize = 4;
 
-/// `G g G'` of all filters of one layer, for its outputs or for its input's gradient.
+/// `G g G'` of all filters of one layer.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Points {
-    pub side: Side,
-    /// Channels that a product sums over, and those that it has for columns.
+    /// C, which a product sums over, and M, its columns.
     pub depth: usize,
     pub columns: usize,
     /// Columns of one block.
     pub width: usize,
 }
 
-/// Which channels are the columns of the products.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(in super::super) enum Side {
-    /// M.
-    Outputs,
-    /// C.
-    Inputs,
-}
-
 impl Points {
-    pub fn new(conv: &Conv, side: Side) -> Self {
-        let (depth, columns) = match side {
-            Side::Outputs => (conv.in_channels, conv.out_channels),
-            Side::Inputs => (conv.out_channels, conv.in_channels),
-        };
-        Self { side, depth, columns, width: padded(columns).min(BLOCK) }
+    pub fn new(conv: &Conv) -> Self {
+        let (depth, columns) = (conv.in_channels, conv.out_channels);
+        Self { depth, columns, width: padded(columns).min(BLOCK) }
     }
 
     /// Blocks of columns.
@@ -75,33 +62,17 @@ impl Points {
     pub fn with(&self, weights: &[f32], work: impl FnOnce(&[f32])) {
         with_filters(self.blocks() * self.block(), |to| {
             let across = self.blocks() * self.width;
-            match self.side {
-                Side::Outputs => self.by_outputs(weights, across, to),
-                Side::Inputs => self.by_inputs(weights, across, to),
+            let mut taps = vec![0.0; FEW * TAPS * across];
+            for c in (0..self.depth).step_by(FEW) {
+                let few = FEW.min(self.depth - c);
+                let row = Row::by_pixel(1, few * TAPS, self.columns, across);
+                turn(row, &weights[c * TAPS..], (self.depth * TAPS, 0), &mut taps);
+                for (n, taps) in taps.chunks_exact(TAPS * across).take(few).enumerate() {
+                    transform(taps, self, c + n, to);
+                }
             }
             work(to);
         });
-    }
-
-    fn by_outputs(&self, weights: &[f32], across: usize, to: &mut [f32]) {
-        let mut taps = vec![0.0; FEW * TAPS * across];
-        for c in (0..self.depth).step_by(FEW) {
-            let few = FEW.min(self.depth - c);
-            let row = Row { pixels: 1, images: few * TAPS, channels: self.columns, width: across };
-            turn(row, &weights[c * TAPS..], (self.depth * TAPS, 0), &mut taps);
-            for (n, taps) in taps.chunks_exact(TAPS * across).take(few).enumerate() {
-                transform(taps, self, c + n, to);
-            }
-        }
-    }
-
-    fn by_inputs(&self, weights: &[f32], across: usize, to: &mut [f32]) {
-        let mut taps = vec![0.0; TAPS * across];
-        let row = Row { pixels: 1, images: TAPS, channels: self.columns, width: across };
-        for (m, weights) in weights.chunks_exact(TAPS * self.columns).take(self.depth).enumerate() {
-            turn(row, weights, (TAPS, 0), &mut taps);
-            transform(&taps, self, m, to);
-        }
     }
 }
 
@@ -126,15 +97,6 @@ fn points<S: Simd>(simd: S, [a, b, c]: [S::f32s; 3]) -> [S::f32s; 4] {
     [a, simd.mul_f32s(half, plus), simd.mul_f32s(half, minus), c]
 }
 
-/// `G' u`.
-#[inline(always)]
-fn taps<S: Simd>(simd: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; 3] {
-    let half = simd.splat_f32s(0.5);
-    let (sum, difference) = (simd.add_f32s(b, c), simd.sub_f32s(b, c));
-    let sum = simd.mul_f32s(half, sum);
-    [simd.add_f32s(a, sum), simd.mul_f32s(half, difference), simd.add_f32s(sum, d)]
-}
-
 impl WithSimd for Transform<'_> {
     type Output = ();
 
@@ -156,53 +118,6 @@ impl WithSimd for Transform<'_> {
                     for i in 0..4 {
                         to[4 * i + j][v] = column[i];
                     }
-                }
-            }
-        }
-    }
-}
-
-/// `G' u G` of `[point][C][M]`, whose rows are padded to whole vectors, as `[M][C][ky][kx]`.
-pub(super) fn gradients(conv: &Conv, points: &[f32], weights: &mut [f32]) {
-    let (inputs, outputs) = (conv.in_channels, conv.out_channels);
-    let across = padded(outputs);
-    let mut few = vec![0.0; FEW * TAPS * across];
-    for c in (0..inputs).step_by(FEW) {
-        let count = FEW.min(inputs - c);
-        for (n, to) in few.chunks_exact_mut(TAPS * across).take(count).enumerate() {
-            Arch::new().dispatch(Collect { points, plane: apart(inputs * across), at: (c + n) * across, to });
-        }
-        let row = Row { pixels: 1, images: outputs, channels: count * TAPS, width: inputs * TAPS };
-        turn(row, &few, (across, 0), &mut weights[c * TAPS..]);
-    }
-}
-
-struct Collect<'a> {
-    points: &'a [f32],
-    plane: usize,
-    at: usize,
-    to: &'a mut [f32],
-}
-
-impl WithSimd for Collect<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { points, plane, at, to } = self;
-        let across = to.len() / TAPS;
-        let from = planes::<S>(points, plane, at, across);
-        let to = S::as_mut_simd_f32s(to).0;
-        let len = across / S::F32_LANES;
-        for v in 0..len {
-            let mut rows = [[simd.splat_f32s(0.0); 3]; 4];
-            for i in 0..4 {
-                rows[i] = taps(simd, [from[4 * i][v], from[4 * i + 1][v], from[4 * i + 2][v], from[4 * i + 3][v]]);
-            }
-            for j in 0..3 {
-                let column = taps(simd, [rows[0][j], rows[1][j], rows[2][j], rows[3][j]]);
-                for i in 0..3 {
-                    to[(3 * i + j) * len + v] = column[i];
                 }
             }
         }

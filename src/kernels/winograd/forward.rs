@@ -2,9 +2,9 @@
 
 use super::super::packed::{Images, Pieces, blank, with_scratch};
 use super::super::shape::Conv;
+use super::super::turn::{Row, put};
 use super::super::windows::After;
 use super::planes::{join_output, spread_input};
-use super::turn::{Row, put};
 use super::{Points, Tiles, products};
 
 /// The filters' points and what follows the sums of each channel, padded to whole blocks.
@@ -62,7 +62,7 @@ fn emit(
     (values, codes): Pieces<'_, '_>,
 ) {
     let (height, pixels) = tiles.conv.pooled();
-    let row = Row { pixels, images: tiles.images.real, channels: channels.len(), width };
+    let row = Row::by_pixel(pixels, tiles.images.real, channels.len(), width);
     let pieces = channels.start * height * pixels + y * pixels..;
     put(row, best, &mut values[pieces.clone()], (height * pixels, from));
     put(row, winners, &mut codes[pieces], (height * pixels, from));

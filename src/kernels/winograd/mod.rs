@@ -2,9 +2,7 @@
 //!
 //! Of four pixels at a time, a tile Y of 2x2 outputs, `Y = A' [(G g G') o (B' d B)] A` (Lavin and Gray 2016, equation 8): d
 //! are the 4x4 inputs that the tile reads, g the filter, and the product in the middle is one multiplication for each of
-//! 16 points where the definition takes 36. Summed over channels, it is a matrix product a point, and so are the
-//! gradients: `dX = B [(G g G') o (A dY A')] B'`, added where tiles overlap, and
-//! `dg = G' [(B' d B) o (A dY A')] G`, summed over tiles and images.
+//! 16 points where the definition takes 36. Summed over channels, it is a matrix product a point.
 //!
 //! ```text
 //!      1  0 -1  0          1    0    0        1  0
@@ -22,18 +20,15 @@
 
 mod filters;
 mod forward;
-mod grads;
 mod planes;
 #[cfg(test)]
 mod tests;
-mod turn;
 
-pub(super) use self::filters::{Points, Side};
+pub(super) use self::filters::Points;
 pub(super) use self::forward::{Filters, forward};
-pub(super) use self::grads::{input_grad, weight_grad};
-use self::turn::{Number, Row, turn};
 use super::packed::{Images, apart};
 use super::shape::Conv;
+use super::turn::{Row, turn};
 use super::vectors::LANES;
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::panel;
@@ -155,7 +150,7 @@ impl Tiles {
             let there = conv.width.min(self.width() - 1);
             before.fill(0.0);
             from[there * before.len()..].fill(0.0);
-            let line = Row { pixels: there, images: images.real, channels: conv.in_channels, width: channels };
+            let line = Row::by_pixel(there, images.real, conv.in_channels, channels);
             let input = &input[y * conv.width * images.stride + images.first..];
             turn(line, input, (conv.height * conv.width * images.stride, images.stride), from);
         }
@@ -164,29 +159,6 @@ impl Tiles {
     /// Windows of a tile, side by side: 1 where they are pooled, else 2.
     pub fn side(&self) -> usize {
         2 / self.conv.pool
-    }
-
-    /// `[channel][window][B]` of one buffer, as `[y][x][image][channel]`: the windows of `rows` rows of tiles from `first` on.
-    /// Those beyond the output are zero.
-    pub fn windows<T: Number>(&self, (first, rows): (usize, usize), from: &[T], to: &mut [f32]) {
-        let (images, channels, side) = (self.images, self.channels().1, self.side());
-        let (height, width) = self.conv.pooled();
-        let line = Row { pixels: width, images: images.real, channels: self.conv.out_channels, width: channels };
-        let lines = to.chunks_exact_mut(self.columns * side * images.real * channels).take(rows * side);
-        for (y, to) in lines.enumerate() {
-            let y = first * side + y;
-            let there = if y < height { width * images.real * channels } else { 0 };
-            to[there..].fill(0.0);
-            if there > 0 {
-                let from = &from[y * width * images.stride + images.first..];
-                turn(line, from, (height * width * images.stride, images.stride), to);
-            }
-        }
-    }
-
-    /// Words of [`Tiles::windows`].
-    pub fn window_words(&self) -> usize {
-        self.products(self.at_once) * self.side() * self.side() * self.channels().1
     }
 }
 

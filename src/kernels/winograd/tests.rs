@@ -1,9 +1,9 @@
-//! Winograd's convolutions against the definition in float64 and against the direct twins.
+//! Winograd's forward pass against the definition in float64 and against the direct twin.
 
+use super::super::conv_forward;
 use super::super::layer_cases::{ConvCase, Setting, conv_cases};
 use super::super::reference::{self, run};
 use super::super::sparse_cases::sparse_conv_cases;
-use super::super::{CHUNK, DEAD, conv_forward, conv_input_grad, conv_weight_grad};
 use super::{applies, pays};
 use crate::device::{Call, Kernel, f32s};
 use crate::kernels::shape::{Conv, Rounding};
@@ -14,13 +14,10 @@ fn with_twin(kernel: &'static Kernel, twin: fn(Call<'_>)) -> &'static Kernel {
     Box::leak(Box::new(Kernel { name, source, variants, bindings, params_words, workgroup, cases, twin }))
 }
 
-/// What the three kernels write for a case, the gradients for given codes: direct, or by Winograd.
-#[derive(Clone)]
+/// What the kernel writes for a case.
 struct Answers {
     output: Vec<u32>,
     codes: Vec<u32>,
-    input_grad: Vec<u32>,
-    partials: Vec<u32>,
 }
 
 /// What a case reads.
@@ -28,35 +25,27 @@ struct Answers {
 struct Reads {
     input: Vec<u32>,
     weights: Vec<u32>,
-    grad: Vec<u32>,
-    codes: Vec<u32>,
 }
 
 impl Reads {
     fn of(case: &ConvCase) -> Self {
-        Self { input: case.input(), weights: case.weights(), grad: case.output_grad(), codes: case.codes() }
+        Self { input: case.input(), weights: case.weights() }
     }
 }
 
+/// Direct, or by Winograd.
 fn answers(case: &ConvCase, reads: &Reads, winograd: bool) -> Answers {
-    let (setting, (inputs, outputs)) = (&case.setting, case.conv.sizes());
+    let (setting, outputs) = (&case.setting, case.conv.sizes().1);
     let images = setting.slots() * setting.stride;
-    let Reads { input, weights, grad, codes } = reads.clone();
     let rounding = if winograd { Rounding::Normwise } else { Rounding::Componentwise };
     let params = bytemuck::pod_collect_to_vec(&[case.params().rounded(rounding)]);
-    let (rows, counts) = (setting.rows.to_vec(), setting.counts());
     let gates = setting.gates_or_counts(case.conv.out_channels);
     let kernel = with_twin(&conv_forward::KERNEL, |call| conv_forward::compute(call, applies));
-    let reads = [input.clone(), weights.clone(), rows.clone(), counts.clone(), gates];
+    let reads = [reads.input.clone(), reads.weights.clone(), setting.rows.to_vec(), setting.counts(), gates];
     let ends = [vec![7; images * outputs], vec![7; images * outputs / 4]];
     let mut ends = run(kernel, &params, &[&reads[..], &ends[..]].concat()).split_off(5);
-    let kernel = with_twin(&conv_input_grad::KERNEL, |call| conv_input_grad::compute(call, applies));
-    let buffers = [grad.clone(), codes.clone(), weights, rows, counts.clone(), vec![7; images * inputs]];
-    let input_grad = run(kernel, &params, &buffers).remove(5);
-    let kernel = with_twin(&conv_weight_grad::KERNEL, |call| conv_weight_grad::compute(call, applies));
-    let partials = run(kernel, &params, &[input, grad, codes, counts, vec![7; case.partials()]]).remove(4);
     let codes = ends.remove(1);
-    Answers { output: ends.remove(0), codes, input_grad, partials }
+    Answers { output: ends.remove(0), codes }
 }
 
 /// Cases of the table that Winograd applies to, and more: every number of images from 1 to 17, sides that are odd, numbers
@@ -88,88 +77,12 @@ fn cases() -> Vec<ConvCase> {
     table.chain(more).collect()
 }
 
-/// The gradients of the layer in float64, for the codes given: the input's, `[C][H][W][B]` of one slot, and the partial sums.
-struct Gradients<'a> {
-    case: &'a ConvCase,
-    reads: &'a Reads,
-    slot: usize,
-}
-
-impl Gradients<'_> {
-    /// dz of one output, `(m, y, x, b)`.
-    fn dz(&self, m: usize, y: usize, x: usize, b: usize) -> f64 {
-        let (conv, stride) = (&self.case.conv, self.case.setting.stride);
-        let ((height, width), pool) = (conv.pooled(), conv.pool);
-        if y / pool >= height || x / pool >= width {
-            return 0.0;
-        }
-        let at = (self.slot * conv.sizes().1 + (m * height + y / pool) * width + x / pool) * stride + b;
-        let code = bytemuck::cast_slice::<u32, u8>(&self.reads.codes)[at];
-        if usize::from(code) == y % pool * pool + x % pool { f64::from(f32s(&self.reads.grad)[at]) } else { 0.0 }
-    }
-
-    fn each(&self, b: usize, mut f: impl FnMut(usize, usize, usize, usize, f64)) {
-        let conv = &self.case.conv;
-        for m in 0..conv.out_channels {
-            for y in 0..conv.height {
-                for x in 0..conv.width {
-                    let dz = self.dz(m, y, x, b);
-                    if dz == 0.0 {
-                        continue;
-                    }
-                    for tap in 0..9 {
-                        let (iy, ix) = ((y + tap / 3).wrapping_sub(1), (x + tap % 3).wrapping_sub(1));
-                        if iy < conv.height && ix < conv.width {
-                            f(m, tap, iy, ix, dz);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn of_input(&self) -> Vec<f64> {
-        let (conv, setting, place) = (&self.case.conv, &self.case.setting, self.case.place());
-        let row = setting.rows[self.slot] as usize * place.row_words + place.weights_at;
-        let weights = &f32s(&self.reads.weights)[row..][..conv.weights()];
-        let mut grad = vec![0.0; conv.sizes().0 * setting.stride];
-        for b in 0..setting.counts[self.slot] as usize {
-            self.each(b, |m, tap, y, x, dz| {
-                for c in 0..conv.in_channels {
-                    let weight = f64::from(weights[(m * conv.in_channels + c) * 9 + tap]);
-                    grad[((c * conv.height + y) * conv.width + x) * setting.stride + b] += weight * dz;
-                }
-            });
-        }
-        grad
-    }
-
-    fn of_weights(&self, chunk: usize) -> Vec<f64> {
-        let (conv, setting) = (&self.case.conv, &self.case.setting);
-        let input = &f32s(&self.reads.input)[self.slot * conv.sizes().0 * setting.stride..];
-        let mut grad = vec![0.0; conv.partial_words()];
-        for b in chunk * CHUNK..(setting.counts[self.slot] as usize).min((chunk + 1) * CHUNK) {
-            self.each(b, |m, tap, y, x, dz| {
-                for c in 0..conv.in_channels {
-                    let pixel = f64::from(input[((c * conv.height + y) * conv.width + x) * setting.stride + b]);
-                    grad[(m * conv.in_channels + c) * 9 + tap] += pixel * dz;
-                }
-            });
-            for i in 0..conv.out_channels * conv.height * conv.width {
-                let (m, pixel) = (i / (conv.height * conv.width), i % (conv.height * conv.width));
-                grad[conv.weights() + m] += self.dz(m, pixel / conv.width, pixel % conv.width, b);
-            }
-        }
-        grad
-    }
-}
-
 /// What a few roundings of the largest number make: so much the transforms cost where a layer of few channels sums up next
 /// to nothing.
 const FLOOR: f64 = 4.0 * f32::EPSILON as f64;
 
 /// Winograd's largest error is within four times the direct path's, or within rounding of the largest number. NaN fails.
-fn hold(what: &str, case: &ConvCase, want: &[f64], direct: &[u32], winograd: &[u32]) {
+fn hold(case: &ConvCase, want: &[f64], direct: &[u32], winograd: &[u32]) {
     let error = |got: &[u32]| {
         let far = |(got, want): (&f32, &f64)| (f64::from(*got) - want).abs();
         f32s(got).iter().zip(want).map(far).fold(0.0, |most: f64, far| if far <= most { most } else { far })
@@ -178,17 +91,13 @@ fn hold(what: &str, case: &ConvCase, want: &[f64], direct: &[u32], winograd: &[u
     let (direct, winograd) = (error(direct), error(winograd));
     let bound = (4.0 * direct).max(FLOOR * largest);
     let name = case.setting.name;
-    assert!(
-        winograd <= bound,
-        "{name}, {:?}: {what}: {winograd:e} where the direct path errs by {direct:e}",
-        case.conv
-    );
+    assert!(winograd <= bound, "{name}, {:?}: {winograd:e} where the direct path errs by {direct:e}", case.conv);
 }
 
 #[test]
 fn errors_stay_within_four_times_those_of_the_direct_path() {
     for case in cases() {
-        let (setting, reads, (inputs, outputs)) = (&case.setting, Reads::of(&case), case.conv.sizes());
+        let (setting, reads, outputs) = (&case.setting, Reads::of(&case), case.conv.sizes().1);
         let (direct, fewer) = (answers(&case, &reads, false), answers(&case, &reads, true));
         let codes = |answers: &Answers| bytemuck::pod_collect_to_vec::<u32, u8>(&answers.codes);
         for slot in 0..setting.slots() {
@@ -201,16 +110,7 @@ fn errors_stay_within_four_times_those_of_the_direct_path() {
                 }
             }
             let part = slot * want.len()..(slot + 1) * want.len();
-            hold("outputs", &case, &want, &direct.output[part.clone()], &fewer.output[part]);
-            let of = Gradients { case: &case, reads: &reads, slot };
-            let part = slot * inputs * setting.stride..(slot + 1) * inputs * setting.stride;
-            hold("input", &case, &of.of_input(), &direct.input_grad[part.clone()], &fewer.input_grad[part]);
-            let chunks = setting.stride.div_ceil(CHUNK);
-            for (chunk, words) in (0..chunks).map(|c| (c, case.conv.partial_words())) {
-                let part = (slot * chunks + chunk) * words..(slot * chunks + chunk + 1) * words;
-                let want = of.of_weights(chunk);
-                hold("weights", &case, &want, &direct.partials[part.clone()], &fewer.partials[part]);
-            }
+            hold(&case, &want, &direct.output[part.clone()], &fewer.output[part]);
         }
     }
 }
@@ -235,22 +135,14 @@ fn a_number_that_is_not_finite_is_noticed_and_stays_with_its_image() {
         let at = |pixel: usize| pixel * stride + 34;
         let mut reads = clean.clone();
         reads.input[at(7)] = bad.to_bits();
-        let alive = |i: &usize| bytemuck::cast_slice::<u32, u8>(&reads.codes)[at(*i)] != DEAD;
-        let live = (0..case.conv.sizes().1).find(alive).unwrap();
-        reads.grad[at(live)] = bad.to_bits();
         let (direct, fewer) = (answers(&case, &reads, false), answers(&case, &reads, true));
         assert!(noticed(bad, &direct.output, &fewer.output), "{bad}: outputs");
-        assert!(noticed(bad, &direct.input_grad, &fewer.input_grad), "{bad}: input gradients");
-        assert!(noticed(bad, &direct.partials, &fewer.partials), "{bad}: weight gradients");
-        for (before, after) in [(&before.output, &fewer.output), (&before.input_grad, &fewer.input_grad)] {
-            let others = before.iter().zip(after).enumerate().filter(|(i, _)| i % stride != 34);
-            assert!(others.into_iter().all(|(_, (before, after))| before == after), "{bad}: another image changed");
-        }
+        let others = before.output.iter().zip(&fewer.output).enumerate().filter(|(i, _)| i % stride != 34);
+        assert!(others.into_iter().all(|(_, (before, after))| before == after), "{bad}: another image changed");
         let mut reads = clean.clone();
         reads.weights[case.place().weights_at + 3] = bad.to_bits();
         let (direct, fewer) = (answers(&case, &reads, false), answers(&case, &reads, true));
         assert!(noticed(bad, &direct.output, &fewer.output), "{bad}: outputs of a weight");
-        assert!(noticed(bad, &direct.input_grad, &fewer.input_grad), "{bad}: input gradients of a weight");
     }
 }
 

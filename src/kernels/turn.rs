@@ -1,20 +1,26 @@
 //! Images innermost and channels innermost, the one from the other.
 
-/// A row of pixels, `[x][image][channel]` on one side and pieces of images on the other.
+/// A row of pixels, with channels innermost on one side and pieces of images on the other.
 #[derive(Clone, Copy)]
 pub(super) struct Row {
     pub pixels: usize,
     pub images: usize,
     pub channels: usize,
-    /// The step between images where channels are innermost.
-    pub width: usize,
+    /// The steps between pixels and between images where channels are innermost.
+    pub pixel: usize,
+    pub image: usize,
 }
 
 impl Row {
+    /// `[x][image][channel]`, the channels in rows of `width`.
+    pub fn by_pixel(pixels: usize, images: usize, channels: usize, width: usize) -> Self {
+        Self { pixels, images, channels, pixel: images * width, image: width }
+    }
+
     /// Where the channels of an image of a pixel begin.
     #[inline(always)]
     fn at(self, x: usize, b: usize) -> usize {
-        (x * self.images + b) * self.width
+        x * self.pixel + b * self.image
     }
 
     /// Calls `one` with every channel, pixel and image.
@@ -83,7 +89,7 @@ mod squares {
 
     use pulp::x86::V3;
 
-    use super::super::super::vectors::steps;
+    use super::super::vectors::steps;
     use super::{Number, Row};
 
     /// Whether there are as many images and channels as a square has.
@@ -117,7 +123,7 @@ mod squares {
                 for c in steps::<8>(row.channels) {
                     for x in 0..row.pixels {
                         for b in steps::<4>(row.images) {
-                            let square = images(&from[row.at(x, b) + c..], row.width);
+                            let square = images(&from[row.at(x, b) + c..], row.image);
                             for (i, both) in transpose(simd, square).into_iter().enumerate() {
                                 let [low, high]: [[f32; 4]; 2] = bytemuck::cast(both);
                                 store(low, &mut pieces[(c + i) * step + x][at + b..]);
