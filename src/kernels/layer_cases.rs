@@ -290,6 +290,10 @@ pub(super) fn conv_cases() -> Vec<ConvCase> {
             Setting::new("one channel, gates", &[3, 17], &[1, 0], 20).gated().normwise(),
         ),
         case(
+            conv([1, 4, 6, 7, 3, 1], 2, true),
+            Setting::new("one channel, gates, relu", &[5, 18], &[1, 0], 20).gated(),
+        ),
+        case(
             conv([33, 65, 7, 5, 3, 1], 2, false),
             Setting::new("many channels, gates", &[3, 10], &[1, 0], 12).gated().normwise(),
         ),

@@ -95,6 +95,7 @@ fn rows<V>(frame: &[V], width: usize, py: usize) -> [&[V]; 4] {
 }
 
 /// Values and codes of a chunk's images of `input`, `[H][W][B]`, to their `[M][PH][PW]` pieces. `weights` are `[M][ky][kx]`.
+/// A closed channel in front of a ReLU is 0 whatever its sum, as it is where only survivors are summed.
 pub(super) fn forward(
     conv: &Conv,
     images: Images,
@@ -133,13 +134,20 @@ impl WithSimd for Forward<'_, '_> {
             for py in 0..height {
                 let rows = rows(framed, conv.width + 2, py);
                 for (m, (weights, channel)) in weights.as_chunks::<TAPS>().0.iter().zip(channels).enumerate() {
+                    let pieces = (m * height + py) * width..(m * height + py + 1) * width;
+                    let pieces = values[pieces.clone()].iter_mut().zip(&mut codes[pieces]);
+                    if channel.relu && channel.gate == 0.0 {
+                        for (value, code) in pieces {
+                            store(simd, simd.splat_f32s(0.0), &mut value[part.at..][..part.count]);
+                            put_codes(simd, part, simd.splat_f32s(f32::from(DEAD)), code);
+                        }
+                        continue;
+                    }
                     let [a, b, c, d, e, f, g, h, i] = *weights;
                     let splat = |weight| simd.splat_f32s(weight);
                     let filter =
                         [splat(a), splat(b), splat(c), splat(d), splat(e), splat(f), splat(g), splat(h), splat(i)];
                     let after = After { bias: splat(channel.bias), gate: splat(channel.gate), relu: channel.relu };
-                    let pieces = (m * height + py) * width..(m * height + py + 1) * width;
-                    let pieces = values[pieces.clone()].iter_mut().zip(&mut codes[pieces]);
                     for (px, (value, code)) in pieces.enumerate() {
                         let x = patch(&rows, px);
                         let sums = [

@@ -1,5 +1,6 @@
 //! [`super::conv_forward`] over the surviving weights alone (`shaders/sparse_conv_forward.wgsl`).
 
+use multiversion::target::target_cfg_f;
 use rayon::prelude::*;
 
 use super::conv_forward::ConvForward;
@@ -145,8 +146,12 @@ fn forward(
     codes: &mut [u8],
 ) {
     let plane = output.len() / channels.len();
-    let open = channels.iter().filter(|c| !c.closed(conv));
-    let planes = Planes::new(Read::Input(conv), lists, gates, open.map(|c| c.list));
+    let each = channels.iter().zip(output.chunks_exact_mut(plane).zip(codes.chunks_exact_mut(plane)));
+    for (_, out) in each.filter(|(channel, _)| channel.closed(conv)) {
+        close(stride, count, out);
+    }
+    let open: Vec<_> = channels.iter().enumerate().filter(|(_, c)| !c.closed(conv)).collect();
+    let planes = Planes::new(Read::Input(conv), lists, gates, open.iter().map(|(_, c)| c.list));
     with_scratch([planes.words()], |[packed]| {
         let packed = packed.as_chunks_mut::<LANES>().0;
         for images in vectors(stride, count) {
@@ -154,17 +159,13 @@ fn forward(
                 let alive = planes.pack_input(conv, images, strip.start, input, packed);
                 let row = conv.pooled().1 * stride;
                 let own = strip.start / conv.pool * row..strip.end / conv.pool * row;
-                for (i, channel) in channels.iter().enumerate() {
+                for (i, channel) in &open {
                     let out =
                         (&mut output[i * plane..][..plane][own.clone()], &mut codes[i * plane..][..plane][own.clone()]);
-                    if channel.closed(conv) {
-                        close(images, out);
-                        continue;
-                    }
                     let taps = planes.taps(lists, channel.list, &alive);
                     match conv.pool {
-                        1 => windows::<1>(conv, &planes, images, *channel, &taps, packed, out),
-                        _ => windows::<2>(conv, &planes, images, *channel, &taps, packed, out),
+                        1 => windows::<1>(conv, &planes, images, **channel, &taps, packed, out),
+                        _ => windows::<2>(conv, &planes, images, **channel, &taps, packed, out),
                     }
                 }
             }
@@ -178,15 +179,22 @@ fn forward(
 }
 
 /// What a closed channel gives.
-fn close(images: Images, (output, codes): (&mut [f32], &mut [u8])) {
-    for pixel in 0..output.len() / images.stride {
-        sparse::store(images, output, pixel, [0.0; LANES]);
-        sparse::store(images, codes, pixel, [DEAD; LANES]);
+fn close(stride: usize, count: u32, (output, codes): (&mut [f32], &mut [u8])) {
+    output.fill(0.0);
+    // The first pixel's, then twice as many at a time: pixels are so short that a fill of each costs more.
+    let (there, padding) = codes[..stride].split_at_mut((count as usize).min(stride));
+    there.fill(DEAD);
+    padding.fill(0);
+    let mut done = stride;
+    while done < codes.len() {
+        let more = done.min(codes.len() - done);
+        codes.copy_within(..more, done);
+        done += more;
     }
 }
 
 /// All windows of one channel in a strip: the sums of a window stay in registers until its output is known.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
 fn windows<const POOL: usize>(
     conv: &Conv,
     planes: &Planes,
@@ -196,11 +204,12 @@ fn windows<const POOL: usize>(
     packed: &[Vector],
     (output, codes): (&mut [f32], &mut [u8]),
 ) {
+    const FUSED: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
     let out_w = conv.pooled().1;
     for py in 0..output.len() / (out_w * images.stride) {
         for px in 0..out_w {
             let at = py * POOL * planes.width + px * POOL;
-            let sums = planes.sums::<POOL, POOL>(taps, packed, at);
+            let sums = planes.sums::<POOL, POOL, FUSED>(taps, packed, at);
             let (value, code) = finish(conv.relu, channel, sums.as_flattened());
             sparse::store(images, output, py * out_w + px, value);
             sparse::store(images, codes, py * out_w + px, code);

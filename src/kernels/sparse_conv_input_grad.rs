@@ -1,5 +1,6 @@
 //! [`super::conv_input_grad`] over the surviving weights alone (`shaders/sparse_conv_input_grad.wgsl`).
 
+use multiversion::target::target_cfg_f;
 use rayon::prelude::*;
 
 use super::conv_input_grad::ConvInputGrad;
@@ -126,6 +127,8 @@ fn backward(
     input_grad: &mut [f32],
 ) {
     let plane = conv.height * conv.width * stride;
+    let closed = channels.iter().zip(input_grad.chunks_exact_mut(plane)).filter(|((_, open), _)| !open);
+    closed.for_each(|(_, input_grad)| input_grad.fill(0.0));
     let open = channels.iter().filter(|(_, open)| *open).map(|(c, _)| *c);
     let planes = Planes::new(Read::OutputGrad(conv), lists, gates, open);
     with_scratch([planes.words()], |[packed]| {
@@ -134,8 +137,9 @@ fn backward(
             for strip in planes.strips(conv.height) {
                 let alive = planes.pack_dz(conv, images, strip.start, grad, packed);
                 let row = conv.width * stride;
-                for ((c, open), input_grad) in channels.iter().zip(input_grad.chunks_exact_mut(plane)) {
-                    let taps = if *open { planes.taps(lists, *c, &alive) } else { Vec::new() };
+                let open = channels.iter().zip(input_grad.chunks_exact_mut(plane)).filter(|((_, open), _)| *open);
+                for ((c, _), input_grad) in open {
+                    let taps = planes.taps(lists, *c, &alive);
                     pixels(conv, &planes, images, &taps, packed, &mut input_grad[strip.start * row..strip.end * row]);
                 }
             }
@@ -148,7 +152,7 @@ fn backward(
 }
 
 /// All pixels of one input channel in a strip.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
 fn pixels(
     conv: &Conv,
     planes: &Planes,
@@ -157,15 +161,16 @@ fn pixels(
     packed: &[Vector],
     input_grad: &mut [f32],
 ) {
+    const FUSED: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
     let (width, height) = (conv.width, input_grad.len() / (conv.width * images.stride));
     // Blocks of 2x2 pixels, whose sums stay in registers, and what is left of odd sizes.
     for y in (0..height).step_by(2) {
         for x in (0..width).step_by(2) {
             match (y + 1 < height, x + 1 < width) {
-                (true, true) => block::<2, 2>(planes, images, (taps, packed), (y, x), width, input_grad),
-                (true, false) => block::<2, 1>(planes, images, (taps, packed), (y, x), width, input_grad),
-                (false, true) => block::<1, 2>(planes, images, (taps, packed), (y, x), width, input_grad),
-                (false, false) => block::<1, 1>(planes, images, (taps, packed), (y, x), width, input_grad),
+                (true, true) => block::<2, 2, FUSED>(planes, images, (taps, packed), (y, x), width, input_grad),
+                (true, false) => block::<2, 1, FUSED>(planes, images, (taps, packed), (y, x), width, input_grad),
+                (false, true) => block::<1, 2, FUSED>(planes, images, (taps, packed), (y, x), width, input_grad),
+                (false, false) => block::<1, 1, FUSED>(planes, images, (taps, packed), (y, x), width, input_grad),
             }
         }
     }
@@ -173,7 +178,7 @@ fn pixels(
 
 /// A block of pixels whose first is (y, x) of a strip.
 #[inline(always)]
-fn block<const ROWS: usize, const COLUMNS: usize>(
+fn block<const ROWS: usize, const COLUMNS: usize, const FUSED: bool>(
     planes: &Planes,
     images: Images,
     (taps, packed): (&[(usize, f32)], &[Vector]),
@@ -181,7 +186,7 @@ fn block<const ROWS: usize, const COLUMNS: usize>(
     width: usize,
     input_grad: &mut [f32],
 ) {
-    let sums = planes.sums::<ROWS, COLUMNS>(taps, packed, y * planes.width + x);
+    let sums = planes.sums::<ROWS, COLUMNS, FUSED>(taps, packed, y * planes.width + x);
     for (i, row) in sums.iter().enumerate() {
         for (j, sum) in row.iter().enumerate() {
             sparse::store(images, input_grad, (y + i) * width + x + j, *sum);

@@ -1,5 +1,6 @@
 //! [`super::linear_forward`] over the surviving weights alone (`shaders/sparse_linear_forward.wgsl`).
 
+use multiversion::target::target_cfg_f;
 use rayon::prelude::*;
 
 use super::linear_forward::LinearForward;
@@ -97,7 +98,7 @@ fn twin(call: Call<'_>) {
 }
 
 /// One unit's outputs, `[B]`.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn unit(
     relu: bool,
     gate: f32,
@@ -107,6 +108,7 @@ fn unit(
     input: &[f32],
     output: &mut [f32],
 ) {
+    const FUSED: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
     // Closed in front of a ReLU: 0 whatever its sum.
     if relu && gate == 0.0 {
         return output.fill(0.0);
@@ -114,7 +116,7 @@ fn unit(
     for images in vectors(stride, count) {
         let mut sum = [0.0; LANES];
         for (n, weight) in taps {
-            sparse::add(&mut sum, *weight, &sparse::load(images, input, *n));
+            sparse::add::<FUSED>(&mut sum, *weight, &sparse::load(images, input, *n));
         }
         let finish = |sum: f32| {
             let z = (sum + bias) * gate;

@@ -1,5 +1,6 @@
 //! [`super::linear_input_grad`] over the surviving weights alone (`shaders/sparse_linear_input_grad.wgsl`).
 
+use multiversion::target::target_cfg_f;
 use rayon::prelude::*;
 
 use super::linear_input_grad::LinearInputGrad;
@@ -86,7 +87,7 @@ fn twin(call: Call<'_>) {
 }
 
 /// The gradients of the inputs from `first` on, `[inputs][B]`.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn backward(
     relu: bool,
     (stride, count): (usize, u32),
@@ -95,6 +96,7 @@ fn backward(
     first: usize,
     input_grad: &mut [f32],
 ) {
+    const FUSED: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
     for (i, input_grad) in input_grad.chunks_exact_mut(stride).enumerate() {
         if lists.counts[first + i] == 0 {
             sparse::zero(input_grad);
@@ -108,7 +110,7 @@ fn backward(
                 for (dz, output) in dz.iter_mut().zip(output) {
                     *dz = if relu && output == 0.0 { 0.0 } else { *dz };
                 }
-                sparse::add(&mut sum, tap.weight, &dz);
+                sparse::add::<FUSED>(&mut sum, tap.weight, &dz);
             }
             sparse::store(images, input_grad, 0, sum);
         }

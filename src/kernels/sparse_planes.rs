@@ -125,7 +125,7 @@ impl Planes {
 
     /// The sums of a block of outputs, whose first is at `at` of a strip: few enough to stay in registers.
     #[inline(always)]
-    pub fn sums<const ROWS: usize, const COLUMNS: usize>(
+    pub fn sums<const ROWS: usize, const COLUMNS: usize, const FUSED: bool>(
         &self,
         taps: &[(usize, f32)],
         packed: &[Vector],
@@ -136,7 +136,7 @@ impl Planes {
             for (i, sums) in sums.iter_mut().enumerate() {
                 let row = &packed[tap + at + i * self.width..][..COLUMNS];
                 for (sum, x) in sums.iter_mut().zip(row) {
-                    add(sum, *weight, x);
+                    add::<FUSED>(sum, *weight, x);
                 }
             }
         }
