@@ -87,7 +87,8 @@ struct Value {
 
 // What ReLU and gate leave of z; nothing for padding images.
 fn activate(z: vec4f, place: vec4u, gate: f32, live: vec4<bool>) -> Value {
-    let closed = vec4<bool>(p.relu != 0u) & (z <= vec4f(0.0));
+    // Behind a closed gate nothing is left of a sum, whatever it is.
+    let closed = vec4<bool>(p.relu != 0u) & ((z <= vec4f(0.0)) | vec4<bool>(gate == 0.0));
     let value = select(z, vec4f(0.0), closed);
     let code = select(place, vec4u(DEAD), closed | vec4<bool>(gate == 0.0));
     return Value(select(vec4f(0.0), value, live), select(vec4u(0u), code, live));

@@ -58,7 +58,7 @@ impl Discovery {
         };
         let survivors = Survivors::new(device, &network, &density, self.clients, true)?;
         let weights: Weights<'_> = match &survivors {
-            Some(survivors) => survivors.list(device, &network, self.clients, models.all())?,
+            Some(survivors) => survivors.list(device, &network, self.clients, models.all(), true)?,
             None => models.all().into(),
         };
         let slots = self.clients * CLASSES.len();

@@ -195,7 +195,7 @@ impl LocalTraining {
             let active = wave.partition_point(|m| m.steps > step);
             let sparse = buffers.survivors.as_ref().filter(|s| this.sparse_at(stage, s, &ramps, step));
             let weights = match sparse {
-                Some(survivors) => survivors.list(device, stage.network, active, buffers.weights.all())?,
+                Some(survivors) => survivors.list(device, stage.network, active, buffers.weights.all(), false)?,
                 None => buffers.weights.all().into(),
             };
             within(device, || {
@@ -209,7 +209,7 @@ impl LocalTraining {
         device.copy(buffers.summary.view(0, summary.words), summary)?;
         device.copy(buffers.alive.view(0, alive.words), alive)?;
         let weights = match &buffers.survivors {
-            Some(survivors) => survivors.list(device, stage.network, slots, weights)?,
+            Some(survivors) => survivors.list(device, stage.network, slots, weights, true)?,
             None => weights.into(),
         };
         Ok(LocalModels { weights, members: wave })

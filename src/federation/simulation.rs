@@ -218,7 +218,7 @@ impl<'d> Simulation<'d> {
         strategy.finish(device, global)?;
         let survivors = Survivors::new(device, network, &density, models, true)?;
         let weights = match &survivors {
-            Some(survivors) => survivors.list(device, network, models, global.all())?,
+            Some(survivors) => survivors.list(device, network, models, global.all(), true)?,
             None => global.all().into(),
         };
         let clock = Instant::now();

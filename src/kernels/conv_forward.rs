@@ -67,8 +67,9 @@ pub struct ConvForward<'a> {
 
 /// `output = pool(relu(gate * (bias + weights * input)))` and where each value came from.
 ///
-/// A NaN passes through the ReLU. Of equal values in a window the first in row-major order wins. A channel whose gate
-/// is closed is dead even without a ReLU, so no gradient passes it. Padding images get 0 and code 0.
+/// A NaN passes through the ReLU, but not through a closed gate in front of one. Of equal values in a window the first in
+/// row-major order wins. A channel whose gate is closed is dead even without a ReLU, so no gradient passes it. Padding images
+/// get 0 and code 0.
 ///
 /// # Errors
 /// [`crate::Error::Kernel`] when the sizes make no convolution or a view is too short for them.
@@ -240,8 +241,9 @@ fn window<const P: usize, const L: usize>(channel: After<f32>, places: [[f32; L]
         best = each(|i| if z[i] > best[i] { z[i] } else { best[i] });
     }
     if channel.relu {
+        let closed = channel.gate == 0.0;
         code = each(|i| if best[i] <= 0.0 { u32::from(DEAD) } else { code[i] });
-        best = each(|i| if best[i] <= 0.0 { 0.0 } else { best[i] });
+        best = each(|i| if best[i] <= 0.0 || closed { 0.0 } else { best[i] });
     }
     let code = if channel.gate == 0.0 { [u32::from(DEAD); L] } else { code };
     (best, each(|i| code[i] as u8))
@@ -380,9 +382,10 @@ mod tests {
     }
 
     #[test]
-    fn nan_passes_the_relu() {
+    fn nan_passes_the_relu_but_no_closed_gate() {
         let ([first, second], codes) = pass_through([f32::NAN; 10], 0.0, 1.0);
         assert!(first.is_nan() && second.is_nan());
         assert_eq!(codes, [0, 0]);
+        assert_eq!(pass_through([f32::NAN; 10], 0.0, 0.0), ([0.0, 0.0], [DEAD, DEAD]));
     }
 }

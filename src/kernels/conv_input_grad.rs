@@ -87,6 +87,12 @@ pub fn conv_input_grad(
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p, Tile::PLAIN))
 }
 
+/// Whether the CPU engine takes but the gradients that windows pass on, and so outruns the lists of a filter's survivors
+/// whatever their number: nothing that they leave out reaches the layer before.
+pub fn by_winners(conv: &Conv) -> bool {
+    winners::applies(conv)
+}
+
 fn twin(call: Call<'_>) {
     let p: ConvParams = call.params();
     let ([output_grad, codes, weights, rows, counts], [input_grad]) = call.buffers();

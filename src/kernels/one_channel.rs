@@ -95,7 +95,6 @@ fn rows<V>(frame: &[V], width: usize, py: usize) -> [&[V]; 4] {
 }
 
 /// Values and codes of a chunk's images of `input`, `[H][W][B]`, to their `[M][PH][PW]` pieces. `weights` are `[M][ky][kx]`.
-/// A closed channel in front of a ReLU is 0 whatever its sum, as it is where only survivors are summed.
 pub(super) fn forward(
     conv: &Conv,
     images: Images,

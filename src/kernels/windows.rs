@@ -49,11 +49,12 @@ fn greater<S: Simd>(simd: S, (best, code): (S::f32s, S::f32s), z: S::f32s, numbe
 #[inline(always)]
 fn close<S: Simd>(simd: S, (best, code): (S::f32s, S::f32s), after: After<S::f32s>) -> (S::f32s, S::f32s) {
     let (zero, dead) = (simd.splat_f32s(0.0), simd.splat_f32s(f32::from(DEAD)));
-    let (mut value, mut code) = (best, code);
+    let (closed, mut value, mut code) = (simd.equal_f32s(after.gate, zero), best, code);
     if after.relu {
         let off = simd.less_than_or_equal_f32s(best, zero);
         code = simd.select_f32s(off, dead, code);
-        value = simd.select_f32s(off, zero, best);
+        // Behind a closed gate nothing is left of a sum, whatever it is.
+        value = simd.select_f32s(closed, zero, simd.select_f32s(off, zero, best));
     }
-    (value, simd.select_f32s(simd.equal_f32s(after.gate, zero), dead, code))
+    (value, simd.select_f32s(closed, dead, code))
 }

@@ -88,7 +88,7 @@ impl Laboratory {
             None => global.weights,
             Some((rows, None)) => rows.all().into(),
             Some((rows, Some(survivors))) => {
-                survivors.list(device, stage.network, rows.words() / stage.network.layout.words, rows.all())?
+                survivors.list(device, stage.network, rows.words() / stage.network.layout.words, rows.all(), true)?
             }
         };
         let mut at = 0;
