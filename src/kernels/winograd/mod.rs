@@ -1,4 +1,4 @@
-//! Convolutions of 3x3 filters with fewer multiplications, on the CPU engine: Winograd's F(2x2, 3x3).
+//! The forward pass of 3x3 convolutions with fewer multiplications, on the CPU engine: Winograd's F(2x2, 3x3).
 //!
 //! Of four pixels at a time, a tile Y of 2x2 outputs, `Y = A' [(G g G') o (B' d B)] A` (Lavin and Gray 2016, equation 8): d
 //! are the 4x4 inputs that the tile reads, g the filter, and the product in the middle is one multiplication for each of
@@ -14,8 +14,8 @@
 //! What is transformed has its channels innermost, `[point][tile][image][channel]`: tiles and images are the rows of all
 //! products, none of which reads images that are not there, and the vectors run along channels.
 //!
-//! Errors are those of the direct way two or three times over, but by the size of what a tile or a filter holds at most: a
-//! gradient that is nothing comes out as next to nothing, and Adam makes a whole step of that. So it is done only where
+//! Errors are those of the direct way two or three times over, but by the size of what a tile holds at most: an output that is
+//! nothing may come out as a little more, and then a ReLU passes its gradient on. So it is done only where
 //! [`super::shape::Rounding`] allows it.
 
 mod filters;
@@ -52,13 +52,13 @@ pub(super) fn applies(conv: &Conv) -> bool {
 ///
 /// Measured on one thread of an EPYC with AVX-512, times as fast with 10, 32 and 256 images:
 ///
-/// | layer | forward | input gradient | weight gradient |
-/// |---|---|---|---|
-/// | 32 to 64 channels, 14x14, pooled | 1.8, 1.4, 1.7 | 1.7, 1.3, 1.5 | 2.1, 1.6, 1.8 |
-/// | 64 to 128, 7x7, pooled | 2.0, 1.5, 1.4 | 2.0, 1.6, 1.6 | 1.8, 1.6, 1.4 |
-/// | 32 to 32, 16x16, pooled | 1.6, 1.3, 1.6 | 1.4, 1.1, 1.1 | 2.0, 1.7, 1.8 |
-/// | 64 to 64, 8x8 | 1.5, 1.2, 1.1 | 1.4, 1.2, 0.9 | 1.6, 1.4, 1.0 |
-/// | 16 to 16, 32x32 | 1.0, 0.5, 0.9 | 0.8, 0.5, 0.7 | 1.7, 1.2, 1.2 |
+/// | layer | forward |
+/// |---|---|
+/// | 32 to 64 channels, 14x14, pooled | 1.8, 1.4, 1.7 |
+/// | 64 to 128, 7x7, pooled | 2.0, 1.5, 1.4 |
+/// | 32 to 32, 16x16, pooled | 1.6, 1.3, 1.6 |
+/// | 64 to 64, 8x8 | 1.5, 1.2, 1.1 |
+/// | 16 to 16, 32x32 | 1.0, 0.5, 0.9 |
 pub(super) fn pays(conv: &Conv) -> bool {
     let (few, all) = (conv.in_channels.min(conv.out_channels), conv.in_channels * conv.out_channels);
     applies(conv) && conv.pool == 2 && few >= 32 && all >= 32 * 64
