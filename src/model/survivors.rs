@@ -89,11 +89,7 @@ impl Used {
         self.0[side as usize][usize::from(gated)]
     }
 
-    fn any(self, side: Side) -> bool {
-        self.0[side as usize] != [false; 2]
-    }
-
-    /// Whether any pass without gates does.
+    /// Whether each of the two does without gates.
     fn ungated(self) -> [bool; 2] {
         self.0.map(|[ungated, _]| ungated)
     }
@@ -101,7 +97,7 @@ impl Used {
 
 /// Whether no layer follows lists.
 fn dense(used: &[Used]) -> bool {
-    used.iter().all(|used| !used.any(Side::Outputs) && !used.any(Side::Inputs))
+    used.iter().all(|used| *used == Used([[false; 2]; 2]))
 }
 
 /// The greatest density at which a layer runs over its survivors.

@@ -131,10 +131,8 @@ fn list(
 ) -> Vec<usize> {
     let (height, width) = cut.frame.conv.pooled();
     let (windows, row) = (height * width, cut.frame.row());
-    let places = [0, WIDE, row, row + WIDE].map(|word| word as u32);
-    let start =
-        |image: usize, window: usize| (image * cut.image() + 2 * (window / width * row + window % width * WIDE)) as u32;
-    let starts: Vec<Vec<u32>> = (0..images.real).map(|b| (0..windows).map(|w| start(b, w)).collect()).collect();
+    let places = |image: usize| [0, WIDE, row, row + WIDE].map(|word| (image * cut.image() + word) as u32);
+    let starts: Vec<u32> = (0..windows).map(|w| 2 * (w / width * row + w % width * WIDE) as u32).collect();
     let mut ends = Vec::with_capacity(biases.len() * cut.visits(images.real).count());
     let mut len = 0;
     for (m, bias) in biases.iter_mut().enumerate() {
@@ -149,7 +147,7 @@ fn list(
                 let here = b * windows + some.start..b * windows + some.end;
                 let windows = Windows { grads: &grads[here.clone()], codes: &codes[here] };
                 let list = List { at: &mut at[len..], times: &mut times[len..] };
-                len += in_order(arch, windows, &starts[b][some.clone()], places, list);
+                len += in_order(arch, windows, &starts[some.clone()], places(b), list);
             }
             *bias += total(&times[begin..len]);
             ends.push(len);
