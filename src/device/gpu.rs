@@ -82,7 +82,10 @@ pub struct Gpu {
 }
 
 struct State {
-    pipelines: HashMap<&'static str, Arc<Pipeline>>,
+    /// By kernel, the number of the variant that was picked.
+    picked: HashMap<&'static str, usize>,
+    /// By kernel and number of its variant.
+    pipelines: HashMap<(&'static str, usize), Arc<Pipeline>>,
     groups: HashMap<GroupKey, wgpu::BindGroup>,
     ops: Vec<Op>,
     ring: wgpu::Buffer,
@@ -141,6 +144,7 @@ impl Gpu {
         };
         let state = State {
             pacer: Pacer::new(options.pace.or((!info.software).then_some(Pace::WATCHDOG))),
+            picked: HashMap::new(),
             pipelines: HashMap::new(),
             groups: HashMap::new(),
             ops: Vec::new(),
@@ -172,15 +176,18 @@ impl Gpu {
         fault.map_or(Ok(()), |fault| Err(fault.of(&self.info.name)))
     }
 
-    fn pipeline(&self, state: &mut State, kernel: &'static Kernel) -> Arc<Pipeline> {
-        if let Some(found) = state.pipelines.get(kernel.name) {
-            return found.clone();
-        }
+    fn pipeline(&self, state: &mut State, kernel: &'static Kernel, params: &[u32]) -> Arc<Pipeline> {
         let cache = self.remembered.as_ref().map(|r| &r.cache);
         let compiler = Compiler { device: &self.device, checked: self.checked, cache };
-        let pipeline = Arc::new(self.variants.pick(&compiler, &self.queue, kernel));
-        state.pipelines.insert(kernel.name, pipeline.clone());
-        pipeline
+        let picked = state.picked.get(kernel.name).copied().unwrap_or_else(|| {
+            let (n, pipeline) = self.variants.pick(&compiler, &self.queue, kernel);
+            state.picked.insert(kernel.name, n);
+            state.pipelines.extend(pipeline.map(|p| ((kernel.name, n), Arc::new(p))));
+            n
+        });
+        let n = self.variants.suiting(kernel, picked, params);
+        let compile = || Arc::new(compiler.compile(kernel, n));
+        state.pipelines.entry((kernel.name, n)).or_insert_with(compile).clone()
     }
 
     fn group(
@@ -289,7 +296,7 @@ impl Device for Gpu {
             return Ok(());
         }
         let state = &mut *lock(&self.state);
-        let pipeline = self.pipeline(state, kernel);
+        let pipeline = self.pipeline(state, kernel, params);
         let group = self.group(state, kernel, &pipeline, buffers);
         state.traffic.dispatches += 1;
         let words: usize = buffers.iter().map(|view| view.words).sum();

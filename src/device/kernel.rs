@@ -65,6 +65,13 @@ pub struct Variant {
     pub lanes: u32,
     /// Whether it reads 64-bit integers, which not every adapter has.
     pub wide: bool,
+    /// Whether it suits these parameters: with others it would be right, but slow, and another runs.
+    pub suits: fn(&[u32]) -> bool,
+}
+
+/// Of variants for all parameters.
+pub fn always(_: &[u32]) -> bool {
+    true
 }
 
 /// A compute kernel and its CPU twin.

@@ -22,7 +22,7 @@ pub use buffer::{Buffer, View};
 pub use cpu::Cpu;
 pub(crate) use gpu::cache;
 pub use gpu::{Cut, Gpu, GpuOptions, Pace};
-pub use kernel::{Access, Binding, Call, Case, Compare, Kernel, Variant, f32s, f32s_mut, grid};
+pub use kernel::{Access, Binding, Call, Case, Compare, Kernel, Variant, always, f32s, f32s_mut, grid};
 pub use select::{AdapterSummary, Choice, adapters, open};
 pub use shadow::{Shadow, compare};
 pub use share::Share;

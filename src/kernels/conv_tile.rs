@@ -53,6 +53,7 @@ macro_rules! tile_variants {
                 groups: |p| $groups($crate::kernels::conv_tile::parsed(p), Tile::NARROW),
                 lanes: 0,
                 wide: false,
+                suits: $crate::device::always,
             },
             $crate::device::Variant {
                 name: Tile::SHARED.name,
@@ -60,6 +61,7 @@ macro_rules! tile_variants {
                 groups: |p| $groups($crate::kernels::conv_tile::parsed(p), Tile::SHARED),
                 lanes: 8,
                 wide: true,
+                suits: $crate::device::always,
             },
         ]
     };

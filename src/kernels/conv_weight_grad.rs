@@ -10,20 +10,32 @@ use super::quads::{self, Quads};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
 use super::{one_channel, winners};
 use crate::device::linalg::{Mat, MatMut, matmul};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, always, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_weight_grad",
     source: || text(quads::PLAIN),
-    variants: &[Variant {
-        name: "64 bits at a time",
-        source: || text(quads::WIDE),
-        groups: |p| groups(parsed(p)),
-        lanes: 8,
-        wide: true,
-    }],
+    variants: &[
+        Variant {
+            name: "input channels side by side",
+            source: || super::unroll_with(include_str!("../../shaders/software/conv_weight_grad.wgsl"), &quads::WIDE),
+            groups: |p| side_by_side(parsed(p)),
+            lanes: 8,
+            wide: true,
+            // Fewer leave half of the lanes without a channel.
+            suits: |p| parsed(p).in_channels > 4,
+        },
+        Variant {
+            name: "64 bits at a time",
+            source: || text(quads::WIDE),
+            groups: |p| groups(parsed(p)),
+            lanes: 8,
+            wide: true,
+            suits: always,
+        },
+    ],
     bindings: &[
         Binding::read("input"),
         Binding::read("output_grad"),
@@ -45,6 +57,13 @@ fn groups(p: &ConvParams) -> [u32; 3] {
     let corners = p.kernel.div_ceil(3).pow(2);
     let items = p.in_channels.div_ceil(4) * p.out_channels.div_ceil(8) * corners * p.chunks;
     grid::folded(items as usize, p.slots)
+}
+
+/// The grid of a subgroup for every 8 input and 16 output channels.
+fn side_by_side(p: &ConvParams) -> [u32; 3] {
+    let corners = p.kernel.div_ceil(3).pow(2);
+    let items = p.in_channels.div_ceil(8) * p.out_channels.div_ceil(16) * corners * p.chunks;
+    grid::folded(items.div_ceil(4) as usize, p.slots)
 }
 
 /// The buffers of [`conv_weight_grad`].

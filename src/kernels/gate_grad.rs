@@ -11,7 +11,7 @@ use super::cases::{below, noise};
 use super::cross_entropy::tree;
 use super::quads;
 use super::shape::{Batch, Gates, expect};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, always, f32s, f32s_mut};
 use crate::error::{Error, Result};
 
 /// The declaration.
@@ -24,6 +24,7 @@ pub static KERNEL: Kernel = Kernel {
         groups: channels_by_eight,
         lanes: 8,
         wide: true,
+        suits: always,
     }],
     bindings: &[
         Binding::read("output"),

@@ -13,7 +13,7 @@ use super::sparse::{
 };
 use super::sparse_cases::sparse_conv_cases;
 use super::sparse_planes::{Planes, Read};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, always, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
@@ -26,6 +26,7 @@ pub static KERNEL: Kernel = Kernel {
         groups: |p| sparse::planes(parsed(p), parsed(p).in_channels),
         lanes: 8,
         wide: true,
+        suits: always,
     }],
     bindings: &[
         Binding::read("output_grad"),

@@ -47,25 +47,48 @@ pub(super) struct Variants {
 }
 
 impl Variants {
-    /// The kernel compiled as this adapter is to run it.
-    pub fn pick(&self, compiler: &Compiler<'_>, queue: &wgpu::Queue, kernel: &'static Kernel) -> Pipeline {
-        let runs = |v: &Variant| [0, self.lanes].contains(&v.lanes) && (self.wide || !v.wide);
-        let usable = |n: usize| n == 0 || kernel.variants.get(n - 1).is_some_and(runs);
+    /// Which variant of `kernel` this adapter is to run, and it compiled where that was needed to know.
+    pub fn pick(
+        &self,
+        compiler: &Compiler<'_>,
+        queue: &wgpu::Queue,
+        kernel: &'static Kernel,
+    ) -> (usize, Option<Pipeline>) {
+        let usable = |n: usize| self.usable(kernel, n);
         let made_for_it = || (1..=kernel.variants.len()).find(|n| usable(*n) && kernel.variants[n - 1].lanes > 0);
+        let tried = || {
+            let (n, pipeline) = self.fastest(compiler, queue, kernel, &usable);
+            (n, Some(pipeline))
+        };
         match self.cut {
-            _ if kernel.variants.is_empty() => compiler.compile(kernel, 0),
-            Cut::Number(n) => compiler.compile(kernel, if usable(n) { n } else { 0 }),
-            Cut::Fastest if self.software => compiler.compile(kernel, made_for_it().unwrap_or(0)),
-            Cut::Tried => self.fastest(compiler, queue, kernel, &usable).1,
+            _ if kernel.variants.is_empty() => (0, None),
+            Cut::Number(n) => (if usable(n) { n } else { 0 }, None),
+            Cut::Fastest if self.software => (made_for_it().unwrap_or(0), None),
+            Cut::Tried => tried(),
             Cut::Fastest => match self.noted(kernel).filter(|n| usable(*n)) {
-                Some(n) => compiler.compile(kernel, n),
+                Some(n) => (n, None),
                 None => {
-                    let (n, pipeline) = self.fastest(compiler, queue, kernel, &usable);
+                    let (n, pipeline) = tried();
                     self.note(kernel, n);
-                    pipeline
+                    (n, pipeline)
                 }
             },
         }
+    }
+
+    /// The one to run with these parameters when `picked` was picked: the next after it where it does not suit them.
+    pub fn suiting(&self, kernel: &Kernel, picked: usize, params: &[u32]) -> usize {
+        let suits = |n: &usize| *n == 0 || (kernel.variants[n - 1].suits)(params);
+        match self.cut {
+            Cut::Number(_) => picked,
+            _ if suits(&picked) => picked,
+            _ => (picked + 1..=kernel.variants.len()).find(|n| self.usable(kernel, *n) && suits(n)).unwrap_or(0),
+        }
+    }
+
+    fn usable(&self, kernel: &Kernel, n: usize) -> bool {
+        let runs = |v: &Variant| [0, self.lanes].contains(&v.lanes) && (self.wide || !v.wide);
+        n == 0 || kernel.variants.get(n - 1).is_some_and(runs)
     }
 
     /// Runs every usable variant on the kernel's largest case. The variants take turns, so that a change of the clock
