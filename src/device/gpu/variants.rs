@@ -186,3 +186,31 @@ impl Bench {
         Some(clock.elapsed())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Cut, Variants};
+    use crate::kernels::conv_weight_grad::KERNEL;
+
+    fn of_software(cut: Cut, wide: bool) -> Variants {
+        Variants { cut, lanes: 8, wide, software: true, adapter: String::new() }
+    }
+
+    #[test]
+    fn where_a_variant_does_not_suit_the_next_one_runs() {
+        let named = |name: &str| KERNEL.variants.iter().position(|v| v.name == name).unwrap() + 1;
+        let (beside, wide) = (named("input channels side by side"), named("64 bits at a time"));
+        let params = |name: &str| (KERNEL.cases)().into_iter().find(|c| c.name == name).unwrap().params;
+        let (one, many) = (params("simple-cnn conv1, eight clients"), params("simple-cnn conv2, eight clients"));
+        let device = of_software(Cut::Fastest, true);
+        assert_eq!(device.suiting(&KERNEL, beside, &many), beside);
+        assert_eq!(device.suiting(&KERNEL, beside, &one), wide);
+        assert_eq!(device.suiting(&KERNEL, 0, &one), 0);
+        assert_eq!(of_software(Cut::Fastest, false).suiting(&KERNEL, beside, &one), 0, "no other that it can run");
+        assert_eq!(
+            of_software(Cut::Number(beside), true).suiting(&KERNEL, beside, &one),
+            beside,
+            "asked for by number"
+        );
+    }
+}
