@@ -65,7 +65,7 @@ pub struct Variant {
     pub lanes: u32,
     /// Whether it reads 64-bit integers, which not every adapter has.
     pub wide: bool,
-    /// Whether it suits these parameters: with others it would be right, but slow, and another runs.
+    /// Whether it suits these parameters: with others it would be slow, or is not made for them, and another runs.
     pub suits: fn(&[u32]) -> bool,
 }
 

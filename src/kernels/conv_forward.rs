@@ -2,23 +2,35 @@
 
 use rayon::prelude::*;
 
-use super::conv_tile::{Tile, tile_variants};
+use super::conv_tile::{Tile, parsed, pooled_3x3, tile_variants};
 use super::layer_cases::conv_cases;
 use super::packed::{Images, Taps, by_chunk, pack_input, with_scratch};
+use super::quads;
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, Rounding, expect};
 use super::vectors::{array, each, put, steps, with_vectors};
 use super::windows::After;
 use super::winograd::{self, Filters, Points};
 use super::{DEAD, one_channel};
 use crate::device::linalg::MatMut;
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_forward",
     source: || text(&Tile::PLAIN),
-    variants: tile_variants!(text, groups),
+    variants: tile_variants!(
+        text,
+        groups,
+        Variant {
+            name: "windows side by side",
+            source: || super::unroll_with(include_str!("../../shaders/software/conv_forward.wgsl"), &quads::WIDE),
+            groups: |p| side_by_side(parsed(p)),
+            lanes: 8,
+            wide: true,
+            suits: |p| pooled_3x3(parsed(p), 1..=2),
+        }
+    ),
     bindings: &[
         Binding::read("input"),
         Binding::read("weights"),
@@ -44,6 +56,13 @@ fn groups(p: &ConvParams, tile: Tile) -> [u32; 3] {
     let blocks = p.out_height.div_ceil(side) * p.out_width.div_ceil(side);
     let items = blocks * p.out_channels.div_ceil(tile.channels) * p.chunks * 8;
     grid::folded(items.div_ceil(64) as usize, p.slots)
+}
+
+/// The grid of a subgroup for every 8 windows and 8 channels.
+fn side_by_side(p: &ConvParams) -> [u32; 3] {
+    let windows = p.out_height * ((p.width + p.padding) / 2);
+    let subgroups = (windows * p.stride / 4).div_ceil(8) * p.out_channels.div_ceil(8);
+    grid::folded(subgroups.div_ceil(8) as usize, p.slots)
 }
 
 /// The buffers of [`conv_forward`].

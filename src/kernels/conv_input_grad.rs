@@ -2,21 +2,33 @@
 
 use rayon::prelude::*;
 
-use super::conv_tile::{Tile, tile_variants};
+use super::conv_tile::{Tile, parsed, pooled_3x3, tile_variants};
 use super::layer_cases::conv_cases;
 use super::packed::{Frame, Images, Taps, by_chunk, copy, pack_dz, with_scratch};
+use super::quads;
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
 use super::vectors::with_vectors;
 use super::winners;
 use crate::device::linalg::MatMut;
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_input_grad",
     source: || text(&Tile::PLAIN),
-    variants: tile_variants!(text, groups),
+    variants: tile_variants!(
+        text,
+        groups,
+        Variant {
+            name: "blocks side by side",
+            source: || super::unroll_with(include_str!("../../shaders/software/conv_input_grad.wgsl"), &quads::WIDE),
+            groups: |p| side_by_side(parsed(p)),
+            lanes: 8,
+            wide: true,
+            suits: |p| pooled_3x3(parsed(p), 0..=2),
+        }
+    ),
     bindings: &[
         Binding::read("output_grad"),
         Binding::read("codes"),
@@ -41,6 +53,14 @@ fn groups(p: &ConvParams, tile: Tile) -> [u32; 3] {
     let blocks = (p.height + early).div_ceil(2) * (p.width + early).div_ceil(2);
     let items = blocks * p.in_channels.div_ceil(tile.channels) * p.chunks * 8;
     grid::folded(items.div_ceil(64) as usize, p.slots)
+}
+
+/// The grid of a subgroup for every 8 blocks and 8 channels.
+fn side_by_side(p: &ConvParams) -> [u32; 3] {
+    let early = 1 - p.padding % 2;
+    let blocks = (p.height + early).div_ceil(2) * (p.width + early).div_ceil(2);
+    let subgroups = (blocks * p.stride / 4).div_ceil(8) * p.in_channels.div_ceil(8);
+    grid::folded(subgroups.div_ceil(8) as usize, p.slots)
 }
 
 /// The buffers of [`conv_input_grad`].

@@ -43,24 +43,26 @@ impl Tile {
     }
 }
 
-/// The ways to cut besides the plain one, from a kernel's `text(&Tile)` and `groups(&ConvParams, Tile)`.
+/// The ways to cut besides the plain one: what the kernel adds for software Vulkan, then those of its `text(&Tile)` and
+/// `groups(&ConvParams, Tile)`.
 macro_rules! tile_variants {
-    ($text:ident, $groups:ident) => {
+    ($text:ident, $groups:ident, $software:expr) => {
         &[
-            $crate::device::Variant {
-                name: Tile::NARROW.name,
-                source: || $text(&Tile::NARROW),
-                groups: |p| $groups($crate::kernels::conv_tile::parsed(p), Tile::NARROW),
-                lanes: 0,
-                wide: false,
-                suits: $crate::device::always,
-            },
+            $software,
             $crate::device::Variant {
                 name: Tile::SHARED.name,
                 source: || $text(&Tile::SHARED),
-                groups: |p| $groups($crate::kernels::conv_tile::parsed(p), Tile::SHARED),
+                groups: |p| $groups(parsed(p), Tile::SHARED),
                 lanes: 8,
                 wide: true,
+                suits: $crate::device::always,
+            },
+            $crate::device::Variant {
+                name: Tile::NARROW.name,
+                source: || $text(&Tile::NARROW),
+                groups: |p| $groups(parsed(p), Tile::NARROW),
+                lanes: 0,
+                wide: false,
                 suits: $crate::device::always,
             },
         ]
@@ -71,4 +73,9 @@ pub(super) use tile_variants;
 /// The words of a convolution's uniform block, or the first of a sparse one's.
 pub(super) fn parsed(params: &[u32]) -> &ConvParams {
     bytemuck::from_bytes(bytemuck::cast_slice(&params[..CONV_WORDS]))
+}
+
+/// Whether filters are of 3x3 before a pooling, and what lies beside a row's first and last window is outside of the image.
+pub(super) fn pooled_3x3(p: &ConvParams, paddings: std::ops::RangeInclusive<u32>) -> bool {
+    p.kernel == 3 && p.pool == 2 && paddings.contains(&p.padding)
 }

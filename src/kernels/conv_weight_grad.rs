@@ -54,16 +54,18 @@ fn text(quads: Quads) -> String {
 }
 
 fn groups(p: &ConvParams) -> [u32; 3] {
-    let corners = p.kernel.div_ceil(3).pow(2);
-    let items = p.in_channels.div_ceil(4) * p.out_channels.div_ceil(8) * corners * p.chunks;
-    grid::folded(items as usize, p.slots)
+    grid::folded((p.in_channels.div_ceil(4) * p.out_channels.div_ceil(8) * parts(p)) as usize, p.slots)
 }
 
 /// The grid of a subgroup for every 8 input and 16 output channels.
 fn side_by_side(p: &ConvParams) -> [u32; 3] {
-    let corners = p.kernel.div_ceil(3).pow(2);
-    let items = p.in_channels.div_ceil(8) * p.out_channels.div_ceil(16) * corners * p.chunks;
+    let items = p.in_channels.div_ceil(8) * p.out_channels.div_ceil(16) * parts(p);
     grid::folded(items.div_ceil(4) as usize, p.slots)
+}
+
+/// Pieces of 3x3 taps in each chunk of images.
+fn parts(p: &ConvParams) -> u32 {
+    p.kernel.div_ceil(3).pow(2) * p.chunks
 }
 
 /// The buffers of [`conv_weight_grad`].

@@ -22,8 +22,8 @@ pub enum Cut {
     Fastest,
     /// The fastest, by trying each; nothing is noted.
     Tried,
-    /// Number `n` of each kernel's variants, counted from 1, where the adapter can run it; else, and for 0, the kernel
-    /// itself.
+    /// Number `n` of each kernel's variants, counted from 1, where the adapter can run it and it suits; else, and for 0,
+    /// the kernel itself.
     Number(usize),
 }
 
@@ -54,18 +54,18 @@ impl Variants {
         queue: &wgpu::Queue,
         kernel: &'static Kernel,
     ) -> (usize, Option<Pipeline>) {
-        let usable = |n: usize| self.usable(kernel, n);
-        let made_for_it = || (1..=kernel.variants.len()).find(|n| usable(*n) && kernel.variants[n - 1].lanes > 0);
+        let made_for_it =
+            || (1..=kernel.variants.len()).find(|n| self.usable(kernel, *n) && kernel.variants[n - 1].lanes > 0);
         let tried = || {
-            let (n, pipeline) = self.fastest(compiler, queue, kernel, &usable);
+            let (n, pipeline) = self.fastest(compiler, queue, kernel);
             (n, Some(pipeline))
         };
         match self.cut {
             _ if kernel.variants.is_empty() => (0, None),
-            Cut::Number(n) => (if usable(n) { n } else { 0 }, None),
+            Cut::Number(n) => (if self.usable(kernel, n) { n } else { 0 }, None),
             Cut::Fastest if self.software => (made_for_it().unwrap_or(0), None),
             Cut::Tried => tried(),
-            Cut::Fastest => match self.noted(kernel).filter(|n| usable(*n)) {
+            Cut::Fastest => match self.noted(kernel).filter(|n| self.usable(kernel, *n)) {
                 Some(n) => (n, None),
                 None => {
                     let (n, pipeline) = tried();
@@ -78,11 +78,12 @@ impl Variants {
 
     /// The one to run with these parameters when `picked` was picked: the next after it where it does not suit them.
     pub fn suiting(&self, kernel: &Kernel, picked: usize, params: &[u32]) -> usize {
-        let suits = |n: &usize| *n == 0 || (kernel.variants[n - 1].suits)(params);
         match self.cut {
-            Cut::Number(_) => picked,
-            _ if suits(&picked) => picked,
-            _ => (picked + 1..=kernel.variants.len()).find(|n| self.usable(kernel, *n) && suits(n)).unwrap_or(0),
+            _ if suits(kernel, picked, params) => picked,
+            Cut::Number(_) => 0,
+            _ => (picked + 1..=kernel.variants.len())
+                .find(|n| self.usable(kernel, *n) && suits(kernel, *n, params))
+                .unwrap_or(0),
         }
     }
 
@@ -91,18 +92,15 @@ impl Variants {
         n == 0 || kernel.variants.get(n - 1).is_some_and(runs)
     }
 
-    /// Runs every usable variant on the kernel's largest case. The variants take turns, so that a change of the clock
-    /// meets them all.
-    fn fastest(
-        &self,
-        compiler: &Compiler<'_>,
-        queue: &wgpu::Queue,
-        kernel: &'static Kernel,
-        usable: &dyn Fn(usize) -> bool,
-    ) -> (usize, Pipeline) {
-        let numbers = (0..=kernel.variants.len()).filter(|n| usable(*n));
+    /// Runs every usable variant that suits the kernel's largest case on it. The variants take turns, so that a change of
+    /// the clock meets them all.
+    fn fastest(&self, compiler: &Compiler<'_>, queue: &wgpu::Queue, kernel: &'static Kernel) -> (usize, Pipeline) {
+        let largest = (kernel.cases)().into_iter().max_by_key(|case| case.flops);
+        let tried =
+            |n: &usize| self.usable(kernel, *n) && largest.as_ref().is_none_or(|case| suits(kernel, *n, &case.params));
+        let numbers = (0..=kernel.variants.len()).filter(tried);
         let mut compiled: Vec<_> = numbers.map(|n| (Duration::MAX, n, compiler.compile(kernel, n))).collect();
-        if let Some(case) = (kernel.cases)().into_iter().max_by_key(|case| case.flops) {
+        if let Some(case) = largest {
             let bench = Bench::new(compiler.device, queue, &case);
             for turn in 0..=TRIALS {
                 for (best, _, pipeline) in &mut compiled {
@@ -130,6 +128,11 @@ impl Variants {
             cache::write(&path, &text);
         }
     }
+}
+
+/// Whether number `n` of the kernel's variants suits these parameters. The kernel itself, number 0, always does.
+fn suits(kernel: &Kernel, n: usize, params: &[u32]) -> bool {
+    n == 0 || (kernel.variants[n - 1].suits)(params)
 }
 
 /// The kernel itself, then its variants.
@@ -207,10 +210,8 @@ mod tests {
         assert_eq!(device.suiting(&KERNEL, beside, &one), wide);
         assert_eq!(device.suiting(&KERNEL, 0, &one), 0);
         assert_eq!(of_software(Cut::Fastest, false).suiting(&KERNEL, beside, &one), 0, "no other that it can run");
-        assert_eq!(
-            of_software(Cut::Number(beside), true).suiting(&KERNEL, beside, &one),
-            beside,
-            "asked for by number"
-        );
+        let numbered = of_software(Cut::Number(beside), true);
+        assert_eq!(numbered.suiting(&KERNEL, beside, &many), beside);
+        assert_eq!(numbered.suiting(&KERNEL, beside, &one), 0, "asked for by number, no other stands in for it");
     }
 }

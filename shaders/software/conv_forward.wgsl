@@ -1,0 +1,204 @@
+// conv_forward for software Vulkan, for filters of 3x3 before a pooling, with the same terms in the same order; what is
+// peculiar to it is told in sparse_conv_forward.wgsl beside this file. A thread owns 8 output channels of a pooling window
+// for four images, and the 8 threads of a subgroup 8 windows that follow each other. The columns left and right of a window are
+// its neighbours', so a lane loads but its own two; what lies left of the first lane and right of the last, each lane a pixel
+// of it. Rows of windows have one more than they need where a last window's right neighbour is still in the image.
+
+struct Params {
+    slots: u32,
+    stride: u32,        // B, a multiple of 4
+    in_channels: u32,   // C
+    out_channels: u32,  // M
+    height: u32,        // of the input
+    width: u32,
+    kernel: u32,
+    padding: u32,
+    out_height: u32,    // of the output, after the pooling
+    out_width: u32,
+    pool: u32,          // 1 or 2
+    relu: u32,
+    row_words: u32,     // P
+    weights_at: u32,
+    bias_at: u32,
+    counts_at: u32,
+    gate_words: u32,    // G, or 0 where no gates apply
+    gates_at: u32,
+    chunks: u32,        // of 32 images
+    normwise: u32,      // read by the CPU engine alone
+}
+
+@group(0) @binding(0) var<storage, read> input: array<$QUAD>;
+@group(0) @binding(1) var<storage, read> weights: array<$QUAD>;
+@group(0) @binding(2) var<storage, read> rows: array<u32>;
+@group(0) @binding(3) var<storage, read> counts: array<u32>;
+@group(0) @binding(4) var<storage, read> gates: array<f32>;
+@group(0) @binding(5) var<storage, read_write> output: array<$QUAD>;
+@group(0) @binding(6) var<storage, read_write> codes: array<u32>;
+@group(0) @binding(7) var<uniform> p: Params;
+
+const TILE = 8u;        // output channels of a thread
+const LANES = 8u;       // threads of a subgroup, and windows
+const DEAD = 4u;
+
+$NARROW
+
+// A 3x3 filter, row by row.
+struct Filter {
+    a: vec4f,
+    b: vec4f,
+    c: f32,
+}
+
+// The 9 words from word `at`. Three vec4s always cover them, and reach no further than the vec4 of the last.
+fn filter_at(at: u32) -> Filter {
+    let x = narrow(weights[at >> 2u]);
+    let y = narrow(weights[(at >> 2u) + 1u]);
+    let z = narrow(weights[(at >> 2u) + 2u]);
+    let two = (at & 2u) != 0u;
+    let one = (at & 1u) != 0u;
+    let u = select(x, vec4f(x.zw, y.xy), two);
+    let v = select(y, vec4f(y.zw, z.xy), two);
+    let w = select(z.xy, z.zw, two);
+    return Filter(select(u, vec4f(u.yzw, v.x), one), select(v, vec4f(v.yzw, w.x), one), select(w.x, w.y, one));
+}
+
+// All bits or none of them: what an integer `and` keeps of four pixels is one instruction for each.
+fn keeping(inside: bool) -> vec4u {
+    return vec4u(select(0u, 0xffffffffu, inside));
+}
+
+fn kept(v: vec4f, mask: vec4u) -> vec4f {
+    return bitcast<vec4f>(bitcast<vec4u>(v) & mask);
+}
+
+// An output and its code.
+struct Value {
+    z: vec4f,
+    code: vec4u,
+}
+
+// What ReLU and gate leave of z; nothing for padding images.
+fn activate(z: vec4f, place: vec4u, gate: f32, live: vec4<bool>) -> Value {
+    // Behind a closed gate nothing is left of a sum, whatever it is.
+    let closed = vec4<bool>(p.relu != 0u) & ((z <= vec4f(0.0)) | vec4<bool>(gate == 0.0));
+    let value = select(z, vec4f(0.0), closed);
+    let code = select(place, vec4u(DEAD), closed | vec4<bool>(gate == 0.0));
+    return Value(select(vec4f(0.0), value, live), select(vec4u(0u), code, live));
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+    let slot = group.z;
+    let quads = p.stride / 4u;
+    let tiles = (p.out_channels + TILE - 1u) / TILE;
+    let across = (p.width + p.padding) / 2u;
+    let blocks = p.out_height * across;
+    let own = lane % LANES;
+    let work = (group.x + group.y * 65535u) * 8u + lane / LANES;
+    let first = work % tiles * TILE;
+    let start = work / tiles * LANES;
+    let block = (start + own) % blocks;
+    let quad = (start + own) / blocks;
+    let by = block / across;
+    let bx = block % across;
+    let in_batch = quad < quads;
+    let row = rows[slot] * p.row_words;
+    let count = counts[p.counts_at + slot];
+    let plane = p.height * p.width * quads;
+    let last = p.out_channels - 1u;
+    let mine_m = min(first + own, last);
+
+    //@ for m in 0..8
+    //@ for i in 0..2
+    //@ for j in 0..2
+    var z$m_$i$j = vec4f(0.0);
+    //@ end
+    //@ end
+    //@ end
+    // One answer for all lanes: they share what they load.
+    if (subgroupAny(in_batch && 4u * quad < count)) {
+        let mine_at = row + p.weights_at + mine_m * p.in_channels * 9u;
+        let base = slot * p.in_channels * plane;
+        // Above and left of the image the numbers of rows and columns wrap, so one comparison finds both edges.
+        //@ for i in 0..4
+        let y$i = 2u * by + $iu - p.padding;
+        //@ for j in 1..3
+        let x$i_$j_in = in_batch && y$i < p.height && 2u * bx + $ju - p.padding < p.width;
+        let at$i_$j = base + select(0u, (y$i * p.width + 2u * bx + $ju - p.padding) * quads + quad, x$i_$j_in);
+        let mask$i_$j = keeping(x$i_$j_in);
+        //@ end
+        //@ end
+        // Lanes 0 to 3 load what is left of the first, lanes 4 to 7 what is right of the last.
+        let end = start + select(0u, LANES - 1u, own >= 4u);
+        let end_y = end % blocks / across * 2u + own % 4u - p.padding;
+        let end_x = end % blocks % across * 2u + select(0u, 3u, own >= 4u) - p.padding;
+        let end_in = end / blocks < quads && end_y < p.height && end_x < p.width;
+        let end_at = base + select(0u, (end_y * p.width + end_x) * quads + end / blocks, end_in);
+        let end_mask = keeping(end_in);
+        let before = (own + LANES - 1u) % LANES;
+        let after = (own + 1u) % LANES;
+        let before_mask = keeping(bx > 0u);
+        let after_mask = keeping(bx < across - 1u);
+
+        for (var c = 0u; c < p.in_channels; c++) {
+            let mine = filter_at(mine_at + c * 9u);
+            let ends = kept(narrow(input[end_at + c * plane]), end_mask);
+            //@ for i in 0..4
+            let x$i_1 = kept(narrow(input[at$i_1 + c * plane]), mask$i_1);
+            let x$i_2 = kept(narrow(input[at$i_2 + c * plane]), mask$i_2);
+            let left$i = select(subgroupShuffle(x$i_2, before), subgroupBroadcast(ends, $iu), own == 0u);
+            let x$i_0 = kept(left$i, before_mask);
+            let right$i = select(subgroupShuffle(x$i_1, after), subgroupBroadcast(ends, $iu + 4u), own == LANES - 1u);
+            let x$i_3 = kept(right$i, after_mask);
+            //@ end
+            //@ for m in 0..8
+            let a$m = subgroupBroadcast(mine.a, $mu);
+            let b$m = subgroupBroadcast(mine.b, $mu);
+            let c$m = subgroupBroadcast(mine.c, $mu);
+            z$m_00 = z$m_00 + a$m.x * x0_0 + a$m.y * x0_1 + a$m.z * x0_2 + a$m.w * x1_0 + b$m.x * x1_1
+                + b$m.y * x1_2 + b$m.z * x2_0 + b$m.w * x2_1 + c$m * x2_2;
+            z$m_01 = z$m_01 + a$m.x * x0_1 + a$m.y * x0_2 + a$m.z * x0_3 + a$m.w * x1_1 + b$m.x * x1_2
+                + b$m.y * x1_3 + b$m.z * x2_1 + b$m.w * x2_2 + c$m * x2_3;
+            z$m_10 = z$m_10 + a$m.x * x1_0 + a$m.y * x1_1 + a$m.z * x1_2 + a$m.w * x2_0 + b$m.x * x2_1
+                + b$m.y * x2_2 + b$m.z * x3_0 + b$m.w * x3_1 + c$m * x3_2;
+            z$m_11 = z$m_11 + a$m.x * x1_1 + a$m.y * x1_2 + a$m.z * x1_3 + a$m.w * x2_1 + b$m.x * x2_2
+                + b$m.y * x2_3 + b$m.z * x3_1 + b$m.w * x3_2 + c$m * x3_3;
+            //@ end
+        }
+    }
+
+    let live = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
+    let bias_word = row + p.bias_at + mine_m;
+    let bias = narrow(weights[bias_word >> 2u])[bias_word & 3u];
+    var gate = 1.0;
+    if (p.gate_words > 0u) {
+        gate = gates[slot * p.gate_words + p.gates_at + mine_m];
+    }
+    let to = ((slot * p.out_channels + first) * p.out_height * p.out_width + by * p.out_width + bx) * quads + quad;
+    let stores = in_batch && bx < p.out_width;
+    //@ for m in 0..8
+    {
+        let gate$m = subgroupBroadcast(gate, $mu);
+        let bias$m = subgroupBroadcast(bias, $mu);
+        //@ for i in 0..2
+        //@ for j in 0..2
+        let z$i$j = (z$m_$i$j + bias$m) * gate$m;
+        //@ end
+        //@ end
+        var place = vec4u(0u);
+        var most = z00;
+        //@ for i in 0..2
+        //@ for j in 0..2
+        place = select(place, vec4u(2u * $iu + $ju), z$i$j > most);
+        most = select(most, z$i$j, z$i$j > most);
+        //@ end
+        //@ end
+        let value = activate(most, place, gate$m, live);
+        if (stores && first + $mu <= last) {
+            let at = to + $mu * p.out_height * p.out_width * quads;
+            output[at] = wide(value.z);
+            codes[at] = value.code.x | (value.code.y << 8u) | (value.code.z << 16u) | (value.code.w << 24u);
+        }
+    }
+    //@ end
+}

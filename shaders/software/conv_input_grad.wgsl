@@ -1,0 +1,218 @@
+// conv_input_grad for software Vulkan, for filters of 3x3 before a pooling, with the same terms in the same order; what is
+// peculiar to it is told in sparse_conv_forward.wgsl beside this file. A thread owns 8 input channels of a 2x2 block of
+// pixels for four images, and the 8 threads of a subgroup 8 blocks that follow each other. The windows left and right of a
+// block's own are those of its neighbours, so a lane loads but its own column; what lies left of the first lane and right of
+// the last, each lane one of it.
+//
+// Of a window's two places in a row one at most has a gradient, so one product with the weight that meets it, left or right,
+// stands for two. (A product with 0 is left out, which changes no bit where weights are finite.)
+
+struct Params {
+    slots: u32,
+    stride: u32,        // B, a multiple of 4
+    in_channels: u32,   // C
+    out_channels: u32,  // M
+    height: u32,        // of the input
+    width: u32,
+    kernel: u32,
+    padding: u32,
+    out_height: u32,    // of the output, after the pooling
+    out_width: u32,
+    pool: u32,          // 1 or 2
+    relu: u32,
+    row_words: u32,     // P
+    weights_at: u32,
+    bias_at: u32,
+    counts_at: u32,
+    gate_words: u32,    // G, or 0 where no gates apply
+    gates_at: u32,
+    chunks: u32,        // of 32 images
+    normwise: u32,      // read by the CPU engine alone
+}
+
+@group(0) @binding(0) var<storage, read> output_grad: array<$QUAD>;
+@group(0) @binding(1) var<storage, read> codes: array<u32>;
+@group(0) @binding(2) var<storage, read> weights: array<$QUAD>;
+@group(0) @binding(3) var<storage, read> rows: array<u32>;
+@group(0) @binding(4) var<storage, read> counts: array<u32>;
+@group(0) @binding(5) var<storage, read_write> input_grad: array<$QUAD>;
+@group(0) @binding(6) var<uniform> p: Params;
+
+const TILE = 8u;        // input channels of a thread
+const LANES = 8u;       // threads of a subgroup, and blocks
+const DEAD = 0x04040404u;
+
+$NARROW
+
+// A 3x3 filter, row by row.
+struct Filter {
+    a: vec4f,
+    b: vec4f,
+    c: f32,
+}
+
+// The 9 words from word `at`. Three vec4s always cover them, and reach no further than the vec4 of the last.
+fn filter_at(at: u32) -> Filter {
+    let x = narrow(weights[at >> 2u]);
+    let y = narrow(weights[(at >> 2u) + 1u]);
+    let z = narrow(weights[(at >> 2u) + 2u]);
+    let two = (at & 2u) != 0u;
+    let one = (at & 1u) != 0u;
+    let u = select(x, vec4f(x.zw, y.xy), two);
+    let v = select(y, vec4f(y.zw, z.xy), two);
+    let w = select(z.xy, z.zw, two);
+    return Filter(select(u, vec4f(u.yzw, v.x), one), select(v, vec4f(v.yzw, w.x), one), select(w.x, w.y, one));
+}
+
+// Gradients of four images' windows, and the places they go to: the first in the lowest byte.
+struct Window {
+    grad: vec4f,
+    code: u32,
+}
+
+// Nothing of what lies outside is taken.
+fn window_at(at: u32, inside: bool) -> Window {
+    return Window(narrow(output_grad[at]), select(DEAD, codes[at], inside));
+}
+
+fn from_lane(window: Window, lane: u32) -> Window {
+    return Window(subgroupShuffle(window.grad, lane), subgroupShuffle(window.code, lane));
+}
+
+// `window`, or `other` where it is none of this image's row.
+fn choose(window: Window, other: Window, edge: bool) -> Window {
+    return Window(select(window.grad, other.grad, edge), select(window.code, other.code, edge));
+}
+
+// What of the window goes to places whose bits in `mask` are those of `place`.
+fn routed(window: Window, mask: u32, place: u32) -> vec4f {
+    let bytes = vec4u(1u, 0x100u, 0x10000u, 0x1000000u);
+    return select(vec4f(0.0), window.grad, (vec4u(window.code) & (mask * bytes)) == place * bytes);
+}
+
+// Whether it goes to a place in the right column.
+fn goes_right(window: Window) -> vec4<bool> {
+    return (vec4u(window.code) & vec4u(1u, 0x100u, 0x10000u, 0x1000000u)) != vec4u(0u);
+}
+
+fn pick(left: f32, right: f32, goes_right: vec4<bool>) -> vec4f {
+    return select(vec4f(left), vec4f(right), goes_right);
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+    // Blocks start where the patch of a 3x3 filter begins with the second row of a pooling window: one row early where
+    // the padding is even.
+    let early = 1u - (p.padding & 1u);
+    let reach = (p.padding + 1u - early) / 2u;
+    let slot = group.z;
+    let quads = p.stride / 4u;
+    let tiles = (p.in_channels + TILE - 1u) / TILE;
+    let blocks_x = (p.width + early + 1u) / 2u;
+    let blocks = (p.height + early + 1u) / 2u * blocks_x;
+    let own = lane % LANES;
+    let work = (group.x + group.y * 65535u) * 8u + lane / LANES;
+    let first = work % tiles * TILE;
+    let start = work / tiles * LANES;
+    let block = (start + own) % blocks;
+    let quad = (start + own) / blocks;
+    let by = block / blocks_x;
+    let bx = block % blocks_x;
+    let in_batch = quad < quads;
+    let plane = p.out_height * p.out_width * quads;
+    let last = p.in_channels - 1u;
+    let count = counts[p.counts_at + slot];
+
+    //@ for c in 0..8
+    //@ for i in 0..2
+    //@ for j in 0..2
+    var d$c_$i$j = vec4f(0.0);
+    //@ end
+    //@ end
+    //@ end
+    // One answer for all lanes: they share what they load.
+    if (subgroupAny(in_batch && 4u * quad < count)) {
+        let mine_at = rows[slot] * p.row_words + p.weights_at + min(first + own, last) * 9u;
+        let base = slot * p.out_channels * plane;
+        // Above and left of the image the numbers of rows and columns wrap, so one comparison finds both edges.
+        let column = bx + reach - 1u;
+        let in_column = in_batch && column < p.out_width;
+        //@ for i in 0..3
+        let wy$i = by + reach + $iu - 2u;
+        let inside$i = in_column && wy$i < p.out_height;
+        let at$i = base + select(0u, (wy$i * p.out_width + column) * quads + quad, inside$i);
+        //@ end
+        // Lanes 0 to 2 load what is left of the first, lanes 4 to 6 what is right of the last.
+        let right = own >= 4u;
+        let end = start + select(0u, LANES - 1u, right);
+        let end_y = end % blocks / blocks_x + reach + own % 4u - 2u;
+        let end_x = end % blocks % blocks_x + reach + select(0u, 2u, right) - 2u;
+        let end_inside = own % 4u < 3u && end / blocks < quads && end_y < p.out_height && end_x < p.out_width;
+        let end_at = base + select(0u, (end_y * p.out_width + end_x) * quads + end / blocks, end_inside);
+        let before = (own + LANES - 1u) % LANES;
+        let after = (own + 1u) % LANES;
+
+        for (var m = 0u; m < p.out_channels; m++) {
+            let mine = filter_at(mine_at + m * p.in_channels * 9u);
+            let ends = window_at(end_at + m * plane, end_inside);
+            //@ for i in 0..3
+            let w$i_1 = window_at(at$i + m * plane, inside$i);
+            var w$i_0 = choose(from_lane(w$i_1, before), from_lane(ends, $iu), own == 0u);
+            w$i_0.code = select(w$i_0.code, DEAD, bx == 0u);
+            var w$i_2 = choose(from_lane(w$i_1, after), from_lane(ends, $iu + 4u), own == LANES - 1u);
+            w$i_2.code = select(w$i_2.code, DEAD, bx == blocks_x - 1u);
+            //@ end
+            let x0_0 = routed(w0_0, 7u, 3u);
+            let x0_12 = routed(w0_1, 6u, 2u);
+            let x0_3 = routed(w0_2, 7u, 2u);
+            let x1_0 = routed(w1_0, 7u, 1u);
+            let x1_12 = routed(w1_1, 6u, 0u);
+            let x1_3 = routed(w1_2, 7u, 0u);
+            let x2_0 = routed(w1_0, 7u, 3u);
+            let x2_12 = routed(w1_1, 6u, 2u);
+            let x2_3 = routed(w1_2, 7u, 2u);
+            let x3_0 = routed(w2_0, 7u, 1u);
+            let x3_12 = routed(w2_1, 6u, 0u);
+            let x3_3 = routed(w2_2, 7u, 0u);
+            let r0 = goes_right(w0_1);
+            let r1 = goes_right(w1_1);
+            let r2 = goes_right(w2_1);
+            //@ for c in 0..8
+            let a$c = subgroupBroadcast(mine.a, $cu);
+            let b$c = subgroupBroadcast(mine.b, $cu);
+            let c$c = subgroupBroadcast(mine.c, $cu);
+            let above_l$c = pick(a$c.y, a$c.x, r1);
+            let above_r$c = pick(a$c.z, a$c.y, r1);
+            let middle_l$c = pick(b$c.x, a$c.w, r1);
+            let middle_r$c = pick(b$c.y, b$c.x, r1);
+            let below_l$c = pick(b$c.w, b$c.z, r1);
+            let below_r$c = pick(c$c, b$c.w, r1);
+            d$c_00 = d$c_00 + above_l$c * x2_12 + a$c.z * x2_0 + middle_l$c * x1_12 + b$c.y * x1_0
+                + pick(b$c.w, b$c.z, r0) * x0_12 + c$c * x0_0;
+            d$c_01 = d$c_01 + a$c.x * x2_3 + above_r$c * x2_12 + a$c.w * x1_3 + middle_r$c * x1_12
+                + b$c.z * x0_3 + pick(c$c, b$c.w, r0) * x0_12;
+            d$c_10 = d$c_10 + pick(a$c.y, a$c.x, r2) * x3_12 + a$c.z * x3_0 + middle_l$c * x2_12 + b$c.y * x2_0
+                + below_l$c * x1_12 + c$c * x1_0;
+            d$c_11 = d$c_11 + a$c.x * x3_3 + pick(a$c.z, a$c.y, r2) * x3_12 + a$c.w * x2_3 + middle_r$c * x2_12
+                + b$c.z * x1_3 + below_r$c * x1_12;
+            //@ end
+        }
+    }
+
+    let y = 2u * by - early;
+    let x = 2u * bx - early;
+    let live = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
+    let in_plane = p.height * p.width * quads;
+    //@ for c in 0..8
+    if (in_batch && first + $cu <= last) {
+        let to = (slot * p.in_channels + first + $cu) * in_plane + quad;
+        //@ for i in 0..2
+        //@ for j in 0..2
+        if (y + $iu < p.height && x + $ju < p.width) {
+            input_grad[to + ((y + $iu) * p.width + x + $ju) * quads] = wide(select(vec4f(0.0), d$c_$i$j, live));
+        }
+        //@ end
+        //@ end
+    }
+    //@ end
+}
