@@ -28,7 +28,8 @@ pub static KERNEL: Kernel = Kernel {
             groups: |p| side_by_side(parsed(p)),
             lanes: 8,
             wide: true,
-            suits: |p| pooled_3x3(parsed(p), 1..=2),
+            // A spare lane in every row of windows may cost no more than the sharing gains.
+            suits: |p| pooled_3x3(parsed(p), 1..=2) && 8 * parsed(p).out_width >= 7 * across(parsed(p)),
         }
     ),
     bindings: &[
@@ -58,10 +59,14 @@ fn groups(p: &ConvParams, tile: Tile) -> [u32; 3] {
     grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
+/// Lanes of a row of windows: one more than those where the image has a column right of the last.
+fn across(p: &ConvParams) -> u32 {
+    (p.width + p.padding) / 2
+}
+
 /// The grid of a subgroup for every 8 windows and 8 channels.
 fn side_by_side(p: &ConvParams) -> [u32; 3] {
-    let windows = p.out_height * ((p.width + p.padding) / 2);
-    let subgroups = (windows * p.stride / 4).div_ceil(8) * p.out_channels.div_ceil(8);
+    let subgroups = (p.out_height * across(p) * p.stride / 4).div_ceil(8) * p.out_channels.div_ceil(8);
     grid::folded(subgroups.div_ceil(8) as usize, p.slots)
 }
 

@@ -276,6 +276,7 @@ pub(super) fn conv_cases() -> Vec<ConvCase> {
         case(conv([3, 5, 7, 6, 3, 1], 2, true), Setting::new("shared rows, an empty slot", &[8, 0, 5], &[2, 0, 0], 8)),
         case(conv([3, 7, 5, 5, 1, 0], 1, true), Setting::new("1x1", &[9], &[0], 12)),
         case(conv([3, 9, 5, 7, 3, 2], 2, true), Setting::new("3x3, padding 2", &[6, 13], &[1, 0], 16)),
+        case(conv([2, 9, 4, 15, 3, 1], 2, true), Setting::new("a wide image, odd", &[7, 4], &[0, 1], 8)),
         case(conv([2, 4, 3, 5, 1, 2], 2, true), Setting::new("more padding than filter", &[6], &[0], 8)),
         case(conv([4, 6, 5, 6, 3, 1], 2, true), Setting::new("two chunks", &[40, 33, 5], &[0, 2, 1], 40)),
         case(
