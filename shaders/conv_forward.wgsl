@@ -51,24 +51,12 @@ fn word(at: u32) -> f32 {
     return weights[at >> 2u][at & 3u];
 }
 
-// A 3x3 filter, row by row.
-struct Filter {
-    a: vec4f,
-    b: vec4f,
-    c: f32,
-}
+$TAPS
 
 // The 9 words from word `at`. Three vec4s always cover them, and reach no further than the vec4 of the last.
 fn filter_at(at: u32) -> Filter {
-    let x = weights[at >> 2u];
-    let y = weights[(at >> 2u) + 1u];
-    let z = weights[(at >> 2u) + 2u];
-    let two = (at & 2u) != 0u;
-    let one = (at & 1u) != 0u;
-    let u = select(x, vec4f(x.zw, y.xy), two);
-    let v = select(y, vec4f(y.zw, z.xy), two);
-    let w = select(z.xy, z.zw, two);
-    return Filter(select(u, vec4f(u.yzw, v.x), one), select(v, vec4f(v.yzw, w.x), one), select(w.x, w.y, one));
+    let i = at >> 2u;
+    return filter_of(weights[i], weights[i + 1u], weights[i + 2u], at);
 }
 
 // The pixel at column x of the row y that starts at `row`; 0 outside of the image.

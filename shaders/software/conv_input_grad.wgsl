@@ -41,27 +41,16 @@ struct Params {
 const TILE = 8u;        // input channels of a thread
 const LANES = 8u;       // threads of a subgroup, and blocks
 const DEAD = 0x04040404u;
+const BYTES = vec4u(1u, 0x100u, 0x10000u, 0x1000000u);  // the lowest bit of each image's code
 
 $NARROW
 
-// A 3x3 filter, row by row.
-struct Filter {
-    a: vec4f,
-    b: vec4f,
-    c: f32,
-}
+$TAPS
 
 // The 9 words from word `at`. Three vec4s always cover them, and reach no further than the vec4 of the last.
 fn filter_at(at: u32) -> Filter {
-    let x = narrow(weights[at >> 2u]);
-    let y = narrow(weights[(at >> 2u) + 1u]);
-    let z = narrow(weights[(at >> 2u) + 2u]);
-    let two = (at & 2u) != 0u;
-    let one = (at & 1u) != 0u;
-    let u = select(x, vec4f(x.zw, y.xy), two);
-    let v = select(y, vec4f(y.zw, z.xy), two);
-    let w = select(z.xy, z.zw, two);
-    return Filter(select(u, vec4f(u.yzw, v.x), one), select(v, vec4f(v.yzw, w.x), one), select(w.x, w.y, one));
+    let i = at >> 2u;
+    return filter_of(narrow(weights[i]), narrow(weights[i + 1u]), narrow(weights[i + 2u]), at);
 }
 
 // Gradients of four images' windows, and the places they go to: the first in the lowest byte.
@@ -79,20 +68,19 @@ fn from_lane(window: Window, lane: u32) -> Window {
     return Window(subgroupShuffle(window.grad, lane), subgroupShuffle(window.code, lane));
 }
 
-// `window`, or `other` where it is none of this image's row.
+// `window`, or `other` in the lane at the end, which has no neighbour there.
 fn choose(window: Window, other: Window, edge: bool) -> Window {
     return Window(select(window.grad, other.grad, edge), select(window.code, other.code, edge));
 }
 
 // What of the window goes to places whose bits in `mask` are those of `place`.
 fn routed(window: Window, mask: u32, place: u32) -> vec4f {
-    let bytes = vec4u(1u, 0x100u, 0x10000u, 0x1000000u);
-    return select(vec4f(0.0), window.grad, (vec4u(window.code) & (mask * bytes)) == place * bytes);
+    return select(vec4f(0.0), window.grad, (vec4u(window.code) & (mask * BYTES)) == place * BYTES);
 }
 
 // Whether it goes to a place in the right column.
 fn goes_right(window: Window) -> vec4<bool> {
-    return (vec4u(window.code) & vec4u(1u, 0x100u, 0x10000u, 0x1000000u)) != vec4u(0u);
+    return (vec4u(window.code) & BYTES) != vec4u(0u);
 }
 
 fn pick(left: f32, right: f32, goes_right: vec4<bool>) -> vec4f {

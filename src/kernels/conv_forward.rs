@@ -2,10 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::conv_tile::{Tile, parsed, pooled_3x3, tile_variants};
+use super::conv_tile::{Tile, parsed, pooled_3x3, software, tile_variants};
 use super::layer_cases::conv_cases;
 use super::packed::{Images, Taps, by_chunk, pack_input, with_scratch};
-use super::quads;
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, Rounding, expect};
 use super::vectors::{array, each, put, steps, with_vectors};
 use super::windows::After;
@@ -24,7 +23,7 @@ pub static KERNEL: Kernel = Kernel {
         groups,
         Variant {
             name: "windows side by side",
-            source: || super::unroll_with(include_str!("../../shaders/software/conv_forward.wgsl"), &quads::WIDE),
+            source: || software(include_str!("../../shaders/software/conv_forward.wgsl")),
             groups: |p| side_by_side(parsed(p)),
             lanes: 8,
             wide: true,

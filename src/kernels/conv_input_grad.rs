@@ -2,10 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::conv_tile::{Tile, parsed, pooled_3x3, tile_variants};
+use super::conv_tile::{Tile, parsed, pooled_3x3, software, tile_variants};
 use super::layer_cases::conv_cases;
 use super::packed::{Frame, Images, Taps, by_chunk, copy, pack_dz, with_scratch};
-use super::quads;
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
 use super::vectors::with_vectors;
 use super::winners;
@@ -22,7 +21,7 @@ pub static KERNEL: Kernel = Kernel {
         groups,
         Variant {
             name: "blocks side by side",
-            source: || super::unroll_with(include_str!("../../shaders/software/conv_input_grad.wgsl"), &quads::WIDE),
+            source: || software(include_str!("../../shaders/software/conv_input_grad.wgsl")),
             groups: |p| side_by_side(parsed(p)),
             lanes: 8,
             wide: true,

@@ -3,6 +3,32 @@
 use super::shape::{CONV_WORDS, ConvParams};
 use super::{quads, unroll_with};
 
+/// Replacement in a shader's text: `$TAPS`, a filter of 3x3 and a function `filter_of` that cuts it out of vectors.
+const TAPS: (&str, &str) = (
+    "TAPS",
+    "// A 3x3 filter, row by row.
+struct Filter {
+    a: vec4f,
+    b: vec4f,
+    c: f32,
+}
+
+// The 9 words from word `at`, of the vectors from the one that has it.
+fn filter_of(x: vec4f, y: vec4f, z: vec4f, at: u32) -> Filter {
+    let two = (at & 2u) != 0u;
+    let one = (at & 1u) != 0u;
+    let u = select(x, vec4f(x.zw, y.xy), two);
+    let v = select(y, vec4f(y.zw, z.xy), two);
+    let w = select(z.xy, z.zw, two);
+    return Filter(select(u, vec4f(u.yzw, v.x), one), select(v, vec4f(v.yzw, w.x), one), select(w.x, w.y, one));
+}",
+);
+
+/// The text of a variant for software Vulkan, whose file in `shaders/software` is `shader`.
+pub(super) fn software(shader: &str) -> String {
+    unroll_with(shader, &[&[TAPS][..], &quads::WIDE[..]].concat())
+}
+
 /// What one thread owns, and how it comes by the filters, which are the same for the 8 threads of a chunk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tile {
@@ -37,7 +63,8 @@ impl Tile {
             false => ("", "word(row + p.bias_at + m$m)"),
         };
         let tile = self.channels.to_string();
-        let parts = [("TILE", tile.as_str()), ("SHARE", &share), ("FILTER", &filter), ("OWN", own), ("BIAS", bias)];
+        let parts =
+            [("TILE", tile.as_str()), ("SHARE", &share), ("FILTER", &filter), ("OWN", own), ("BIAS", bias), TAPS];
         let quads = if self.shared { quads::WIDE } else { quads::PLAIN };
         unroll_with(shader, &[&parts[..], &quads[..]].concat())
     }
