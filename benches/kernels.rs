@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fedcircuit::bench::kernels::{Prepared, sizeable};
+use fedcircuit::bench::kernels::{Prepared, timed};
 use fedcircuit::bench::sample::Runs;
 use fedcircuit::bench::{Discovery, Training};
 use fedcircuit::device::{Device, GpuOptions, open};
@@ -23,7 +23,7 @@ fn kernels(criterion: &mut Criterion) {
     for kernel in ALL {
         let mut group = criterion.benchmark_group(kernel.name);
         group.sample_size(20).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-        for case in sizeable(kernel) {
+        for case in timed(kernel) {
             // Operations where the kernel has any, and the bytes of all bindings otherwise.
             group.throughput(match case.flops {
                 0 => Throughput::Bytes(case.bytes()),

@@ -54,14 +54,14 @@ def prune(weights, sparsity, min_alive):
 
 
 class Batched:
-    def __init__(self, workload, x, y, shares, wave, compiled):
+    def __init__(self, workload, x, y, shares, wave, compiled, device):
         torch.manual_seed(workload.seed)
         if workload.circuits:
             raise SystemExit("no search for circuits here: see sequential.py")
-        self.w, self.wave = workload, wave
-        self.x, self.y, self.shares = torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(shares)
+        self.w, self.wave, self.device = workload, wave, device
+        self.x, self.y, self.shares = (torch.from_numpy(a).to(device) for a in (x, y, shares))
         flat = [t for w, b in shared.initial(workload) for t in (w.reshape(w.shape[0], -1), b)]
-        self.params = [torch.from_numpy(t) for t in flat]
+        self.params = [torch.from_numpy(t).to(device) for t in flat]
         self.loss = torch.compile(loss) if compiled else loss
 
     def train(self, shares):
@@ -73,7 +73,7 @@ class Batched:
         optimizer = kind(params, lr=w.lr, fused=True)
         steps, t = w.epochs * -(-n // w.batch), 0
         for _ in range(w.epochs):
-            order = shares.gather(1, torch.rand(k, n).argsort(1))
+            order = shares.gather(1, torch.rand(k, n, device=self.device).argsort(1))
             for index in order.split(w.batch, dim=1):
                 x = self.x[index].transpose(1, 2)
                 optimizer.zero_grad()
@@ -92,24 +92,27 @@ class Batched:
             for total, part in zip(sums, self.train(shares)):
                 total += part.sum(0)
         self.params = [total / len(self.shares) for total in sums]
+        shared.wait(torch, self.device)
 
     @torch.no_grad()
     def accuracy(self, x, y):
         params = [p[None] for p in self.params]
-        parts = torch.from_numpy(x).split(500)
+        parts = torch.from_numpy(x).to(self.device).split(500)
         found = [forward(self.w.layers, params, part.transpose(0, 1)[None])[0].argmax(0) for part in parts]
-        return float(np.mean(torch.cat(found).numpy() == y))
+        return float(np.mean(torch.cat(found).cpu().numpy() == y))
 
 
 def main():
     parser = shared.arguments(__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", help="as torch names it [default: cpu]")
     parser.add_argument("--wave", type=int, default=50, help="clients at once")
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    shared.equal_precision(torch)
     how = f"PyTorch {torch.__version__}, {args.wave} clients batched by hand" + ", compiled" * args.compile
-    shared.run(args, how, lambda *a: Batched(*a, args.wave, args.compile))
+    shared.run(args, how, lambda *a: Batched(*a, args.wave, args.compile, args.device))
 
 
 if __name__ == "__main__":

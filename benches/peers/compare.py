@@ -55,11 +55,13 @@ def contenders(args, workload):
     for device in args.device:
         yield f"fedcircuit, {device}", lambda: ours(args, device, file)
     if args.torch:
-        yield "PyTorch, one client after another", lambda: theirs(args, args.torch, "sequential.py", [], file)
+        on = ["--device", args.torch_device]
+        yield "PyTorch, one client after another", lambda: theirs(args, args.torch, "sequential.py", on, file)
         if workload != "paper-discovery":
-            yield "PyTorch, batched by hand", lambda: theirs(args, args.torch, "batched.py", [], file)
+            yield "PyTorch, batched by hand", lambda: theirs(args, args.torch, "batched.py", on, file)
             if args.compile:
-                yield "PyTorch, batched, compiled", lambda: theirs(args, args.torch, "batched.py", ["--compile"], file)
+                compiled = [*on, "--compile"]
+                yield "PyTorch, batched, compiled", lambda: theirs(args, args.torch, "batched.py", compiled, file)
     if args.jax and workload != "paper-discovery":
         for wave in ("1", "50"):
             yield f"JAX, wave {wave}", lambda: theirs(args, args.jax, "jax_vmap.py", ["--wave", wave], file)
@@ -103,6 +105,7 @@ def main():
     parser.add_argument("--fedcircuit", type=pathlib.Path, default=HERE.parent.parent / "target/release/fedcircuit")
     parser.add_argument("--device", action="append", help="as fedcircuit's; may be given more than once [default: cpu]")
     parser.add_argument("--torch", help="a Python that has torch")
+    parser.add_argument("--torch-device", default="cpu", help="as torch names it [default: cpu]")
     parser.add_argument("--jax", help="a Python that has jax")
     parser.add_argument("--compile", action="store_true", help="torch.compile too")
     parser.add_argument("--only", choices=WORKLOADS, action="append")

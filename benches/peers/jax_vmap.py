@@ -128,6 +128,8 @@ def main():
     parser = shared.arguments(__doc__.splitlines()[0])
     parser.add_argument("--wave", type=int, default=50, help="clients that vmap makes one")
     args = parser.parse_args()
+    # Of the factors: on a GPU the default is TF32.
+    jax.config.update("jax_default_matmul_precision", "highest")
     how = f"JAX {jax.__version__}, " + (f"vmap over {args.wave} clients" if args.wave > 1 else "a loop over clients")
     shared.run(args, how, lambda *a: Vmapped(*a, args.wave))
 

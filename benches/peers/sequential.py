@@ -59,10 +59,11 @@ def prune(weights, sparsity, min_alive):
 
 
 class Sequential:
-    def __init__(self, workload, x, y, shares):
+    def __init__(self, workload, x, y, shares, device):
         torch.manual_seed(workload.seed)
-        self.w, self.x, self.y, self.shares = workload, torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(shares)
-        self.net = Net(workload)
+        self.w, self.device = workload, device
+        self.x, self.y, self.shares = (torch.from_numpy(a).to(device) for a in (x, y, shares))
+        self.net = Net(workload).to(device)
 
     def train(self, share):
         w, net = self.w, copy.deepcopy(self.net)
@@ -71,7 +72,7 @@ class Sequential:
         optimizer = kind(net.parameters(), lr=w.lr, fused=True)
         steps, t = w.epochs * -(-len(share) // w.batch), 0
         for _ in range(w.epochs):
-            for part in torch.randperm(len(share)).split(w.batch):
+            for part in torch.randperm(len(share), device=self.device).split(w.batch):
                 index = share[part]
                 optimizer.zero_grad()
                 F.cross_entropy(net(self.x[index]), self.y[index]).backward()
@@ -91,6 +92,7 @@ class Sequential:
         self.net.load_state_dict({key: torch.stack([s[key] for s in states]).mean(0) for key in states[0]})
         if self.w.circuits:
             self.search_all([self.net] * len(locals_))
+        shared.wait(torch, self.device)
 
     def search_all(self, nets):
         return [self.search(n, s, c) for n, s in zip(nets, self.shares) for c in self.w.circuits["classes"]]
@@ -99,10 +101,10 @@ class Sequential:
         """Gates of one class: straight-through step function, Adam, cross-entropy and a penalty on open gates."""
         c = self.w.circuits
         net = copy.deepcopy(net).requires_grad_(False)
-        logits = [torch.full((l.out_channels,), 2.0, requires_grad=True) for l in net.layers if isinstance(l, nn.Conv2d)]
+        logits = [torch.full((l.out_channels,), 2.0, device=self.device, requires_grad=True) for l in net.layers if isinstance(l, nn.Conv2d)]
         adam = torch.optim.Adam(logits, lr=c["lr"])
         for _ in range(c["steps"]):
-            for part in share[torch.randperm(len(share))].split(self.w.batch):
+            for part in share[torch.randperm(len(share), device=self.device)].split(self.w.batch):
                 index = part[self.y[part] == target]
                 if len(index):
                     break
@@ -116,16 +118,18 @@ class Sequential:
 
     @torch.no_grad()
     def accuracy(self, x, y):
-        found = [self.net(part).argmax(1) for part in torch.from_numpy(x).split(500)]
-        return float(np.mean(torch.cat(found).numpy() == y))
+        found = [self.net(part).argmax(1) for part in torch.from_numpy(x).to(self.device).split(500)]
+        return float(np.mean(torch.cat(found).cpu().numpy() == y))
 
 
 def main():
     parser = shared.arguments(__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", help="as torch names it [default: cpu]")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    shared.run(args, f"PyTorch {torch.__version__}, one client after another", Sequential)
+    shared.equal_precision(torch)
+    shared.run(args, f"PyTorch {torch.__version__}, one client after another", lambda *a: Sequential(*a, args.device))
 
 
 if __name__ == "__main__":

@@ -91,6 +91,17 @@ def mnist(folder, split, count=None):
     return ((x / 255 - 0.1307) / 0.3081)[:, None], read_idx(folder / f"{split}-labels-idx1-ubyte.gz")[:count].astype(np.int64)
 
 
+def equal_precision(torch):
+    """float32 throughout, as fedcircuit: cuDNN would round the factors of convolutions to TF32."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def wait(torch, device):
+    """Until the device has done what it was given: it works on while the clock is read."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def arguments(description):
     parser = argparse.ArgumentParser(description=description)
     root = pathlib.Path(__file__).resolve().parent.parent

@@ -19,6 +19,11 @@ pub fn sizeable(kernel: &Kernel) -> Vec<Case> {
     cases.into_iter().filter(large).collect()
 }
 
+/// What of `kernel` is timed: its [`sizeable`] cases, and those that fill a large GPU.
+pub fn timed(kernel: &Kernel) -> Vec<Case> {
+    sizeable(kernel).into_iter().chain((kernel.large)()).collect()
+}
+
 /// A kernel's case with its buffers on a device.
 pub struct Prepared<'d> {
     device: &'d dyn Device,

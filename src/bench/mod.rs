@@ -14,14 +14,14 @@ pub mod sample;
 mod select;
 
 pub use discovery::Discovery;
-pub use report::{Peak, Ratio, Report, Timing};
+pub use report::{Part, Peak, Ratio, Report, Timing};
 pub use rounds::Training;
 pub use select::{Selection, Work};
 
-use crate::device::{Case, Device, Kernel};
+use crate::device::{Case, Device, Kernel, Profile, Took};
 use crate::error::Result;
 use crate::kernels::{peak_copy, peak_fma};
-use kernels::{Prepared, sizeable};
+use kernels::{Prepared, sizeable, timed};
 use report::Amount;
 use rounds::{quickstart, simple_cnn, training_flops};
 use sample::{Effort, Spread, measure};
@@ -39,6 +39,10 @@ pub enum Depth {
 impl Depth {
     fn kernel(self) -> Effort {
         if self == Self::Quick { Effort::QUICK } else { Effort::KERNEL }
+    }
+
+    fn cases(self, kernel: &Kernel) -> Vec<Case> {
+        if self == Self::Quick { sizeable(kernel) } else { timed(kernel) }
     }
 
     fn round(self) -> Effort {
@@ -63,14 +67,14 @@ pub fn run(
         timings.push(timing);
     };
     for kernel in &selection.kernels {
-        for case in sizeable(kernel) {
+        for case in depth.cases(kernel) {
             add(time(device, kernel, case, depth)?.against(&peak));
         }
     }
-    let mut ratios = Vec::new();
+    let (mut ratios, mut parts) = (Vec::new(), Vec::new());
     for work in &selection.work {
         match work {
-            Work::Training => training(device, depth, &peak, &mut add)?,
+            Work::Training => parts = training(device, depth, &peak, &mut add)?,
             Work::Discovery => ratios.push(discovery(device, depth, &peak, &mut add)?),
             Work::Quickstart => {
                 let spread = quickstart(device, depth.round(), depth == Depth::Quick)?;
@@ -81,7 +85,7 @@ pub fn run(
     }
     let kernel_clock = if device.has_clock() { "device" } else { "host" };
     let version = env!("CARGO_PKG_VERSION");
-    Ok(Report { version, device: device.info().clone(), kernel_clock, depth, peak, timings, ratios })
+    Ok(Report { version, device: device.info().clone(), kernel_clock, depth, peak, timings, ratios, parts })
 }
 
 fn time(device: &dyn Device, kernel: &'static Kernel, case: Case, depth: Depth) -> Result<Timing> {
@@ -95,7 +99,7 @@ fn time(device: &dyn Device, kernel: &'static Kernel, case: Case, depth: Depth) 
 /// The device's peaks: the best sample of each of the two kernels that are written for nothing else.
 fn peaks(device: &dyn Device, depth: Depth) -> Result<(Vec<Timing>, Peak)> {
     let largest = |kernel: &'static Kernel| -> Result<Timing> {
-        let case = sizeable(kernel).into_iter().max_by_key(Case::bytes);
+        let case = depth.cases(kernel).into_iter().max_by_key(Case::bytes);
         let Some(case) = case else { unreachable!("every kernel has cases") };
         time(device, kernel, case, depth)
     };
@@ -108,18 +112,34 @@ fn peaks(device: &dyn Device, depth: Depth) -> Result<(Vec<Timing>, Peak)> {
     Ok((vec![fma.against(&peak), copy.against(&peak)], peak))
 }
 
-fn training(device: &dyn Device, depth: Depth, peak: &Peak, add: &mut dyn FnMut(Timing)) -> Result<()> {
+/// Times steps, and gives the parts of the last case's.
+fn training(device: &dyn Device, depth: Depth, peak: &Peak, add: &mut dyn FnMut(Timing)) -> Result<Vec<Part>> {
     let flops = training_flops(&simple_cnn()?);
+    let mut parts = Vec::new();
     let (batch, steps) = if depth == Depth::Quick { (4, 1) } else { (32, 4) };
     for clients in [1, 8, 64] {
         let training = Training { clients, batch, steps };
-        let spread = training.with(device, |runs| measure(depth.round(), runs))?;
+        let (spread, profile) = training.with(device, |runs| {
+            let spread = measure(depth.round(), runs)?;
+            Ok((spread, device.profiled(&mut || runs(1).map(drop))?))
+        })?;
         let images = training.images();
         let amount = Amount { flops: Some(images * flops), bytes: None, images: Some(images) };
         let case = format!("{clients} clients, batch {batch}, simple-cnn, dense, Adam");
+        parts = profile.map_or(Vec::new(), |profile| shares(Work::Training, &case, profile));
         add(Timing::new(Work::Training.name(), case, spread, amount).against(peak));
     }
-    Ok(())
+    Ok(parts)
+}
+
+fn shares(work: Work, case: &str, profile: Profile) -> Vec<Part> {
+    let all: f64 = profile.0.iter().map(|took| took.time.as_secs_f64()).sum();
+    let part = |took: Took| {
+        let Took { kernel, dispatches, time } = took;
+        let seconds = time.as_secs_f64();
+        Part { of: work.name(), case: case.into(), kernel, dispatches, seconds, share: seconds / all }
+    };
+    profile.0.into_iter().map(part).collect()
 }
 
 fn discovery(device: &dyn Device, depth: Depth, peak: &Peak, add: &mut dyn FnMut(Timing)) -> Result<Ratio> {

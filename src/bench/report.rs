@@ -109,6 +109,31 @@ pub struct Ratio {
     pub value: f64,
 }
 
+/// A kernel's part of the time that a device was busy with some work.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Part {
+    /// The work.
+    pub of: &'static str,
+    /// With which input.
+    pub case: String,
+    /// The kernel.
+    pub kernel: &'static str,
+    /// How often it was dispatched.
+    pub dispatches: usize,
+    /// Of all its dispatches, one after the other, by the device's own clock.
+    pub seconds: f64,
+    /// Of the time of all kernels.
+    pub share: f64,
+}
+
+impl Part {
+    /// One line of a table.
+    pub fn line(&self) -> String {
+        let Self { kernel, dispatches, seconds, share, .. } = self;
+        format!("{kernel:<24} {:>9}  {:>5.1}%  {dispatches} dispatches\n", time(*seconds), 100.0 * share)
+    }
+}
+
 /// All that a benchmark found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -126,6 +151,8 @@ pub struct Report {
     pub timings: Vec<Timing>,
     /// Of timings.
     pub ratios: Vec<Ratio>,
+    /// Where the time of larger work goes, on devices with a clock of their own.
+    pub parts: Vec<Part>,
 }
 
 /// Seconds with three digits and the unit that fits.

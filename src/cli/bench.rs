@@ -59,7 +59,13 @@ pub fn execute(args: BenchArgs) -> Result<()> {
         }
     })?;
     printed?;
-    print(&ratios(&report))
+    print(&(parts(&report) + &ratios(&report)))
+}
+
+fn parts(report: &Report) -> String {
+    let Some(first) = report.parts.first() else { return String::new() };
+    let heading = format!("\na round of {}, {}: where the device's time goes\n", first.of, first.case);
+    report.parts.iter().fold(heading, |text, part| text + &part.line())
 }
 
 fn ratios(report: &Report) -> String {

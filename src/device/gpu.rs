@@ -34,7 +34,7 @@ use variants::Variants;
 
 use super::buffer::Store;
 use super::cpu::check_copy;
-use super::{Buffer, Device, DeviceInfo, Kernel, Reading, Traffic, View};
+use super::{Buffer, Device, DeviceInfo, Kernel, Profile, Reading, Traffic, View};
 use crate::error::{Error, Result};
 
 /// Bytes between the blocks in the ring, two for a dispatch: each at the strictest alignment of any GPU.
@@ -207,6 +207,24 @@ impl Gpu {
         group
     }
 
+    /// Does `work` and waits for it; gives the time of every pass, of which each dispatch has its own if they are timed
+    /// `apart`.
+    fn clocked(
+        &self,
+        apart: bool,
+        work: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<Vec<(&'static str, Duration)>>> {
+        {
+            let state = &mut *lock(&self.state);
+            self.submit(state)?;
+            state.clock = Clock::new(&self.device, apart);
+        }
+        let done = work().and_then(|()| self.wait());
+        let clock = lock(&self.state).clock.take();
+        done?;
+        Ok(clock.and_then(|clock| clock.read(&self.device, &self.queue)))
+    }
+
     /// Forgets the bind groups of buffers that are gone, so that their memory is freed.
     fn bury(&self, state: &mut State) {
         let gone: std::collections::HashSet<u64> = lock(&self.graveyard).drain(..).collect();
@@ -358,15 +376,11 @@ impl Device for Gpu {
     }
 
     fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Duration>> {
-        {
-            let state = &mut *lock(&self.state);
-            self.submit(state)?;
-            state.clock = Clock::new(&self.device);
-        }
-        let done = work().and_then(|()| self.wait());
-        let clock = lock(&self.state).clock.take();
-        done?;
-        Ok(clock.and_then(|clock| clock.read(&self.device, &self.queue)))
+        Ok(self.clocked(false, work)?.map(|passes| passes.into_iter().map(|(_, took)| took).sum()))
+    }
+
+    fn profiled(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Profile>> {
+        Ok(self.clocked(true, work)?.map(Profile::new))
     }
 
     fn traffic(&self) -> Traffic {

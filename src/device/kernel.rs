@@ -92,6 +92,8 @@ pub struct Kernel {
     pub twin: fn(Call<'_>),
     /// Inputs of odd and ordinary sizes, for the tests and the benchmarks.
     pub cases: fn() -> Vec<Case>,
+    /// More of a size that fills a large GPU, for the benchmarks alone; none where the others do.
+    pub large: fn() -> Vec<Case>,
 }
 
 impl std::fmt::Debug for Kernel {

@@ -10,6 +10,7 @@ mod gpu;
 mod kernel;
 pub mod linalg;
 pub mod panel;
+mod profile;
 mod select;
 mod shadow;
 mod share;
@@ -23,6 +24,7 @@ pub use cpu::Cpu;
 pub(crate) use gpu::cache;
 pub use gpu::{Cut, Gpu, GpuOptions, Pace};
 pub use kernel::{Access, Binding, Call, Case, Compare, Kernel, Variant, always, f32s, f32s_mut, grid};
+pub use profile::{Profile, Took};
 pub use select::{AdapterSummary, Choice, adapters, open};
 pub use shadow::{Shadow, compare};
 pub use share::Share;
@@ -115,6 +117,17 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// Those of `work`, and what the device says.
     fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Duration>> {
+        work()?;
+        self.wait()?;
+        Ok(None)
+    }
+
+    /// Does `work` and waits for it, each kernel apart from the others. Gives what every kernel took by the device's own
+    /// clock, where it has one.
+    ///
+    /// # Errors
+    /// Those of `work`, and what the device says.
+    fn profiled(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Profile>> {
         work()?;
         self.wait()?;
         Ok(None)

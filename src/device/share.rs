@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::{Buffer, Device, DeviceInfo, Kernel, Reading, Traffic, View};
+use super::{Buffer, Device, DeviceInfo, Kernel, Profile, Reading, Traffic, View};
 use crate::error::Result;
 
 /// A share of a device. Work of all shares is done in the order of their calls, whosever it is.
@@ -70,6 +70,10 @@ impl Device for Share<'_> {
 
     fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Duration>> {
         self.device.timed(work)
+    }
+
+    fn profiled(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Profile>> {
+        self.device.profiled(work)
     }
 
     fn traffic(&self) -> Traffic {

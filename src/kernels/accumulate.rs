@@ -24,6 +24,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large,
 };
 
 /// The buffers of one call, R replicates and K slots.
@@ -97,18 +98,24 @@ fn cases() -> Vec<Case> {
         ("nine clients of four replicates", 4 * 77, 9, 4),
     ]
     .into_iter()
-    .map(|(name, words, k, replicates)| {
-        let of: Vec<usize> = below(k, replicates as u32, 4).iter().map(|r| *r as usize).collect();
-        let (starts, slots) = grouped(&of, replicates);
-        Case {
-            name,
-            params: vec![(words / 4) as u32],
-            buffers: vec![noise(k * words, 1.0, 1), noise(k, 0.5, 2), starts, slots, noise(replicates * words, 1.0, 3)],
-            groups: Rows { slots: replicates, words }.quad_groups(),
-            flops: 2 * (k * words) as u64,
-        }
-    })
+    .map(case)
     .collect()
+}
+
+fn large() -> Vec<Case> {
+    vec![case(("64 clients of simple-cnn", 104_204, 64, 1))]
+}
+
+fn case((name, words, k, replicates): (&'static str, usize, usize, usize)) -> Case {
+    let of: Vec<usize> = below(k, replicates as u32, 4).iter().map(|r| *r as usize).collect();
+    let (starts, slots) = grouped(&of, replicates);
+    Case {
+        name,
+        params: vec![(words / 4) as u32],
+        buffers: vec![noise(k * words, 1.0, 1), noise(k, 0.5, 2), starts, slots, noise(replicates * words, 1.0, 3)],
+        groups: Rows { slots: replicates, words }.quad_groups(),
+        flops: 2 * (k * words) as u64,
+    }
 }
 
 #[cfg(test)]

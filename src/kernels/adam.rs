@@ -22,6 +22,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large,
 };
 
 /// Hyper-parameters but for the learning rate; PyTorch's names and defaults.
@@ -154,26 +155,29 @@ pub(super) fn block(
 }
 
 fn cases() -> Vec<Case> {
-    [("one vec4", 4, 1, 1), ("odd", 4 * 1001, 3, 7), ("five clients of simple-cnn", 104_204, 5, 120)]
-        .into_iter()
-        .map(|(name, words, clients, step)| {
-            let all = clients * words;
-            let series =
-                |scale: f32, salt: f32| (0..all).map(|i| (scale * (i as f32 * 0.37 + salt).sin()).to_bits()).collect();
-            let squares = (0..all).map(|i| (1e-4 * (i as f32 * 0.11).sin().powi(2)).to_bits()).collect();
-            let adam = Adam::default();
-            // Of the step before as well, which had another size.
-            let sizes = (0..2 * clients).map(|k| adam.step_size(1e-3 * (1 + k) as f64, step).to_bits()).collect();
-            let p = Params { quads: (words / 4) as u32, sizes_at: clients as u32, rule: Rule::new(adam, step) };
-            Case {
-                name,
-                params: bytemuck::cast_slice(&[p]).to_vec(),
-                buffers: vec![sizes, series(0.1, 0.0), series(1.0, 1.0), series(0.01, 2.0), squares],
-                groups: Rows { slots: clients, words }.quad_groups(),
-                flops: 14 * all as u64,
-            }
-        })
-        .collect()
+    let sizes = [("one vec4", 4, 1, 1), ("odd", 4 * 1001, 3, 7), ("five clients of simple-cnn", 104_204, 5, 120)];
+    sizes.into_iter().map(case).collect()
+}
+
+fn large() -> Vec<Case> {
+    vec![case(("64 clients of simple-cnn", 104_204, 64, 120))]
+}
+
+fn case((name, words, clients, step): (&'static str, usize, usize, u32)) -> Case {
+    let all = clients * words;
+    let series = |scale: f32, salt: f32| (0..all).map(|i| (scale * (i as f32 * 0.37 + salt).sin()).to_bits()).collect();
+    let squares = (0..all).map(|i| (1e-4 * (i as f32 * 0.11).sin().powi(2)).to_bits()).collect();
+    let adam = Adam::default();
+    // Of the step before as well, which had another size.
+    let sizes = (0..2 * clients).map(|k| adam.step_size(1e-3 * (1 + k) as f64, step).to_bits()).collect();
+    let p = Params { quads: (words / 4) as u32, sizes_at: clients as u32, rule: Rule::new(adam, step) };
+    Case {
+        name,
+        params: bytemuck::cast_slice(&[p]).to_vec(),
+        buffers: vec![sizes, series(0.1, 0.0), series(1.0, 1.0), series(0.01, 2.0), squares],
+        groups: Rows { slots: clients, words }.quad_groups(),
+        flops: 14 * all as u64,
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// Copies row `which[k]` of `models`, `[R][P]` with P = `words` a multiple of 4, to row k of `rows`, `[K][P]`, for each of

@@ -23,6 +23,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// In the table of words: every source counts, as the images do in the first layer.

@@ -13,6 +13,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// `others = 1 - gates`, hard gates (1 or 0) of any shape.

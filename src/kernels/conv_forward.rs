@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::conv_tile::{Tile, parsed, pooled_3x3, software, tile_variants};
-use super::layer_cases::conv_cases;
+use super::layer_cases::{ConvCase, conv_cases, large_convs};
 use super::packed::{Images, Taps, by_chunk, pack_input, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, Rounding, expect};
 use super::vectors::{array, each, put, steps, with_vectors};
@@ -44,6 +44,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large,
 };
 
 fn text(tile: &Tile) -> String {
@@ -273,29 +274,32 @@ fn window<const P: usize, const L: usize>(channel: After<f32>, places: [[f32; L]
 }
 
 fn cases() -> Vec<Case> {
-    conv_cases()
-        .into_iter()
-        .map(|c| {
-            let setting = &c.setting;
-            let output = setting.slots() * setting.stride * c.conv.sizes().1;
-            let gates = setting.gates_or_counts(c.conv.out_channels);
-            Case {
-                name: setting.name,
-                params: c.params_words(),
-                buffers: vec![
-                    c.input(),
-                    c.weights(),
-                    setting.rows.to_vec(),
-                    setting.counts(),
-                    gates,
-                    vec![7; output],
-                    vec![7; output / 4],
-                ],
-                groups: groups(&c.params(), Tile::PLAIN),
-                flops: c.flops(),
-            }
-        })
-        .collect()
+    conv_cases().into_iter().map(case).collect()
+}
+
+fn large() -> Vec<Case> {
+    large_convs().into_iter().map(case).collect()
+}
+
+fn case(c: ConvCase) -> Case {
+    let setting = &c.setting;
+    let output = setting.slots() * setting.stride * c.conv.sizes().1;
+    let gates = setting.gates_or_counts(c.conv.out_channels);
+    Case {
+        name: setting.name,
+        params: c.params_words(),
+        buffers: vec![
+            c.input(),
+            c.weights(),
+            setting.rows.to_vec(),
+            setting.counts(),
+            gates,
+            vec![7; output],
+            vec![7; output / 4],
+        ],
+        groups: groups(&c.params(), Tile::PLAIN),
+        flops: c.flops(),
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::conv_tile::{Tile, parsed, pooled_3x3, software, tile_variants};
-use super::layer_cases::conv_cases;
+use super::layer_cases::{ConvCase, conv_cases, large_convs};
 use super::packed::{Frame, Images, Taps, by_chunk, copy, pack_dz, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
 use super::vectors::with_vectors;
@@ -40,6 +40,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large,
 };
 
 fn text(tile: &Tile) -> String {
@@ -189,27 +190,23 @@ fn spread<const L: usize>(conv: &Conv, images: Images, y: usize, strip: &[f32], 
 }
 
 fn cases() -> Vec<Case> {
-    conv_cases()
-        .into_iter()
-        .map(|c| {
-            let setting = &c.setting;
-            let input = setting.slots() * setting.stride * c.conv.sizes().0;
-            Case {
-                name: setting.name,
-                params: c.params_words(),
-                buffers: vec![
-                    c.output_grad(),
-                    c.codes(),
-                    c.weights(),
-                    setting.rows.to_vec(),
-                    setting.counts(),
-                    vec![7; input],
-                ],
-                groups: groups(&c.params(), Tile::PLAIN),
-                flops: c.flops(),
-            }
-        })
-        .collect()
+    conv_cases().into_iter().map(case).collect()
+}
+
+fn large() -> Vec<Case> {
+    large_convs().into_iter().map(case).collect()
+}
+
+fn case(c: ConvCase) -> Case {
+    let setting = &c.setting;
+    let input = setting.slots() * setting.stride * c.conv.sizes().0;
+    Case {
+        name: setting.name,
+        params: c.params_words(),
+        buffers: vec![c.output_grad(), c.codes(), c.weights(), setting.rows.to_vec(), setting.counts(), vec![7; input]],
+        groups: groups(&c.params(), Tile::PLAIN),
+        flops: c.flops(),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::conv_tile::parsed;
-use super::layer_cases::conv_cases;
+use super::layer_cases::{ConvCase, conv_cases, large_convs};
 use super::packed::{Frame, Images, Taps, pack_dz, pack_input, with_scratch};
 use super::quads::{self, Quads};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
@@ -47,6 +47,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [32, 1, 1],
     twin,
     cases,
+    large,
 };
 
 fn text(quads: Quads) -> String {
@@ -209,16 +210,21 @@ fn add_sums(numbers: &[f32], row: usize, sums: &mut [f32]) {
 }
 
 fn cases() -> Vec<Case> {
-    conv_cases()
-        .into_iter()
-        .map(|c| Case {
-            name: c.setting.name,
-            params: c.params_words(),
-            buffers: vec![c.input(), c.output_grad(), c.codes(), c.setting.counts(), vec![7; c.partials()]],
-            groups: groups(&c.params()),
-            flops: c.flops(),
-        })
-        .collect()
+    conv_cases().into_iter().map(case).collect()
+}
+
+fn large() -> Vec<Case> {
+    large_convs().into_iter().map(case).collect()
+}
+
+fn case(c: ConvCase) -> Case {
+    Case {
+        name: c.setting.name,
+        params: c.params_words(),
+        buffers: vec![c.input(), c.output_grad(), c.codes(), c.setting.counts(), vec![7; c.partials()]],
+        groups: groups(&c.params()),
+        flops: c.flops(),
+    }
 }
 
 #[cfg(test)]

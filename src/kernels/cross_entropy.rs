@@ -26,6 +26,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [LANES as u32, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// Lanes whose partial sums are added as one tree.

@@ -16,6 +16,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// Words of the table for one output channel: `sources` input channels of `taps` weights each, from weight `at`. A source

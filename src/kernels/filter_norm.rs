@@ -24,6 +24,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// Writes `scores`, `[slots][G]`: the sum of |w| over each gate's filter. Slot s uses row `rows[s]` of `weights`,

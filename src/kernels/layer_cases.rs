@@ -261,6 +261,38 @@ fn eight(name: &'static str) -> Setting {
     Setting::new(name, &[32; 8], &[0, 1, 2, 3, 4, 5, 6, 7], 32)
 }
 
+/// As many clients as keep a large GPU busy.
+const MANY: usize = 64;
+static EACH_ITS_OWN: [u32; MANY] = {
+    let mut rows = [0; MANY];
+    let mut i = 0;
+    while i < MANY {
+        rows[i] = i as u32;
+        i += 1;
+    }
+    rows
+};
+
+fn many(name: &'static str) -> Setting {
+    Setting::new(name, &[32; MANY], &EACH_ITS_OWN, 32)
+}
+
+/// A convolution as simple-cnn has them.
+fn pooled([in_channels, out_channels, side]: [usize; 3]) -> Conv {
+    let (height, width) = (side, side);
+    Conv { in_channels, out_channels, height, width, kernel: 3, padding: 1, pool: 2, relu: true }
+}
+
+/// Those of a training step of many clients.
+pub(super) fn large_convs() -> Vec<ConvCase> {
+    let case = |sizes, name| ConvCase { conv: pooled(sizes), setting: many(name) };
+    vec![
+        case([1, 32, 28], "simple-cnn conv1, 64 clients"),
+        case([32, 64, 14], "simple-cnn conv2, 64 clients"),
+        case([64, 128, 7], "simple-cnn conv3, 64 clients"),
+    ]
+}
+
 pub(super) fn conv_cases() -> Vec<ConvCase> {
     let conv = |sizes: [usize; 6], pool, relu| {
         let [in_channels, out_channels, height, width, kernel, padding] = sizes;
@@ -304,9 +336,9 @@ pub(super) fn conv_cases() -> Vec<ConvCase> {
         case(conv([1, 32, 28, 28, 3, 1], 2, true), Setting::new("simple-cnn conv1", &[9], &[0], 12)),
         case(conv([32, 64, 14, 14, 3, 1], 2, true), Setting::new("simple-cnn conv2", &[32, 30], &[0, 1], 32)),
         case(conv([64, 128, 7, 7, 3, 1], 2, true), Setting::new("simple-cnn conv3", &[6, 12], &[1, 0], 12)),
-        case(conv([1, 32, 28, 28, 3, 1], 2, true), eight("simple-cnn conv1, eight clients")),
-        case(conv([32, 64, 14, 14, 3, 1], 2, true), eight("simple-cnn conv2, eight clients")),
-        case(conv([64, 128, 7, 7, 3, 1], 2, true), eight("simple-cnn conv3, eight clients")),
+        case(pooled([1, 32, 28]), eight("simple-cnn conv1, eight clients")),
+        case(pooled([32, 64, 14]), eight("simple-cnn conv2, eight clients")),
+        case(pooled([64, 128, 7]), eight("simple-cnn conv3, eight clients")),
     ]
 }
 
@@ -356,6 +388,17 @@ impl LinearCase {
     pub fn flops(&self) -> u64 {
         2 * (self.linear.inputs * self.linear.outputs) as u64 * self.setting.images()
     }
+}
+
+/// Those of a training step of many clients, and one large product of matrices.
+pub(super) fn large_linears() -> Vec<LinearCase> {
+    let case =
+        |[inputs, outputs]: [usize; 2], relu, setting| LinearCase { linear: Linear { inputs, outputs, relu }, setting };
+    vec![
+        case([2048, 2048], true, Setting::new("2048 x 2048, 2048 images", &[2048], &[0], 2048)),
+        case([784, 200], true, many("mlp-2nn first layer, 64 clients")),
+        case([1152, 10], false, many("simple-cnn fc, 64 clients")),
+    ]
 }
 
 pub(super) fn linear_cases() -> Vec<LinearCase> {

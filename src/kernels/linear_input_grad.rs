@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::layer_cases::linear_cases;
+use super::layer_cases::{LinearCase, large_linears, linear_cases};
 use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::panel;
@@ -26,6 +26,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large,
 };
 
 fn groups(p: &LinearParams) -> [u32; 3] {
@@ -106,27 +107,30 @@ pub(super) fn live(relu: bool, output: &[f32], grad: &[f32]) -> Vec<f32> {
 }
 
 fn cases() -> Vec<Case> {
-    linear_cases()
-        .into_iter()
-        .map(|c| {
-            let setting = &c.setting;
-            let input = setting.slots() * setting.stride * c.linear.inputs;
-            Case {
-                name: setting.name,
-                params: c.params_words(),
-                buffers: vec![
-                    c.output(),
-                    c.output_grad(),
-                    c.weights(),
-                    setting.rows.to_vec(),
-                    setting.counts(),
-                    vec![7; input],
-                ],
-                groups: groups(&c.params()),
-                flops: c.flops(),
-            }
-        })
-        .collect()
+    linear_cases().into_iter().map(case).collect()
+}
+
+fn large() -> Vec<Case> {
+    large_linears().into_iter().map(case).collect()
+}
+
+fn case(c: LinearCase) -> Case {
+    let setting = &c.setting;
+    let input = setting.slots() * setting.stride * c.linear.inputs;
+    Case {
+        name: setting.name,
+        params: c.params_words(),
+        buffers: vec![
+            c.output(),
+            c.output_grad(),
+            c.weights(),
+            setting.rows.to_vec(),
+            setting.counts(),
+            vec![7; input],
+        ],
+        groups: groups(&c.params()),
+        flops: c.flops(),
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::layer_cases::{linear_cases, series};
+use super::layer_cases::{LinearCase, large_linears, linear_cases, series};
 use super::linear_input_grad::live;
 use super::packed::with_scratch;
 use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect};
@@ -27,6 +27,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large,
 };
 
 fn groups(p: &LinearParams) -> [u32; 3] {
@@ -116,25 +117,28 @@ fn products(dz: &[f32], input: &[f32], stride: usize, count: usize, weights: &mu
 }
 
 fn cases() -> Vec<Case> {
-    linear_cases()
-        .into_iter()
-        .map(|c| {
-            let row = c.place().row_words;
-            Case {
-                name: c.setting.name,
-                params: c.params_words(),
-                buffers: vec![
-                    c.input(),
-                    c.output(),
-                    c.output_grad(),
-                    c.setting.counts(),
-                    series(c.setting.slots() * row, 1.0, 8),
-                ],
-                groups: groups(&c.params()),
-                flops: c.flops(),
-            }
-        })
-        .collect()
+    linear_cases().into_iter().map(case).collect()
+}
+
+fn large() -> Vec<Case> {
+    large_linears().into_iter().map(case).collect()
+}
+
+fn case(c: LinearCase) -> Case {
+    let row = c.place().row_words;
+    Case {
+        name: c.setting.name,
+        params: c.params_words(),
+        buffers: vec![
+            c.input(),
+            c.output(),
+            c.output_grad(),
+            c.setting.counts(),
+            series(c.setting.slots() * row, 1.0, 8),
+        ],
+        groups: groups(&c.params()),
+        flops: c.flops(),
+    }
 }
 
 #[cfg(test)]

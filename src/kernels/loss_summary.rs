@@ -24,6 +24,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// The step that [`loss_summary`] names when every loss was finite.

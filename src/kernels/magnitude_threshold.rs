@@ -22,6 +22,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [256, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// A float's bits without its sign: magnitudes order as these do, NaN above infinity.

@@ -18,6 +18,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [256, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// Writes to `counts`, `[K][tensors]` u32, how many weights of each tensor are neither 0 nor -0. `table` and `weights`

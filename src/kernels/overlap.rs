@@ -23,6 +23,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// Writes to `out`, `[pairs][L][3]` u32, the sizes of the intersection, of a and of b, for every pair and layer.

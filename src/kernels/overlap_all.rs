@@ -23,6 +23,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// Bits after the point of one overlap: a sum of up to 2^40 of them fits two words.

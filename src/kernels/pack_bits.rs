@@ -17,6 +17,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// Packs the gates `hard`, `[K][G]` f32 (`gates` says K and G), into `bits`, `[K][W]` u32.

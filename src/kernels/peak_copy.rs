@@ -18,6 +18,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large,
 };
 
 /// Copies `source`, a multiple of 4 words, to the start of `copied`.
@@ -50,16 +51,22 @@ fn twin(call: Call<'_>) {
 
 fn cases() -> Vec<Case> {
     // The largest is meant to exceed the caches: 48 MiB from and 48 MiB to, which one read-back can still hold.
-    [("one vec4", 4), ("odd", 4 * 1001), ("peak", 3 << 22)]
-        .into_iter()
-        .map(|(name, words)| Case {
-            name,
-            params: vec![(words / 4) as u32],
-            buffers: vec![noise(words, 1.0, 1), vec![7; words]],
-            groups: Rows { slots: 1, words }.quad_groups(),
-            flops: 0,
-        })
-        .collect()
+    [("one vec4", 4), ("odd", 4 * 1001), ("peak", 3 << 22)].into_iter().map(case).collect()
+}
+
+fn large() -> Vec<Case> {
+    // For GPUs with as large a cache: as much as every GPU can bind.
+    vec![case(("peak of a large GPU", 1 << 25))]
+}
+
+fn case((name, words): (&'static str, usize)) -> Case {
+    Case {
+        name,
+        params: vec![(words / 4) as u32],
+        buffers: vec![noise(words, 1.0, 1), vec![7; words]],
+        groups: Rows { slots: 1, words }.quad_groups(),
+        flops: 0,
+    }
 }
 
 #[cfg(test)]

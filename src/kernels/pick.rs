@@ -17,6 +17,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// Writes `picked[i] = words[places[i]]` for every place; one beyond the words gives 0.

@@ -17,6 +17,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 const SIGN: u32 = 1 << 31;

@@ -22,6 +22,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// Which circuit gives a slot its sizes, and which row of keys its ranks: slot s uses row `s / span` of either, counted

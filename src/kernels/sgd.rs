@@ -22,6 +22,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// Hyper-parameters but for the learning rate; PyTorch's names, with neither dampening nor Nesterov's variant.

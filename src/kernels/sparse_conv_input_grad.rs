@@ -42,6 +42,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 fn groups(p: &ConvParams) -> [u32; 3] {

@@ -28,6 +28,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 fn groups(p: &LinearParams) -> [u32; 3] {

@@ -17,6 +17,7 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: [64, 1, 1],
     twin,
     cases,
+    large: Vec::new,
 };
 
 /// For every circuit in `hard` (`[C][G]`, `circuits` says C and G) and i below `removals`: `kept`, `[C][removals][G]`, is

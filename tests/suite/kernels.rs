@@ -206,6 +206,7 @@ fn the_shadow_device_names_a_kernel_whose_shader_is_wrong() {
         // The shader gives 1 - gate, this twin leaves what was there.
         twin: |_| {},
         cases: Vec::new,
+        large: Vec::new,
     };
     if gpu().is_none() {
         return;

@@ -4,13 +4,29 @@ use super::clock::Clock;
 
 /// One thing the GPU is to do.
 pub(super) enum Op {
-    Dispatch { pipeline: wgpu::ComputePipeline, group: wgpu::BindGroup, slot: u32, groups: [u32; 3] },
-    Copy { from: wgpu::Buffer, start: u64, to: wgpu::Buffer, to_start: u64, bytes: u64 },
-    Clear { buffer: wgpu::Buffer, start: u64, bytes: u64 },
+    Dispatch {
+        kernel: &'static str,
+        pipeline: wgpu::ComputePipeline,
+        group: wgpu::BindGroup,
+        slot: u32,
+        groups: [u32; 3],
+    },
+    Copy {
+        from: wgpu::Buffer,
+        start: u64,
+        to: wgpu::Buffer,
+        to_start: u64,
+        bytes: u64,
+    },
+    Clear {
+        buffer: wgpu::Buffer,
+        start: u64,
+        bytes: u64,
+    },
 }
 
 /// Encodes `ops` in order. Dispatches that follow each other share a pass; wgpu puts barriers where one needs what
-/// another wrote. With a `clock`, passes are timed.
+/// another wrote. With a `clock`, passes are timed, and it says which dispatches have one of their own.
 pub(super) fn encode(
     device: &wgpu::Device,
     ops: impl Iterator<Item = Op>,
@@ -19,15 +35,18 @@ pub(super) fn encode(
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     let mut pass: Option<wgpu::ComputePass<'static>> = None;
     for op in ops {
-        if let Op::Dispatch { pipeline, group, slot, groups: [x, y, z] } = op {
-            let pass = pass.get_or_insert_with(|| {
-                let timestamp_writes = clock.as_mut().and_then(|clock| clock.next());
+        if let Op::Dispatch { kernel, pipeline, group, slot, groups: [x, y, z] } = op {
+            let open = pass.get_or_insert_with(|| {
+                let timestamp_writes = clock.as_mut().and_then(|clock| clock.next(kernel));
                 let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
                 encoder.begin_compute_pass(&descriptor).forget_lifetime()
             });
-            pass.set_pipeline(&pipeline);
-            pass.set_bind_group(0, &group, &[slot, slot]);
-            pass.dispatch_workgroups(x, y, z);
+            open.set_pipeline(&pipeline);
+            open.set_bind_group(0, &group, &[slot, slot]);
+            open.dispatch_workgroups(x, y, z);
+            if clock.as_ref().is_some_and(|clock| clock.apart) {
+                pass = None;
+            }
             continue;
         }
         // A copy needs the encoder, which an open pass holds.

@@ -16,6 +16,8 @@ pub(super) struct Compiler<'a> {
 }
 
 pub(super) struct Pipeline {
+    /// The kernel's name.
+    pub kernel: &'static str,
     pub raw: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
     /// The grid, where it is not the kernel's own.
@@ -74,7 +76,7 @@ impl Compiler<'_> {
             compilation_options: wgpu::PipelineCompilationOptions::default(),
             cache: self.cache,
         });
-        Pipeline { raw, layout, groups: variant.map(|v| v.groups), in_parts }
+        Pipeline { kernel: kernel.name, raw, layout, groups: variant.map(|v| v.groups), in_parts }
     }
 }
 

@@ -55,8 +55,9 @@ impl Gpu {
         state.ring_data.resize(slot + PART_START, 0);
         state.ring_data.extend_from_slice(bytemuck::cast_slice(&part.start));
         state.ring_data.resize(slot + SLOT, 0);
-        let (pipeline, group, slot) = (pipeline.raw.clone(), group.clone(), slot as u32);
-        self.record(state, Op::Dispatch { pipeline, group, slot, groups: part.groups })
+        let (kernel, slot) = (pipeline.kernel, slot as u32);
+        let (pipeline, group) = (pipeline.raw.clone(), group.clone());
+        self.record(state, Op::Dispatch { kernel, pipeline, group, slot, groups: part.groups })
     }
 
     pub(super) fn record(&self, state: &mut State, op: Op) -> Result<()> {

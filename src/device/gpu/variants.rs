@@ -95,7 +95,8 @@ impl Variants {
     /// Runs every usable variant that suits the kernel's largest case on it. The variants take turns, so that a change of
     /// the clock meets them all.
     fn fastest(&self, compiler: &Compiler<'_>, queue: &wgpu::Queue, kernel: &'static Kernel) -> (usize, Pipeline) {
-        let largest = (kernel.cases)().into_iter().max_by_key(|case| case.flops);
+        let cases = (kernel.large)().into_iter().chain((kernel.cases)());
+        let largest = cases.max_by_key(|case| case.flops);
         let tried =
             |n: &usize| self.usable(kernel, *n) && largest.as_ref().is_none_or(|case| suits(kernel, *n, &case.params));
         let numbers = (0..=kernel.variants.len()).filter(tried);
@@ -183,7 +184,7 @@ impl Bench {
         let group = pipeline.group(device, kernel, &parts, &self.params);
         let groups = pipeline.grid(&case.params, case.groups);
         let clock = Instant::now();
-        let op = Op::Dispatch { pipeline: pipeline.raw.clone(), group, slot: 0, groups };
+        let op = Op::Dispatch { kernel: kernel.name, pipeline: pipeline.raw.clone(), group, slot: 0, groups };
         let submitted = queue.submit([encode(device, std::iter::once(op), None)]);
         faults::poll(device, Some(submitted))?.ok()?;
         Some(clock.elapsed())

@@ -10,8 +10,8 @@ use crate::kernels::shape::{Conv, Rounding};
 
 /// A kernel with another twin: for convolutions that it does not pay for, too.
 fn with_twin(kernel: &'static Kernel, twin: fn(Call<'_>)) -> &'static Kernel {
-    let Kernel { name, source, variants, bindings, params_words, workgroup, cases, .. } = *kernel;
-    Box::leak(Box::new(Kernel { name, source, variants, bindings, params_words, workgroup, cases, twin }))
+    let Kernel { name, source, variants, bindings, params_words, workgroup, cases, large, .. } = *kernel;
+    Box::leak(Box::new(Kernel { name, source, variants, bindings, params_words, workgroup, cases, large, twin }))
 }
 
 /// What the kernel writes for a case.
