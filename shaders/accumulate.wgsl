@@ -20,7 +20,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         return;
     }
     var total = sums[group.z * p.quads + i];
-    for (var at = starts[group.z]; at < starts[group.z + 1u]; at++) {
+    let end = starts[group.z + 1u];
+    var at = starts[group.z];
+    // By fours, so that the reads of four rows are under way at a time.
+    for (; at + 4u <= end; at += 4u) {
+        //@ for j in 0..4
+        let k$j = slots[at + $ju];
+        let term$j = scales[k$j] * rows[k$j * p.quads + i];
+        //@ end
+        //@ for j in 0..4
+        total += term$j;
+        //@ end
+    }
+    for (; at < end; at++) {
         let k = slots[at];
         let term = scales[k] * rows[k * p.quads + i];
         total += term;

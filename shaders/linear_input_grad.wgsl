@@ -1,7 +1,7 @@
 // Gradient of a fully connected layer's input, through its ReLU:
 //   dX[n] = sum over m of W[m][n] dZ[m], where dZ is output_grad, and 0 where the ReLU's output is 0
 //
-// A thread owns 16 inputs for 4 images. The sums run over m in ascending order.
+// A thread owns 16 inputs for $SPAN times 4 images, in which variants differ. The sums run over m in ascending order.
 
 struct Params {
     slots: u32,
@@ -27,6 +27,7 @@ struct Params {
 @group(0) @binding(6) var<uniform> p: Params;
 
 const TILE = 16u;   // inputs of a thread
+const SPAN = $SPANu;    // its vec4s of images
 
 // Word `at` of the parameters.
 fn word(at: u32) -> f32 {
@@ -47,8 +48,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let slot = group.z;
     let quads = p.stride / 4u;
     let item = (group.x + group.y * 65535u) * 64u + lane;
-    let quad = item % quads;
-    let first = item / quads * TILE;
+    // A thread's vec4s lie apart, so that threads side by side read side by side.
+    let part = (quads + SPAN - 1u) / SPAN;
+    let first = item / part * TILE;
+    //@ for q in 0..$SPAN
+    let quad$q = item % part + $qu * part;
+    //@ end
     if (first >= p.inputs) {
         return;
     }
@@ -57,48 +62,63 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 
     //@ for i in 0..4
     //@ for j in 0..4
-    var d$i$j = vec4f(0.0);
+    //@ for q in 0..$SPAN
+    var d$i$j_$q = vec4f(0.0);
+    //@ end
     //@ end
     // First of four neighbouring inputs.
     let n$i = first + 4u * $iu;
     //@ end
-    if (4u * quad < count) {
+    if (4u * quad0 < count) {
         var w = rows[slot] * p.row_words + p.weights_at;
-        var at = slot * p.outputs * quads + quad;
+        //@ for q in 0..$SPAN
+        var at$q = slot * p.outputs * quads + min(quad$q, quads - 1u);
+        //@ end
         var m = 0u;
         // Four weights at a time where every row of them starts at a vec4; then the inputs come in fours too.
         if (((p.weights_at | p.inputs) & 3u) == 0u) {
             for (; m < p.outputs; m++) {
-                let z = passed(at);
+                //@ for q in 0..$SPAN
+                let z$q = passed(at$q);
+                at$q += quads;
+                //@ end
                 //@ for i in 0..4
                 let f$i = weights[(w + min(n$i, last)) >> 2u];
                 //@ for j in 0..4
-                d$i$j += f$i[$j] * z;
+                //@ for q in 0..$SPAN
+                d$i$j_$q += f$i[$j] * z$q;
+                //@ end
                 //@ end
                 //@ end
                 w += p.inputs;
-                at += quads;
             }
         }
         for (; m < p.outputs; m++) {
-            let z = passed(at);
+            //@ for q in 0..$SPAN
+            let z$q = passed(at$q);
+            at$q += quads;
+            //@ end
             //@ for i in 0..4
             //@ for j in 0..4
-            d$i$j += word(w + min(n$i + $ju, last)) * z;
+            let f$i$j = word(w + min(n$i + $ju, last));
+            //@ for q in 0..$SPAN
+            d$i$j_$q += f$i$j * z$q;
+            //@ end
             //@ end
             //@ end
             w += p.inputs;
-            at += quads;
         }
     }
 
-    let live = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
-    let to = slot * p.inputs * quads + quad;
+    //@ for q in 0..$SPAN
+    let live$q = vec4u(4u * quad$q) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
+    let to$q = slot * p.inputs * quads + quad$q;
     //@ for i in 0..4
     //@ for j in 0..4
-    if (n$i + $ju <= last) {
-        input_grad[to + (n$i + $ju) * quads] = select(vec4f(0.0), d$i$j, live);
+    if (quad$q < quads && n$i + $ju <= last) {
+        input_grad[to$q + (n$i + $ju) * quads] = select(vec4f(0.0), d$i$j_$q, live$q);
     }
+    //@ end
     //@ end
     //@ end
 }

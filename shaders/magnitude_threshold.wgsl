@@ -35,11 +35,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             atomicStore(&bins[i], 0u);
         }
         workgroupBarrier();
-        for (var i = lane; i < words; i += 256u) {
-            let magnitude = weights[at + i] & 0x7fffffffu;
-            if (magnitude != 0u && magnitude >> (shift + bits) == prefix) {
-                atomicAdd(&bins[(magnitude >> shift) & ((1u << bits) - 1u)], 1u);
+        // By eights, so that many reads are under way at a time.
+        for (var i = lane; i < words; i += 2048u) {
+            //@ for j in 0..8
+            var magnitude$j = 0u;
+            if (i + 256u * $ju < words) {
+                magnitude$j = weights[at + i + 256u * $ju] & 0x7fffffffu;
             }
+            //@ end
+            //@ for j in 0..8
+            if (magnitude$j != 0u && magnitude$j >> (shift + bits) == prefix) {
+                atomicAdd(&bins[(magnitude$j >> shift) & ((1u << bits) - 1u)], 1u);
+            }
+            //@ end
         }
         workgroupBarrier();
         var own = 0u;

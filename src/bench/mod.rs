@@ -74,8 +74,12 @@ pub fn run(
     let (mut ratios, mut parts) = (Vec::new(), Vec::new());
     for work in &selection.work {
         match work {
-            Work::Training => parts = training(device, depth, &peak, &mut add)?,
-            Work::Discovery => ratios.push(discovery(device, depth, &peak, &mut add)?),
+            Work::Training => parts.extend(training(device, depth, &peak, &mut add)?),
+            Work::Discovery => {
+                let (ratio, shares) = discovery(device, depth, &peak, &mut add)?;
+                ratios.push(ratio);
+                parts.extend(shares);
+            }
             Work::Quickstart => {
                 let spread = quickstart(device, depth.round(), depth == Depth::Quick)?;
                 let case = "3 clients, 3 epochs of 1,200 digits, 18 circuits".into();
@@ -142,18 +146,29 @@ fn shares(work: Work, case: &str, profile: Profile) -> Vec<Part> {
     profile.0.into_iter().map(part).collect()
 }
 
-fn discovery(device: &dyn Device, depth: Depth, peak: &Peak, add: &mut dyn FnMut(Timing)) -> Result<Ratio> {
+/// Times steps over all weights and over the survivors, and gives the one by the other and the parts of the latter.
+fn discovery(
+    device: &dyn Device,
+    depth: Depth,
+    peak: &Peak,
+    add: &mut dyn FnMut(Timing),
+) -> Result<(Ratio, Vec<Part>)> {
     let quick = depth == Depth::Quick;
     let (clients, images, steps) = if quick { (1, 4, 2) } else { (5, 26, 50) };
     let search = Discovery { clients, images, steps };
-    let mut medians = Vec::new();
+    let (mut medians, mut parts) = (Vec::new(), Vec::new());
     for (sparse, how) in [(false, "all weights"), (true, "survivors")] {
-        let spread = search.with(device, sparse, |runs| measure(depth.round(), runs))?;
+        let (spread, profile) = search.with(device, sparse, |runs| {
+            let spread = measure(depth.round(), runs)?;
+            let profile = if sparse { device.profiled(&mut || runs(1).map(drop))? } else { None };
+            Ok((spread, profile))
+        })?;
         medians.push(spread.median);
         let amount = Amount { images: Some(search.images()), ..Amount::default() };
         let case = format!("{} searches of {images} images, 99.5% pruned, over {how}", 4 * clients);
+        parts = profile.map_or(Vec::new(), |profile| shares(Work::Discovery, &case, profile));
         add(Timing::new(Work::Discovery.name(), case, spread, amount).against(peak));
     }
     let what = "discovery-step: time over all weights / over survivors, 99.5% pruned".into();
-    Ok(Ratio { what, value: medians[0] / medians[1] })
+    Ok((Ratio { what, value: medians[0] / medians[1] }, parts))
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::print;
-use crate::bench::{Depth, Report, Selection, Timing, run};
+use crate::bench::{Depth, Part, Report, Selection, Timing, run};
 use crate::device::{GpuOptions, open};
 use crate::{Error, Result};
 
@@ -63,9 +63,12 @@ pub fn execute(args: BenchArgs) -> Result<()> {
 }
 
 fn parts(report: &Report) -> String {
-    let Some(first) = report.parts.first() else { return String::new() };
-    let heading = format!("\na round of {}, {}: where the device's time goes\n", first.of, first.case);
-    report.parts.iter().fold(heading, |text, part| text + &part.line())
+    let of_one_work = |a: &Part, b: &Part| (a.of, &a.case) == (b.of, &b.case);
+    let table = |parts: &[Part]| {
+        let heading = format!("\nwhere the device's time goes: {}, {}\n", parts[0].of, parts[0].case);
+        parts.iter().fold(heading, |text, part| text + &part.line())
+    };
+    report.parts.chunk_by(of_one_work).map(table).collect()
 }
 
 fn ratios(report: &Report) -> String {

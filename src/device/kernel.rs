@@ -65,6 +65,9 @@ pub struct Variant {
     pub lanes: u32,
     /// Whether it reads 64-bit integers, which not every adapter has.
     pub wide: bool,
+    /// Whether it is made for hardware GPUs and adds in an order of its own. They run such a one wherever it suits, however
+    /// fast the others are, so that what is picked changes no bit.
+    pub own_order: bool,
     /// Whether it suits these parameters: with others it would be slow, or is not made for them, and another runs.
     pub suits: fn(&[u32]) -> bool,
 }

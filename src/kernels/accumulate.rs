@@ -10,7 +10,7 @@ use crate::error::Result;
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "accumulate",
-    source: || include_str!("../../shaders/accumulate.wgsl").into(),
+    source: || super::unroll(include_str!("../../shaders/accumulate.wgsl")),
     variants: &[],
     bindings: &[
         Binding::read("rows"),

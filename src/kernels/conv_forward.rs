@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::conv_tile::{Tile, parsed, pooled_3x3, software, tile_variants};
+use super::conv_tile::{
+    CHANNELS, Tile, filters_by_four, hardware, parsed, pooled_3x3, software, threads_of, tile_variants,
+};
 use super::layer_cases::{ConvCase, conv_cases, large_convs};
 use super::packed::{Images, Taps, by_chunk, pack_input, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, Rounding, expect};
@@ -27,8 +29,18 @@ pub static KERNEL: Kernel = Kernel {
             groups: |p| side_by_side(parsed(p)),
             lanes: 8,
             wide: true,
+            own_order: false,
             // A spare lane in every row of windows may cost no more than the sharing gains.
             suits: |p| pooled_3x3(parsed(p), 1..=2) && 8 * parsed(p).out_width >= 7 * across(parsed(p)),
+        },
+        Variant {
+            name: "8 channels, images in pairs",
+            source: || hardware(include_str!("../../shaders/hardware/conv_forward.wgsl"), &[]),
+            groups: |p| pairs(parsed(p)),
+            lanes: 0,
+            wide: false,
+            own_order: false,
+            suits: |p| pooled_3x3(parsed(p), 0..=2) && filters_by_four(parsed(p)),
         }
     ),
     bindings: &[
@@ -57,6 +69,11 @@ fn groups(p: &ConvParams, tile: Tile) -> [u32; 3] {
     let blocks = p.out_height.div_ceil(side) * p.out_width.div_ceil(side);
     let items = blocks * p.out_channels.div_ceil(tile.channels) * p.chunks * 8;
     grid::folded(items.div_ceil(64) as usize, p.slots)
+}
+
+/// The grid of a thread for every window, 8 channels and two images.
+fn pairs(p: &ConvParams) -> [u32; 3] {
+    threads_of(p, p.out_height * p.out_width, p.out_channels.div_ceil(CHANNELS), 2)
 }
 
 /// Lanes of a row of windows: one more than those where the image has a column right of the last.

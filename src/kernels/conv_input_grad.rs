@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::conv_tile::{Tile, parsed, pooled_3x3, software, tile_variants};
+use super::conv_tile::{
+    CHANNELS, Tile, filters_by_four, hardware, parsed, pooled_3x3, software, threads_of, tile_variants,
+};
 use super::layer_cases::{ConvCase, conv_cases, large_convs};
 use super::packed::{Frame, Images, Taps, by_chunk, copy, pack_dz, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
@@ -25,7 +27,27 @@ pub static KERNEL: Kernel = Kernel {
             groups: |p| side_by_side(parsed(p)),
             lanes: 8,
             wide: true,
+            own_order: false,
             suits: |p| pooled_3x3(parsed(p), 0..=2),
+        },
+        Variant {
+            name: "8 channels, images in pairs",
+            source: || by_images(2),
+            groups: |p| by_eight(parsed(p), 2),
+            lanes: 0,
+            wide: false,
+            own_order: false,
+            // The last blocks of odd images have no window below, which this one does not make use of.
+            suits: |p| parsed(p).height % 2 == 0 && eights(parsed(p)),
+        },
+        Variant {
+            name: "8 channels, images by fours",
+            source: || by_images(4),
+            groups: |p| by_eight(parsed(p), 4),
+            lanes: 0,
+            wide: false,
+            own_order: false,
+            suits: |p| eights(parsed(p)),
         }
     ),
     bindings: &[
@@ -48,18 +70,39 @@ fn text(tile: &Tile) -> String {
     tile.text(include_str!("../../shaders/conv_input_grad.wgsl"), "w$c", "$cu", mine)
 }
 
-fn groups(p: &ConvParams, tile: Tile) -> [u32; 3] {
+/// The text of a variant for hardware whose threads own so many images.
+fn by_images(images: u32) -> String {
+    let parts = match images {
+        2 => [("IMAGES", "2"), ("ORDER", "0u, 1u"), ("WHOLE", "true")],
+        _ => [("IMAGES", "4"), ("ORDER", "0u, 1u, 2u, 3u"), ("WHOLE", "false")],
+    };
+    hardware(include_str!("../../shaders/hardware/conv_input_grad.wgsl"), &parts)
+}
+
+/// Whether those suit: channels come by eights, and the filters of every four begin at a vec4.
+fn eights(p: &ConvParams) -> bool {
+    p.in_channels % CHANNELS == 0 && filters_by_four(p) && pooled_3x3(p, 0..=2)
+}
+
+/// The grid of a thread for every block, 8 channels and so many images.
+fn by_eight(p: &ConvParams, images: u32) -> [u32; 3] {
+    threads_of(p, blocks(p), p.in_channels / CHANNELS, images)
+}
+
+/// Of 2x2 pixels.
+fn blocks(p: &ConvParams) -> u32 {
     let early = 1 - p.padding % 2;
-    let blocks = (p.height + early).div_ceil(2) * (p.width + early).div_ceil(2);
-    let items = blocks * p.in_channels.div_ceil(tile.channels) * p.chunks * 8;
+    (p.height + early).div_ceil(2) * (p.width + early).div_ceil(2)
+}
+
+fn groups(p: &ConvParams, tile: Tile) -> [u32; 3] {
+    let items = blocks(p) * p.in_channels.div_ceil(tile.channels) * p.chunks * 8;
     grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
 /// The grid of a subgroup for every 8 blocks and 8 channels.
 fn side_by_side(p: &ConvParams) -> [u32; 3] {
-    let early = 1 - p.padding % 2;
-    let blocks = (p.height + early).div_ceil(2) * (p.width + early).div_ceil(2);
-    let subgroups = (blocks * p.stride / 4).div_ceil(8) * p.in_channels.div_ceil(8);
+    let subgroups = (blocks(p) * p.stride / 4).div_ceil(8) * p.in_channels.div_ceil(8);
     grid::folded(subgroups.div_ceil(8) as usize, p.slots)
 }
 

@@ -2,6 +2,7 @@
 
 use super::shape::{CONV_WORDS, ConvParams};
 use super::{quads, unroll_with};
+use crate::device::grid;
 
 /// Replacement in a shader's text: `$TAPS`, a filter of 3x3 and a function `filter_of` that cuts it out of vectors.
 const TAPS: (&str, &str) = (
@@ -24,9 +25,63 @@ fn filter_of(x: vec4f, y: vec4f, z: vec4f, at: u32) -> Filter {
 }",
 );
 
+/// Replacement in a shader's text: `$FOUR_FILTERS`, a filter of 3x3 and functions that read those of four channels.
+const FOUR_FILTERS: (&str, &str) = (
+    "FOUR_FILTERS",
+    "// A 3x3 filter, row by row, and the vec4 that the next one begins in.
+struct Filter {
+    a: vec4f,
+    b: vec4f,
+    c: f32,
+    next: vec4f,
+}
+
+// The filters of four channels in turn, 36 words from the vec4 of number `i`; `u` is the last one's `next`.
+fn filter0(i: u32, u: vec4f) -> Filter {
+    let w = weights[i + 2u];
+    return Filter(weights[i], weights[i + 1u], w.x, w);
+}
+
+fn filter1(i: u32, u: vec4f) -> Filter {
+    let v = weights[i + 3u];
+    let w = weights[i + 4u];
+    return Filter(vec4f(u.yzw, v.x), vec4f(v.yzw, w.x), w.y, w);
+}
+
+fn filter2(i: u32, u: vec4f) -> Filter {
+    let v = weights[i + 5u];
+    let w = weights[i + 6u];
+    return Filter(vec4f(u.zw, v.xy), vec4f(v.zw, w.xy), w.z, w);
+}
+
+fn filter3(i: u32, u: vec4f) -> Filter {
+    let v = weights[i + 7u];
+    let w = weights[i + 8u];
+    return Filter(vec4f(u.w, v.xyz), vec4f(v.w, w.xyz), w.w, w);
+}",
+);
+
 /// The text of a variant for software Vulkan, whose file in `shaders/software` is `shader`.
 pub(super) fn software(shader: &str) -> String {
     unroll_with(shader, &[&[TAPS][..], &quads::WIDE[..]].concat())
+}
+
+/// Channels of a thread in the variants for hardware GPUs.
+pub(super) const CHANNELS: u32 = 8;
+
+/// The text of a variant for hardware GPUs, whose file in `shaders/hardware` is `shader`, with `parts` put in.
+pub(super) fn hardware(shader: &str, parts: &[(&str, &str)]) -> String {
+    unroll_with(shader, &[&[FOUR_FILTERS], parts].concat())
+}
+
+/// The grid of the variants for hardware: a thread for every so many `blocks`, `tiles` of channels and `images`.
+pub(super) fn threads_of(p: &ConvParams, blocks: u32, tiles: u32, images: u32) -> [u32; 3] {
+    grid::folded((blocks * tiles * p.chunks * (32 / images)).div_ceil(64) as usize, p.slots)
+}
+
+/// Whether the filters of every four channels begin at a vec4.
+pub(super) fn filters_by_four(p: &ConvParams) -> bool {
+    (p.in_channels | p.weights_at) % 4 == 0
 }
 
 /// What one thread owns, and how it comes by the filters, which are the same for the 8 threads of a chunk.
@@ -70,10 +125,10 @@ impl Tile {
     }
 }
 
-/// The ways to cut besides the plain one: what the kernel adds for software Vulkan, then those of its `text(&Tile)` and
-/// `groups(&ConvParams, Tile)`.
+/// The ways to cut besides the plain one: what the kernel adds for software Vulkan, those of its `text(&Tile)` and
+/// `groups(&ConvParams, Tile)`, and what it adds for hardware.
 macro_rules! tile_variants {
-    ($text:ident, $groups:ident, $software:expr) => {
+    ($text:ident, $groups:ident, $software:expr, $($hardware:expr),+) => {
         &[
             $software,
             $crate::device::Variant {
@@ -82,14 +137,17 @@ macro_rules! tile_variants {
                 groups: |p| $groups(parsed(p), Tile::SHARED),
                 lanes: 8,
                 wide: true,
+                own_order: false,
                 suits: $crate::device::always,
             },
+            $($hardware,)+
             $crate::device::Variant {
                 name: Tile::NARROW.name,
                 source: || $text(&Tile::NARROW),
                 groups: |p| $groups(parsed(p), Tile::NARROW),
                 lanes: 0,
                 wide: false,
+                own_order: false,
                 suits: $crate::device::always,
             },
         ]

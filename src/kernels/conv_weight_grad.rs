@@ -13,6 +13,21 @@ use crate::device::linalg::{Mat, MatMut, matmul};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, always, f32s, f32s_mut, grid};
 use crate::error::Result;
 
+/// A variant for hardware whose threads own so many output and input channels.
+macro_rules! own_order {
+    ($outputs:literal, $inputs:literal, $suits:expr) => {
+        Variant {
+            name: concat!(stringify!($outputs), " by ", stringify!($inputs), " channels, an image a thread"),
+            source: || an_image_a_thread($outputs, $inputs),
+            groups: |p| images(parsed(p), $outputs, $inputs),
+            lanes: 0,
+            wide: false,
+            own_order: true,
+            suits: $suits,
+        }
+    };
+}
+
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_weight_grad",
@@ -24,6 +39,7 @@ pub static KERNEL: Kernel = Kernel {
             groups: |p| side_by_side(parsed(p)),
             lanes: 8,
             wide: true,
+            own_order: false,
             // Fewer leave half of the lanes without a channel.
             suits: |p| parsed(p).in_channels > 4,
         },
@@ -33,8 +49,13 @@ pub static KERNEL: Kernel = Kernel {
             groups: |p| groups(parsed(p)),
             lanes: 8,
             wide: true,
+            own_order: false,
             suits: always,
         },
+        // Large tiles only where enough workgroups are left to fill a large GPU.
+        own_order!(4, 4, |p| workgroups(images(parsed(p), 4, 4)) >= 4096 && parsed(p).in_channels > 1),
+        own_order!(4, 2, |p| parsed(p).in_channels > 1),
+        own_order!(2, 1, always),
     ],
     bindings: &[
         Binding::read("input"),
@@ -52,6 +73,27 @@ pub static KERNEL: Kernel = Kernel {
 
 fn text(quads: Quads) -> String {
     super::unroll_with(include_str!("../../shaders/conv_weight_grad.wgsl"), &quads)
+}
+
+fn workgroups(groups: [u32; 3]) -> u32 {
+    groups.iter().product()
+}
+
+fn an_image_a_thread(outputs: u32, inputs: u32) -> String {
+    let sums = 9 * inputs + 1;
+    // Few at a time: what one workgroup takes of a GPU's fast memory others lack, and then loads have nothing to hide behind.
+    let round = (1..=outputs).rev().find(|n| outputs % n == 0 && 4 * 33 * n * sums <= 2560).unwrap_or(1);
+    let words = 33 * round * sums;
+    let parts =
+        [("OUTPUTS", outputs), ("INPUTS", inputs), ("ROUNDS", outputs / round), ("ROUND", round), ("WORDS", words)];
+    let parts = parts.map(|(name, number)| (name, number.to_string()));
+    let parts: Vec<_> = parts.iter().map(|(name, number)| (*name, number.as_str())).collect();
+    super::unroll_with(include_str!("../../shaders/hardware/conv_weight_grad.wgsl"), &parts)
+}
+
+/// The grid of a workgroup for every chunk and so many channels.
+fn images(p: &ConvParams, outputs: u32, inputs: u32) -> [u32; 3] {
+    grid::folded((p.in_channels.div_ceil(inputs) * p.out_channels.div_ceil(outputs) * parts(p)) as usize, p.slots)
 }
 
 fn groups(p: &ConvParams) -> [u32; 3] {

@@ -24,6 +24,7 @@ pub static KERNEL: Kernel = Kernel {
         groups: channels_by_eight,
         lanes: 8,
         wide: true,
+        own_order: false,
         suits: always,
     }],
     bindings: &[

@@ -26,6 +26,8 @@ pub(super) struct Setting {
     pub counts: &'static [u32],
     pub rows: &'static [u32],
     pub stride: usize,
+    /// The first weight's word in a row.
+    pub weights_at: usize,
     /// Whether gates apply, some of them closed.
     pub gated: bool,
     /// Whether the input channels share the rows of gates (sparse kernels only).
@@ -67,7 +69,9 @@ impl Alive {
 
 /// Words before the counts, before the first weight and before the first gate: offsets that are not zero.
 const COUNTS_AT: usize = 3;
-const WEIGHTS_AT: usize = 5;
+const ODD: usize = 5;
+/// Words before the first weight as in the networks, all of whose larger layers begin at a vec4.
+const EVEN: usize = 8;
 const GATES_AT: usize = 2;
 
 impl Setting {
@@ -77,6 +81,7 @@ impl Setting {
             counts,
             rows,
             stride,
+            weights_at: ODD,
             gated: false,
             input_gated: false,
             rounding: Rounding::default(),
@@ -86,6 +91,10 @@ impl Setting {
 
     fn normwise(self) -> Self {
         Self { rounding: Rounding::Normwise, ..self }
+    }
+
+    fn even(self) -> Self {
+        Self { weights_at: EVEN, ..self }
     }
 
     fn gated(self) -> Self {
@@ -178,14 +187,14 @@ pub(super) struct ConvCase {
     pub setting: Setting,
 }
 
-pub(super) fn place(weights: usize, biases: usize) -> Place {
-    let bias_at = WEIGHTS_AT + weights + 2;
-    Place { row_words: (bias_at + biases + 1).next_multiple_of(4), weights_at: WEIGHTS_AT, bias_at }
+fn place(weights_at: usize, weights: usize, biases: usize) -> Place {
+    let bias_at = weights_at + weights + 2;
+    Place { row_words: (bias_at + biases + 1).next_multiple_of(4), weights_at, bias_at }
 }
 
 impl ConvCase {
     pub fn place(&self) -> Place {
-        place(self.conv.weights(), self.conv.out_channels)
+        place(self.setting.weights_at, self.conv.weights(), self.conv.out_channels)
     }
 
     pub fn params(&self) -> ConvParams {
@@ -258,7 +267,7 @@ impl ConvCase {
 
 /// A step of training as it is timed: eight clients with weights and a full batch each.
 fn eight(name: &'static str) -> Setting {
-    Setting::new(name, &[32; 8], &[0, 1, 2, 3, 4, 5, 6, 7], 32)
+    Setting::new(name, &[32; 8], &[0, 1, 2, 3, 4, 5, 6, 7], 32).even()
 }
 
 /// As many clients as keep a large GPU busy.
@@ -274,7 +283,7 @@ static EACH_ITS_OWN: [u32; MANY] = {
 };
 
 fn many(name: &'static str) -> Setting {
-    Setting::new(name, &[32; MANY], &EACH_ITS_OWN, 32)
+    Setting::new(name, &[32; MANY], &EACH_ITS_OWN, 32).even()
 }
 
 /// A convolution as simple-cnn has them.
@@ -309,6 +318,12 @@ pub(super) fn conv_cases() -> Vec<ConvCase> {
         case(conv([3, 7, 5, 5, 1, 0], 1, true), Setting::new("1x1", &[9], &[0], 12)),
         case(conv([3, 9, 5, 7, 3, 2], 2, true), Setting::new("3x3, padding 2", &[6, 13], &[1, 0], 16)),
         case(conv([2, 9, 4, 15, 3, 1], 2, true), Setting::new("a wide image, odd", &[7, 4], &[0, 1], 8)),
+        case(conv([8, 9, 5, 7, 3, 1], 2, true), Setting::new("eight channels", &[40, 7, 1], &[1, 0, 1], 40).even()),
+        case(conv([4, 9, 5, 6, 3, 2], 2, true), Setting::new("four channels, padding 2", &[6, 3], &[0, 1], 8).even()),
+        case(
+            conv([16, 8, 7, 4, 3, 0], 2, false),
+            Setting::new("sixteen channels, gates", &[5, 11], &[0, 1], 12).even().gated(),
+        ),
         case(conv([2, 4, 3, 5, 1, 2], 2, true), Setting::new("more padding than filter", &[6], &[0], 8)),
         case(conv([4, 6, 5, 6, 3, 1], 2, true), Setting::new("two chunks", &[40, 33, 5], &[0, 2, 1], 40)),
         case(
@@ -350,7 +365,7 @@ pub(super) struct LinearCase {
 
 impl LinearCase {
     pub fn place(&self) -> Place {
-        place(self.linear.inputs * self.linear.outputs, self.linear.outputs)
+        place(self.setting.weights_at, self.linear.inputs * self.linear.outputs, self.linear.outputs)
     }
 
     pub fn params(&self) -> LinearParams {
@@ -395,7 +410,7 @@ pub(super) fn large_linears() -> Vec<LinearCase> {
     let case =
         |[inputs, outputs]: [usize; 2], relu, setting| LinearCase { linear: Linear { inputs, outputs, relu }, setting };
     vec![
-        case([2048, 2048], true, Setting::new("2048 x 2048, 2048 images", &[2048], &[0], 2048)),
+        case([2048, 2048], true, Setting::new("2048 x 2048, 2048 images", &[2048], &[0], 2048).even()),
         case([784, 200], true, many("mlp-2nn first layer, 64 clients")),
         case([1152, 10], false, many("simple-cnn fc, 64 clients")),
     ]
@@ -410,7 +425,11 @@ pub(super) fn linear_cases() -> Vec<LinearCase> {
         case([33, 17], true, Setting::new("two chunks", &[40, 33, 5], &[0, 2, 1], 40)),
         case([21, 9], true, Setting::new("gates", &[8, 6], &[0, 0], 8).gated()),
         case([6, 8], false, Setting::new("gates, no relu", &[4, 7], &[0, 1], 8).gated()),
+        case([20, 37], true, Setting::new("by fours", &[40, 33, 5], &[0, 2, 1], 40).even()),
+        case([36, 5], false, Setting::new("by fours, few outputs, gates", &[8, 6], &[1, 0], 8).even().gated()),
         case([1152, 10], false, Setting::new("simple-cnn fc", &[32, 30], &[0, 1], 32)),
+        case([4, 2048], true, Setting::new("few inputs, many outputs", &[1534], &[0], 1536).even()),
+        case([2048, 4], false, Setting::new("many inputs, few outputs", &[1535], &[0], 1536).even()),
         case([784, 200], true, Setting::new("mlp-2nn first layer", &[20, 13], &[1, 0], 20)),
         case([1152, 10], false, eight("simple-cnn fc, eight clients")),
     ]

@@ -3,17 +3,39 @@
 use rayon::prelude::*;
 
 use super::layer_cases::{LinearCase, large_linears, linear_cases};
-use super::shape::{Batch, Gates, LINEAR_WORDS, Linear, LinearParams, Place, expect};
+use super::shape::{Batch, Gates, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::panel;
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
+
+/// Outputs of a thread in the kernel itself.
+const TILE: u32 = 8;
+
+/// A variant whose threads own so many outputs and vec4s of images and take so many fours of inputs in a turn.
+macro_rules! tile {
+    ($tile:literal, $span:literal, $turn:literal, $suits:expr) => {
+        Variant {
+            name: concat!($tile, " outputs, ", $span, " times four images, ", $turn, " times four inputs a turn"),
+            source: || text($tile, $span, $turn),
+            groups: |p| groups(parsed(p), $tile, $span),
+            lanes: 0,
+            wide: false,
+            own_order: false,
+            suits: $suits,
+        }
+    };
+}
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "linear_forward",
-    source: || super::unroll(include_str!("../../shaders/linear_forward.wgsl")),
-    variants: &[],
+    source: || text(TILE, 1, 1),
+    // Large tiles only where enough threads are left to fill a large GPU.
+    variants: &[
+        tile!(16, 2, 1, |p| by_fours(p) && threads(p, 32) >= 24_576),
+        tile!(8, 1, 4, |p| by_fours(p) && threads(p, 8) >= 8_192),
+    ],
     bindings: &[
         Binding::read("input"),
         Binding::read("weights"),
@@ -29,8 +51,24 @@ pub static KERNEL: Kernel = Kernel {
     large,
 };
 
-fn groups(p: &LinearParams) -> [u32; 3] {
-    let items = p.outputs.div_ceil(8) * (p.stride / 4);
+fn text(tile: u32, span: u32, turn: u32) -> String {
+    let [tile, span, turn] = [tile, span, turn].map(|n| n.to_string());
+    let parts = [("TILE", tile.as_str()), ("SPAN", &span), ("TURN", &turn)];
+    super::unroll_with(include_str!("../../shaders/linear_forward.wgsl"), &parts)
+}
+
+/// Whether every row of weights starts at a vec4.
+fn by_fours(p: &[u32]) -> bool {
+    (parsed(p).weights_at | parsed(p).inputs) % 4 == 0
+}
+
+fn threads(p: &[u32], tile: u32) -> u32 {
+    let p = parsed(p);
+    p.outputs.div_ceil(tile) * (p.stride / 4) * p.slots
+}
+
+fn groups(p: &LinearParams, tile: u32, span: u32) -> [u32; 3] {
+    let items = p.outputs.div_ceil(tile) * (p.stride / 4).div_ceil(span);
     grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
@@ -76,7 +114,7 @@ pub fn linear_forward(
     let gate_view = gates.map_or(io.counts, |g| g.values);
     let p = LinearParams::new(linear, batch, place, gates);
     let buffers = [io.input, io.weights, io.rows, io.counts, gate_view, io.output];
-    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p))
+    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p, TILE, 1))
 }
 
 /// Outputs of one unit of CPU work.
@@ -134,7 +172,7 @@ fn case(c: LinearCase) -> Case {
         name: setting.name,
         params: c.params_words(),
         buffers: vec![c.input(), c.weights(), setting.rows.to_vec(), setting.counts(), gates, vec![7; output]],
-        groups: groups(&c.params()),
+        groups: groups(&c.params(), TILE, 1),
         flops: c.flops(),
     }
 }

@@ -3,17 +3,26 @@
 use rayon::prelude::*;
 
 use super::layer_cases::{LinearCase, large_linears, linear_cases};
-use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect};
+use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::panel;
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "linear_input_grad",
-    source: || super::unroll(include_str!("../../shaders/linear_input_grad.wgsl")),
-    variants: &[],
+    source: || text(1),
+    variants: &[Variant {
+        name: "twice four images",
+        source: || text(2),
+        groups: |p| groups(parsed(p), 2),
+        lanes: 0,
+        wide: false,
+        own_order: false,
+        // Only where enough threads are left to fill a large GPU.
+        suits: |p| parsed(p).inputs.div_ceil(16) * parsed(p).stride / 8 * parsed(p).slots >= 24_576,
+    }],
     bindings: &[
         Binding::read("output"),
         Binding::read("output_grad"),
@@ -29,8 +38,14 @@ pub static KERNEL: Kernel = Kernel {
     large,
 };
 
-fn groups(p: &LinearParams) -> [u32; 3] {
-    let items = p.inputs.div_ceil(16) * (p.stride / 4);
+fn text(span: u32) -> String {
+    let text = include_str!("../../shaders/linear_input_grad.wgsl");
+    super::unroll_with(text, &[("SPAN", &span.to_string())])
+}
+
+/// The grid of a thread for every 16 inputs and so many vec4s of images.
+fn groups(p: &LinearParams, span: u32) -> [u32; 3] {
+    let items = p.inputs.div_ceil(16) * (p.stride / 4).div_ceil(span);
     grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
@@ -74,7 +89,7 @@ pub fn linear_input_grad(
     expect(name, "input_grad", io.input_grad, images * linear.inputs)?;
     let p = LinearParams::new(linear, batch, place, None);
     let buffers = [io.output, io.output_grad, io.weights, io.rows, io.counts, io.input_grad];
-    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p))
+    device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p, 1))
 }
 
 /// Inputs of one unit of CPU work.
@@ -128,7 +143,7 @@ fn case(c: LinearCase) -> Case {
             setting.counts(),
             vec![7; input],
         ],
-        groups: groups(&c.params()),
+        groups: groups(&c.params(), 1),
         flops: c.flops(),
     }
 }

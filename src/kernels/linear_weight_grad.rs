@@ -5,17 +5,26 @@ use rayon::prelude::*;
 use super::layer_cases::{LinearCase, large_linears, linear_cases, series};
 use super::linear_input_grad::live;
 use super::packed::with_scratch;
-use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect};
+use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::{panel, transpose};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "linear_weight_grad",
     source: || super::unroll(include_str!("../../shaders/linear_weight_grad.wgsl")),
-    variants: &[],
+    variants: &[Variant {
+        name: "64 by 64 in workgroup memory",
+        source: || super::unroll(include_str!("../../shaders/hardware/linear_weight_grad.wgsl")),
+        groups: |p| shared(parsed(p)),
+        lanes: 0,
+        wide: false,
+        own_order: false,
+        // Fewer outputs leave most of a tile empty.
+        suits: |p| parsed(p).outputs >= 32,
+    }],
     bindings: &[
         Binding::read("input"),
         Binding::read("output"),
@@ -29,6 +38,11 @@ pub static KERNEL: Kernel = Kernel {
     cases,
     large,
 };
+
+/// The grid of a workgroup for every 64 outputs and 64 inputs, that of the biases included.
+fn shared(p: &LinearParams) -> [u32; 3] {
+    grid::folded(((p.inputs + 1).div_ceil(64) * p.outputs.div_ceil(64)) as usize, p.slots)
+}
 
 fn groups(p: &LinearParams) -> [u32; 3] {
     let items = (p.inputs + 1).div_ceil(8) * p.outputs.div_ceil(8);

@@ -10,7 +10,7 @@ use crate::error::Result;
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "magnitude_threshold",
-    source: || include_str!("../../shaders/magnitude_threshold.wgsl").into(),
+    source: || super::unroll(include_str!("../../shaders/magnitude_threshold.wgsl")),
     variants: &[],
     bindings: &[
         Binding::read("weights"),

@@ -4,14 +4,14 @@
 use rayon::prelude::*;
 
 use super::cases::noise;
-use super::shape::{Rows, expect};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View};
+use super::shape::expect;
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, grid};
 use crate::error::{Error, Result};
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "peak_copy",
-    source: || include_str!("../../shaders/peak_copy.wgsl").into(),
+    source: || super::unroll(include_str!("../../shaders/peak_copy.wgsl")),
     variants: &[],
     bindings: &[Binding::read("source"), Binding::write("copied", Compare::Exact)],
     params_words: 1,
@@ -34,8 +34,13 @@ pub fn peak_copy<'a>(device: &dyn Device, source: View<'a>, copied: View<'a>) ->
         &KERNEL,
         &[(source.words / 4) as u32],
         &[source, copied],
-        Rows { slots: 1, words: source.words }.quad_groups(),
+        groups(source.words),
     )
+}
+
+/// The grid of a workgroup for every 512 vec4s.
+fn groups(words: usize) -> [u32; 3] {
+    grid::folded(words.div_ceil(4 * 512), 1)
 }
 
 /// Words of one unit of CPU work.
@@ -64,7 +69,7 @@ fn case((name, words): (&'static str, usize)) -> Case {
         name,
         params: vec![(words / 4) as u32],
         buffers: vec![noise(words, 1.0, 1), vec![7; words]],
-        groups: Rows { slots: 1, words }.quad_groups(),
+        groups: groups(words),
         flops: 0,
     }
 }

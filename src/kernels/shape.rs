@@ -246,6 +246,11 @@ pub(super) struct LinearParams {
 /// Words of [`LinearParams`].
 pub(super) const LINEAR_WORDS: usize = size_of::<LinearParams>() / 4;
 
+/// The words of a fully connected layer's uniform block.
+pub(super) fn linear_params(params: &[u32]) -> &LinearParams {
+    bytemuck::from_bytes(bytemuck::cast_slice(params))
+}
+
 impl LinearParams {
     pub fn new(linear: &Linear, batch: Batch, place: Place, gates: Option<Gates<'_>>) -> Self {
         Self {

@@ -26,6 +26,7 @@ pub static KERNEL: Kernel = Kernel {
         groups: |p| sparse::planes(parsed(p), parsed(p).in_channels),
         lanes: 8,
         wide: true,
+        own_order: false,
         suits: always,
     }],
     bindings: &[

@@ -131,7 +131,7 @@ fn a_federation_in_parts_has_the_bits_of_the_whole() {
         let (device, _) = open(&Choice::Gpu, GpuOptions { checked: true, pace, ..Default::default() }, None).unwrap();
         (run(device.as_ref(), &experiment).unwrap(), device.traffic())
     };
-    let (whole, all) = on(None);
+    let (whole, all) = on(Some(Pace::ENDLESS));
     assert_eq!((all.parts, all.readbacks), (all.dispatches, 1));
     let (dispatch, submission) = (Duration::from_millis(2), Duration::from_millis(8));
     let (parts, cut) = on(Some(Pace { dispatch, submission, first: 20 }));

@@ -19,6 +19,8 @@ impl Pace {
     /// What suits a device with a watchdog. 256 workgroups of the slowest kernel are 2.4 GFLOP.
     pub const WATCHDOG: Self =
         Self { dispatch: Duration::from_millis(50), submission: Duration::from_millis(200), first: 256 };
+    /// Nothing is ever cut.
+    pub const ENDLESS: Self = Self { dispatch: Duration::MAX, submission: Duration::MAX, first: u64::MAX };
 }
 
 /// What dispatches have in common that take the same time a workgroup: the kernel, the grid's x and y, and the words bound

@@ -65,7 +65,7 @@ impl Variants {
             Cut::Number(n) => (if self.usable(kernel, n) { n } else { 0 }, None),
             Cut::Fastest if self.software => (made_for_it().unwrap_or(0), None),
             Cut::Tried => tried(),
-            Cut::Fastest => match self.noted(kernel).filter(|n| self.usable(kernel, *n)) {
+            Cut::Fastest => match self.noted(kernel).filter(|n| self.eligible(kernel, *n)) {
                 Some(n) => (n, None),
                 None => {
                     let (n, pipeline) = tried();
@@ -88,17 +88,30 @@ impl Variants {
     }
 
     fn usable(&self, kernel: &Kernel, n: usize) -> bool {
-        let runs = |v: &Variant| [0, self.lanes].contains(&v.lanes) && (self.wide || !v.wide);
+        let asked_for = matches!(self.cut, Cut::Number(_));
+        let runs = |v: &Variant| {
+            [0, self.lanes].contains(&v.lanes)
+                && (self.wide || !v.wide)
+                && (!v.own_order || !self.software || asked_for)
+        };
         n == 0 || kernel.variants.get(n - 1).is_some_and(runs)
     }
 
-    /// Runs every usable variant that suits the kernel's largest case on it. The variants take turns, so that a change of
+    /// Whether number `n` is among those from which the fastest is picked: all that add in the same order.
+    fn eligible(&self, kernel: &Kernel, n: usize) -> bool {
+        let own_order = |n: usize| n > 0 && self.usable(kernel, n) && kernel.variants[n - 1].own_order;
+        self.usable(kernel, n) && (own_order(n) || !(1..=kernel.variants.len()).any(own_order))
+    }
+
+    /// Runs every eligible variant that suits the kernel's largest case on it. The variants take turns, so that a change of
     /// the clock meets them all.
     fn fastest(&self, compiler: &Compiler<'_>, queue: &wgpu::Queue, kernel: &'static Kernel) -> (usize, Pipeline) {
-        let cases = (kernel.large)().into_iter().chain((kernel.cases)());
+        let large = if self.software { Vec::new() } else { (kernel.large)() };
+        let cases = large.into_iter().chain((kernel.cases)());
         let largest = cases.max_by_key(|case| case.flops);
-        let tried =
-            |n: &usize| self.usable(kernel, *n) && largest.as_ref().is_none_or(|case| suits(kernel, *n, &case.params));
+        let tried = |n: &usize| {
+            self.eligible(kernel, *n) && largest.as_ref().is_none_or(|case| suits(kernel, *n, &case.params))
+        };
         let numbers = (0..=kernel.variants.len()).filter(tried);
         let mut compiled: Vec<_> = numbers.map(|n| (Duration::MAX, n, compiler.compile(kernel, n))).collect();
         if let Some(case) = largest {

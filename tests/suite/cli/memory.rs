@@ -44,7 +44,10 @@ fn the_peak_is_what_was_planned_and_waves_leave_no_trace() {
         let told = run(&waves, "device.memory=100MiB");
         let planned = told.lines().filter(|l| l.starts_with("plan: ") && l.contains(" MiB ")).map(|l| mib(l, "plan: "));
         let (planned, peak) = (planned.sum::<f64>(), mib(&told, "memory: "));
-        assert!((peak - planned).abs() <= 0.1 * planned, "{device}: {peak} MiB instead of {planned}\n{told}");
+        // A hardware GPU has memory of its own, and what its driver takes of the process is not planned.
+        let of_process = *device == "cpu" || gpu().is_some_and(|gpu| gpu.info().software);
+        let close = (peak - planned).abs() <= 0.1 * planned;
+        assert!(close || !of_process, "{device}: {peak} MiB instead of {planned}\n{told}");
         assert!(told.contains("plan: 150 clients a round, in 3 waves"), "{device}: {told}");
         // A binding may be smaller than one wave would need, but not than two.
         let more = run(&one, "device.max_wave=80");

@@ -80,6 +80,9 @@ fn pruned(run: &str, steps: usize, target: f64) {
     on_every_device(|device| {
         let on = device.info().kind;
         let got = train(device, &network, steps, (Optimizer::Adam, 1e-3), target);
+        if on == "gpu" && !device.info().software {
+            return nearly(&golden, run, &network, &got);
+        }
         golden.close(on, &format!("{run}.loss"), &got.losses, Within::OfLargest(1e-6));
         golden.close(on, &format!("{run}.loss_float64"), &got.losses, Within::OfLargest(1e-6));
         let kept = golden.words(&format!("{run}.kept")).chunks(network.layout.prunable().count());
@@ -99,6 +102,35 @@ fn pruned(run: &str, steps: usize, target: f64) {
         }
     });
     golden.all_used(&format!("{run}."));
+}
+
+/// Steps before anything jumps on any hardware that was tried.
+const SMOOTH: usize = 3;
+
+/// A hardware GPU fuses multiplications and additions as its driver sees fit, so of two places of a pooling window that are
+/// nearly equal the other may win, and of two weights at the threshold the other may stay: from then on it is another run of
+/// the same training. On an NVIDIA H200 a window of one filter went the other way in the second step, and one weight of
+/// `fc.weight` stayed for another (3.944986e-3, 3.945020e-3) in the fourth; losses were off by 1e-7 until then, afterwards by
+/// up to 5e-4 (`s995`) and 3e-2 (`s90`), and 97 to 100% of the survivors of `s995` were PyTorch's. By chance it would be 0.5%.
+fn nearly(golden: &Golden, run: &str, network: &Network, got: &Trained) {
+    let losses = golden.floats(&format!("{run}.loss"));
+    let off = |(got, want): (&f32, &f32)| ((got - want) / want).abs();
+    let off: Vec<f32> = got.losses.iter().zip(losses).map(off).collect();
+    let (before, after) = off.split_at(SMOOTH);
+    assert!(before.iter().all(|off| *off <= 1e-6), "{run}: losses off by {off:?}");
+    assert!(after.iter().all(|off| *off <= 0.1), "{run}: losses off by {off:?}");
+    let kept = golden.words(&format!("{run}.kept")).chunks(network.layout.prunable().count());
+    assert_eq!(got.kept.len(), kept.len());
+    for (step, (got, want)) in got.kept.iter().zip(kept).enumerate() {
+        let close = got.iter().zip(want).all(|(got, want)| got.abs_diff(*want) <= want / 50);
+        assert!(close, "{run}: step {step} keeps {got:?}, PyTorch {want:?}");
+    }
+    for tensor in network.layout.prunable() {
+        let values = part(&got.weights, tensor);
+        let index = golden.words(&format!("{run}.index.{}", tensor.name));
+        let shared = index.iter().filter(|i| values[**i as usize] != 0.0).count();
+        assert!(5 * shared >= 4 * index.len(), "{run}: {}: {shared} of {} survivors", tensor.name, index.len());
+    }
 }
 
 #[test]
