@@ -38,7 +38,7 @@ pub static KERNEL: Kernel = Kernel {
             wide: false,
             own_order: false,
             // The last blocks of odd images have no window below, which this one does not make use of.
-            suits: |p| parsed(p).height % 2 == 0 && eights(parsed(p)),
+            suits: |p| parsed(p).height.is_multiple_of(2) && eights(parsed(p)),
         },
         Variant {
             name: "8 channels, images by fours",
@@ -81,7 +81,7 @@ fn by_images(images: u32) -> String {
 
 /// Whether those suit: channels come by eights, and the filters of every four begin at a vec4.
 fn eights(p: &ConvParams) -> bool {
-    p.in_channels % CHANNELS == 0 && filters_by_four(p) && pooled_3x3(p, 0..=2)
+    p.in_channels.is_multiple_of(CHANNELS) && filters_by_four(p) && pooled_3x3(p, 0..=2)
 }
 
 /// The grid of a thread for every block, 8 channels and so many images.

@@ -81,7 +81,7 @@ pub(super) fn threads_of(p: &ConvParams, blocks: u32, tiles: u32, images: u32) -
 
 /// Whether the filters of every four channels begin at a vec4.
 pub(super) fn filters_by_four(p: &ConvParams) -> bool {
-    (p.in_channels | p.weights_at) % 4 == 0
+    (p.in_channels | p.weights_at).is_multiple_of(4)
 }
 
 /// What one thread owns, and how it comes by the filters, which are the same for the 8 threads of a chunk.

@@ -82,7 +82,7 @@ fn workgroups(groups: [u32; 3]) -> u32 {
 fn an_image_a_thread(outputs: u32, inputs: u32) -> String {
     let sums = 9 * inputs + 1;
     // Few at a time: what one workgroup takes of a GPU's fast memory others lack, and then loads have nothing to hide behind.
-    let round = (1..=outputs).rev().find(|n| outputs % n == 0 && 4 * 33 * n * sums <= 2560).unwrap_or(1);
+    let round = (1..=outputs).rev().find(|n| outputs.is_multiple_of(*n) && 4 * 33 * n * sums <= 2560).unwrap_or(1);
     let words = 33 * round * sums;
     let parts =
         [("OUTPUTS", outputs), ("INPUTS", inputs), ("ROUNDS", outputs / round), ("ROUND", round), ("WORDS", words)];

@@ -1,6 +1,7 @@
 //! A slot's bits depend on nothing but the slot: the same images, in another order of slots and with another B.
 
-use super::layer_cases::{ConvCase, LinearCase, Setting, conv_cases, linear_cases, series};
+use super::layer_cases::{ConvCase, Setting, conv_cases, series};
+use super::linear_cases::{LinearCase, linear_cases};
 use super::reference::run;
 use super::*;
 

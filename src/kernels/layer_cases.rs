@@ -1,6 +1,6 @@
-//! Inputs for the tests and benchmarks of the layer kernels: odd sizes, unequal counts, shared rows, closed gates.
+//! Inputs for the tests and benchmarks of the layer kernels, and the convolutions' own: odd sizes, unequal counts, shared rows, closed gates.
 
-use super::shape::{Batch, Conv, ConvParams, Linear, LinearParams, Place, Rounding};
+use super::shape::{Batch, Conv, ConvParams, Place, Rounding};
 use super::sparse::Filters;
 use super::{CHUNK, DEAD};
 
@@ -72,7 +72,7 @@ const COUNTS_AT: usize = 3;
 const ODD: usize = 5;
 /// Words before the first weight as in the networks, all of whose larger layers begin at a vec4.
 const EVEN: usize = 8;
-const GATES_AT: usize = 2;
+pub(super) const GATES_AT: usize = 2;
 
 impl Setting {
     pub fn new(name: &'static str, counts: &'static [u32], rows: &'static [u32], stride: usize) -> Self {
@@ -89,15 +89,15 @@ impl Setting {
         }
     }
 
-    fn normwise(self) -> Self {
+    pub fn normwise(self) -> Self {
         Self { rounding: Rounding::Normwise, ..self }
     }
 
-    fn even(self) -> Self {
+    pub fn even(self) -> Self {
         Self { weights_at: EVEN, ..self }
     }
 
-    fn gated(self) -> Self {
+    pub fn gated(self) -> Self {
         Self { gated: true, ..self }
     }
 
@@ -130,7 +130,7 @@ impl Setting {
     }
 
     /// Rows of parameters of [`series`], pruned.
-    fn parameters(&self, place: Place, filters: &Filters, scale: f32) -> Vec<u32> {
+    pub fn parameters(&self, place: Place, filters: &Filters, scale: f32) -> Vec<u32> {
         let mut rows = series(self.parameter_rows() * place.row_words, scale, 2);
         for row in rows.chunks_exact_mut(place.row_words) {
             self.alive.prune(&mut row[place.weights_at..][..filters.words()], filters.outputs);
@@ -169,7 +169,7 @@ impl Setting {
     }
 
     /// The gates buffer (a third of the gates closed), and its words a slot.
-    fn gates(&self, channels: usize) -> (Vec<u32>, usize) {
+    pub fn gates(&self, channels: usize) -> (Vec<u32>, usize) {
         let words = GATES_AT + channels + 1;
         let open = |i: usize| if noise(i, 40) > -0.3 { 1.0f32 } else { 0.0 };
         ((0..self.slots() * words).map(|i| open(i).to_bits()).collect(), words)
@@ -187,7 +187,7 @@ pub(super) struct ConvCase {
     pub setting: Setting,
 }
 
-fn place(weights_at: usize, weights: usize, biases: usize) -> Place {
+pub(super) fn place(weights_at: usize, weights: usize, biases: usize) -> Place {
     let bias_at = weights_at + weights + 2;
     Place { row_words: (bias_at + biases + 1).next_multiple_of(4), weights_at, bias_at }
 }
@@ -266,7 +266,7 @@ impl ConvCase {
 }
 
 /// A step of training as it is timed: eight clients with weights and a full batch each.
-fn eight(name: &'static str) -> Setting {
+pub(super) fn eight(name: &'static str) -> Setting {
     Setting::new(name, &[32; 8], &[0, 1, 2, 3, 4, 5, 6, 7], 32).even()
 }
 
@@ -282,7 +282,7 @@ static EACH_ITS_OWN: [u32; MANY] = {
     rows
 };
 
-fn many(name: &'static str) -> Setting {
+pub(super) fn many(name: &'static str) -> Setting {
     Setting::new(name, &[32; MANY], &EACH_ITS_OWN, 32).even()
 }
 
@@ -354,83 +354,5 @@ pub(super) fn conv_cases() -> Vec<ConvCase> {
         case(pooled([1, 32, 28]), eight("simple-cnn conv1, eight clients")),
         case(pooled([32, 64, 14]), eight("simple-cnn conv2, eight clients")),
         case(pooled([64, 128, 7]), eight("simple-cnn conv3, eight clients")),
-    ]
-}
-
-/// One fully connected layer with its setting.
-pub(super) struct LinearCase {
-    pub linear: Linear,
-    pub setting: Setting,
-}
-
-impl LinearCase {
-    pub fn place(&self) -> Place {
-        place(self.setting.weights_at, self.linear.inputs * self.linear.outputs, self.linear.outputs)
-    }
-
-    pub fn params(&self) -> LinearParams {
-        let mut params = LinearParams::new(&self.linear, self.setting.batch(), self.place(), None);
-        if self.setting.gated {
-            params.gate_words = self.setting.gates(self.linear.outputs).1 as u32;
-            params.gates_at = GATES_AT as u32;
-        }
-        params
-    }
-
-    pub fn params_words(&self) -> Vec<u32> {
-        bytemuck::cast_slice(&[self.params()]).to_vec()
-    }
-
-    pub fn input(&self) -> Vec<u32> {
-        self.setting.images_of(self.linear.inputs, 1)
-    }
-
-    pub fn weights(&self) -> Vec<u32> {
-        let scale = 1.7 / (self.linear.inputs as f32).sqrt();
-        self.setting.parameters(self.place(), &(&self.linear).into(), scale)
-    }
-
-    /// An output as a forward pass could have left it: zeros where a ReLU was dead.
-    pub fn output(&self) -> Vec<u32> {
-        let relu = |z: f32| if self.linear.relu { z.max(0.0) } else { z };
-        self.setting.fill(self.linear.outputs, |i| relu(noise(i, 6)).to_bits())
-    }
-
-    pub fn output_grad(&self) -> Vec<u32> {
-        self.setting.images_of(self.linear.outputs, 3)
-    }
-
-    pub fn flops(&self) -> u64 {
-        2 * (self.linear.inputs * self.linear.outputs) as u64 * self.setting.images()
-    }
-}
-
-/// Those of a training step of many clients, and one large product of matrices.
-pub(super) fn large_linears() -> Vec<LinearCase> {
-    let case =
-        |[inputs, outputs]: [usize; 2], relu, setting| LinearCase { linear: Linear { inputs, outputs, relu }, setting };
-    vec![
-        case([2048, 2048], true, Setting::new("2048 x 2048, 2048 images", &[2048], &[0], 2048).even()),
-        case([784, 200], true, many("mlp-2nn first layer, 64 clients")),
-        case([1152, 10], false, many("simple-cnn fc, 64 clients")),
-    ]
-}
-
-pub(super) fn linear_cases() -> Vec<LinearCase> {
-    let case =
-        |[inputs, outputs]: [usize; 2], relu, setting| LinearCase { linear: Linear { inputs, outputs, relu }, setting };
-    vec![
-        case([5, 3], true, Setting::new("tiny", &[3], &[0], 4)),
-        case([7, 10], false, Setting::new("shared rows, an empty slot", &[8, 0, 5], &[2, 0, 0], 8)),
-        case([33, 17], true, Setting::new("two chunks", &[40, 33, 5], &[0, 2, 1], 40)),
-        case([21, 9], true, Setting::new("gates", &[8, 6], &[0, 0], 8).gated()),
-        case([6, 8], false, Setting::new("gates, no relu", &[4, 7], &[0, 1], 8).gated()),
-        case([20, 37], true, Setting::new("by fours", &[40, 33, 5], &[0, 2, 1], 40).even()),
-        case([36, 5], false, Setting::new("by fours, few outputs, gates", &[8, 6], &[1, 0], 8).even().gated()),
-        case([1152, 10], false, Setting::new("simple-cnn fc", &[32, 30], &[0, 1], 32)),
-        case([4, 2048], true, Setting::new("few inputs, many outputs", &[1534], &[0], 1536).even()),
-        case([2048, 4], false, Setting::new("many inputs, few outputs", &[1535], &[0], 1536).even()),
-        case([784, 200], true, Setting::new("mlp-2nn first layer", &[20, 13], &[1, 0], 20)),
-        case([1152, 10], false, eight("simple-cnn fc, eight clients")),
     ]
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::layer_cases::{LinearCase, large_linears, linear_cases};
+use super::linear_cases::{LinearCase, large_linears, linear_cases};
 use super::shape::{Batch, Gates, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::panel;
@@ -59,7 +59,7 @@ fn text(tile: u32, span: u32, turn: u32) -> String {
 
 /// Whether every row of weights starts at a vec4.
 fn by_fours(p: &[u32]) -> bool {
-    (parsed(p).weights_at | parsed(p).inputs) % 4 == 0
+    (parsed(p).weights_at | parsed(p).inputs).is_multiple_of(4)
 }
 
 fn threads(p: &[u32], tile: u32) -> u32 {

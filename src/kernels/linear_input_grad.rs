@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::layer_cases::{LinearCase, large_linears, linear_cases};
+use super::linear_cases::{LinearCase, large_linears, linear_cases};
 use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::panel;

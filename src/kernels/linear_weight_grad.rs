@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::layer_cases::{LinearCase, large_linears, linear_cases, series};
+use super::layer_cases::series;
+use super::linear_cases::{LinearCase, large_linears, linear_cases};
 use super::linear_input_grad::live;
 use super::packed::with_scratch;
 use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed};

@@ -25,6 +25,7 @@ pub mod complement;
 pub mod confusion;
 pub mod conv_forward;
 pub mod conv_input_grad;
+mod conv_products;
 mod conv_tile;
 pub mod conv_weight_grad;
 pub mod cross_entropy;
@@ -36,6 +37,7 @@ pub mod gather;
 #[cfg(test)]
 mod invariance;
 mod layer_cases;
+mod linear_cases;
 pub mod linear_forward;
 pub mod linear_input_grad;
 pub mod linear_weight_grad;

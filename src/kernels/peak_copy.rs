@@ -30,12 +30,7 @@ pub fn peak_copy<'a>(device: &dyn Device, source: View<'a>, copied: View<'a>) ->
         return Err(Error::Kernel { kernel: KERNEL.name, problem: format!("{} words", source.words) });
     }
     expect(KERNEL.name, "copied", copied, source.words)?;
-    device.dispatch(
-        &KERNEL,
-        &[(source.words / 4) as u32],
-        &[source, copied],
-        groups(source.words),
-    )
+    device.dispatch(&KERNEL, &[(source.words / 4) as u32], &[source, copied], groups(source.words))
 }
 
 /// The grid of a workgroup for every 512 vec4s.

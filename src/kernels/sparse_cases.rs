@@ -1,6 +1,7 @@
 //! Inputs for the tests and benchmarks of the sparse kernels: the layers of [`super::layer_cases`], pruned.
 
-use super::layer_cases::{Alive, ConvCase, LinearCase, Setting, conv_cases, linear_cases};
+use super::layer_cases::{Alive, ConvCase, Setting, conv_cases};
+use super::linear_cases::{LinearCase, linear_cases};
 use super::shape::{Conv, Linear};
 use super::sparse::{Filters, ListPlace, NO_GATES, Side, SparseConvParams, SparseLinearParams};
 use super::survivors::listed;

@@ -1,6 +1,7 @@
 //! The sparse twins against the dense ones, against float64, and against themselves with another B and order of slots.
 
-use super::layer_cases::{ConvCase, LinearCase, Setting};
+use super::layer_cases::{ConvCase, Setting};
+use super::linear_cases::LinearCase;
 use super::reference::{self, run};
 use super::sparse::Side;
 use super::sparse_cases::{sparse_conv_cases, sparse_linear_cases};

@@ -207,7 +207,34 @@ impl Bench {
 #[cfg(test)]
 mod tests {
     use super::{Cut, Variants};
-    use crate::kernels::conv_weight_grad::KERNEL;
+    use crate::device::Kernel;
+    use crate::kernels::{conv_input_grad, conv_weight_grad::KERNEL};
+
+    #[test]
+    fn hardware_runs_what_adds_in_an_order_of_its_own_and_software_does_not() {
+        let named = |kernel: &Kernel, name: &str| kernel.variants.iter().position(|v| v.name == name).unwrap() + 1;
+        let hardware = Variants { lanes: 32, software: false, ..of_software(Cut::Fastest, true) };
+        let own: Vec<usize> = (1..=KERNEL.variants.len()).filter(|n| KERNEL.variants[n - 1].own_order).collect();
+        let eligible = |device: &Variants| -> Vec<usize> {
+            (0..=KERNEL.variants.len()).filter(|n| device.eligible(&KERNEL, *n)).collect()
+        };
+        assert_eq!(eligible(&hardware), own);
+        assert!(own.iter().all(|n| !eligible(&of_software(Cut::Fastest, true)).contains(n)));
+        assert!(eligible(&of_software(Cut::Number(own[0]), true)).contains(&own[0]), "as asked for");
+        // Where there are too few channels for the largest tile, a smaller one runs, of the same order.
+        let params = |name: &str| (KERNEL.cases)().into_iter().find(|c| c.name == name).unwrap().params;
+        let small = |name| hardware.suiting(&KERNEL, own[0], &params(name));
+        assert_eq!([small("simple-cnn conv2"), small("simple-cnn conv1")], [own[1], own[2]]);
+        // A kernel without such variants keeps all that it can run.
+        let kernel = &conv_input_grad::KERNEL;
+        let [pairs, fours, narrow] = ["8 channels, images in pairs", "8 channels, images by fours", "4 channels"]
+            .map(|name| named(kernel, name));
+        assert!([0, pairs, fours, narrow].iter().all(|n| hardware.eligible(kernel, *n)));
+        let params = |name: &str| (kernel.cases)().into_iter().find(|c| c.name == name).unwrap().params;
+        let picks = ["simple-cnn conv2, eight clients", "simple-cnn conv3, eight clients", "tiny"]
+            .map(|name| hardware.suiting(kernel, pairs, &params(name)));
+        assert_eq!(picks, [pairs, fours, narrow]);
+    }
 
     fn of_software(cut: Cut, wide: bool) -> Variants {
         Variants { cut, lanes: 8, wide, software: true, adapter: String::new() }
