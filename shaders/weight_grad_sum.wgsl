@@ -24,23 +24,41 @@ struct Params {
     reserved: u32,
 }
 
-@group(0) @binding(0) var<storage, read> partials: array<f32>;
-@group(0) @binding(1) var<storage, read_write> grads: array<f32>;
+@group(0) @binding(0) var<storage, read> partials: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> grads: array<vec4f>;
 @group(0) @binding(2) var<uniform> p: Params;
+
+// Word `at` of the partial sums.
+fn partial(at: u32) -> f32 {
+    return partials[at >> 2u][at & 3u];
+}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let slot = group.z;
     let weights = p.out_channels * p.in_channels * p.kernel * p.kernel;
     let words = weights + p.out_channels;
-    let i = (group.x + group.y * 65535u) * 64u + lane;
+    let i = 4u * ((group.x + group.y * 65535u) * 64u + lane);
     if (i >= words) {
         return;
     }
     let first = slot * p.chunks * words + i;
-    var sum = partials[first];
-    for (var chunk = 1u; chunk < p.chunks; chunk++) {
-        sum += partials[first + chunk * words];
+    let to = slot * p.row_words;
+    if (((words | weights | p.weights_at | p.bias_at) & 3u) == 0u) {
+        // Everything begins at a vec4.
+        var sum = partials[first >> 2u];
+        for (var chunk = 1u; chunk < p.chunks; chunk++) {
+            sum += partials[(first + chunk * words) >> 2u];
+        }
+        grads[(to + select(p.weights_at + i, p.bias_at + i - weights, i >= weights)) >> 2u] = sum;
+        return;
     }
-    grads[slot * p.row_words + select(p.weights_at + i, p.bias_at + i - weights, i >= weights)] = sum;
+    for (var j = i; j < min(i + 4u, words); j++) {
+        var sum = partial(first + j - i);
+        for (var chunk = 1u; chunk < p.chunks; chunk++) {
+            sum += partial(first + j - i + chunk * words);
+        }
+        let at = to + select(p.weights_at + j, p.bias_at + j - weights, j >= weights);
+        grads[at >> 2u][at & 3u] = sum;
+    }
 }

@@ -2,7 +2,8 @@
 // peculiar to it is told in sparse_conv_forward.wgsl beside this file. A thread owns 8 input channels of a 2x2 block of
 // pixels for four images, and the 8 threads of a subgroup 8 blocks that follow each other. The windows left and right of a
 // block's own are those of its neighbours, so a lane loads but its own column; what lies left of the first lane and right of
-// the last, each lane one of it.
+// the last, each lane one of it. Blocks follow each other by column, then by images, then by row: below the last windows, where
+// images of odd height have a row of blocks more, whole subgroups have but the windows above, and a loop of their own.
 //
 // Of a window's two places in a row one at most has a gradient, so one product with the weight that meets it, left or right,
 // stands for two. (A product with 0 is left out, which changes no bit where weights are finite.)
@@ -97,16 +98,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let quads = p.stride / 4u;
     let tiles = (p.in_channels + TILE - 1u) / TILE;
     let blocks_x = (p.width + early + 1u) / 2u;
-    let blocks = (p.height + early + 1u) / 2u * blocks_x;
+    let blocks_y = (p.height + early + 1u) / 2u;
     let own = lane % LANES;
     let work = (group.x + group.y * 65535u) * 8u + lane / LANES;
     let first = work % tiles * TILE;
     let start = work / tiles * LANES;
-    let block = (start + own) % blocks;
-    let quad = (start + own) / blocks;
-    let by = block / blocks_x;
-    let bx = block % blocks_x;
-    let in_batch = quad < quads;
+    let bx = (start + own) % blocks_x;
+    let quad = (start + own) / blocks_x % quads;
+    let by = (start + own) / blocks_x / quads;
+    let in_batch = by < blocks_y;
     let plane = p.out_height * p.out_width * quads;
     let last = p.in_channels - 1u;
     let count = counts[p.counts_at + slot];
@@ -133,14 +133,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         // Lanes 0 to 2 load what is left of the first, lanes 4 to 6 what is right of the last.
         let right = own >= 4u;
         let end = start + select(0u, LANES - 1u, right);
-        let end_y = end % blocks / blocks_x + reach + own % 4u - 2u;
-        let end_x = end % blocks % blocks_x + reach + select(0u, 2u, right) - 2u;
-        let end_inside = own % 4u < 3u && end / blocks < quads && end_y < p.out_height && end_x < p.out_width;
-        let end_at = base + select(0u, (end_y * p.out_width + end_x) * quads + end / blocks, end_inside);
+        let end_by = end / blocks_x / quads;
+        let end_y = end_by + reach + own % 4u - 2u;
+        let end_x = end % blocks_x + reach + select(0u, 2u, right) - 2u;
+        let end_inside = own % 4u < 3u && end_by < blocks_y && end_y < p.out_height && end_x < p.out_width;
+        let end_at = base + select(0u, (end_y * p.out_width + end_x) * quads + end / blocks_x % quads, end_inside);
         let before = (own + LANES - 1u) % LANES;
         let after = (own + 1u) % LANES;
 
-        for (var m = 0u; m < p.out_channels; m++) {
+        // A branch would run both of its sides; a loop that is not wanted ends at once.
+        let below = subgroupAny(in_batch && (wy1 < p.out_height || wy2 < p.out_height));
+        for (var m = select(p.out_channels, 0u, below); m < p.out_channels; m++) {
             let mine = filter_at(mine_at + m * p.in_channels * 9u);
             let ends = window_at(end_at + m * plane, end_inside);
             //@ for i in 0..3
@@ -183,6 +186,25 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 + below_l$c * x1_12 + c$c * x1_0;
             d$c_11 = d$c_11 + a$c.x * x3_3 + pick(a$c.z, a$c.y, r2) * x3_12 + a$c.w * x2_3 + middle_r$c * x2_12
                 + b$c.z * x1_3 + below_r$c * x1_12;
+            //@ end
+        }
+        for (var m = select(0u, p.out_channels, below); m < p.out_channels; m++) {
+            let mine = filter_at(mine_at + m * p.in_channels * 9u);
+            let ends = window_at(end_at + m * plane, end_inside);
+            let w1 = window_at(at0 + m * plane, inside0);
+            var w0 = choose(from_lane(w1, before), from_lane(ends, 0u), own == 0u);
+            w0.code = select(w0.code, DEAD, bx == 0u);
+            var w2 = choose(from_lane(w1, after), from_lane(ends, 4u), own == LANES - 1u);
+            w2.code = select(w2.code, DEAD, bx == blocks_x - 1u);
+            let x0 = routed(w0, 7u, 3u);
+            let x12 = routed(w1, 6u, 2u);
+            let x3 = routed(w2, 7u, 2u);
+            let r = goes_right(w1);
+            //@ for c in 0..8
+            let b$c = subgroupBroadcast(mine.b, $cu);
+            let c$c = subgroupBroadcast(mine.c, $cu);
+            d$c_00 = d$c_00 + pick(b$c.w, b$c.z, r) * x12 + c$c * x0;
+            d$c_01 = d$c_01 + b$c.z * x3 + pick(c$c, b$c.w, r) * x12;
             //@ end
         }
     }

@@ -21,13 +21,14 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 fn groups(p: &ConvParams) -> [u32; 3] {
-    grid::folded(p.conv().partial_words().div_ceil(64), p.slots)
+    grid::folded(p.conv().partial_words().div_ceil(4 * 64), p.slots)
 }
 
 /// The buffers of [`weight_grad_sum`].
 #[derive(Clone, Copy, Debug)]
 pub struct WeightGradSum<'a> {
-    /// `[slots][chunks][M x C x k x k weights, then M biases]`, from [`super::conv_weight_grad`].
+    /// `[slots][chunks][M x C x k x k weights, then M biases]`, from [`super::conv_weight_grad`]; and up to three words more,
+    /// for they are read by fours.
     pub partials: View<'a>,
     /// `[slots][P]`: this layer's words are written, all others left.
     pub grads: View<'a>,
@@ -47,7 +48,8 @@ pub fn weight_grad_sum(
     let name = KERNEL.name;
     conv.check(name, batch, place)?;
     let p = ConvParams::new(conv, batch, place, None);
-    expect(name, "partials", io.partials, batch.slots * p.chunks as usize * conv.partial_words())?;
+    let partials = batch.slots * p.chunks as usize * conv.partial_words();
+    expect(name, "partials", io.partials, partials.next_multiple_of(4))?;
     expect(name, "grads", io.grads, batch.slots * place.row_words)?;
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &[io.partials, io.grads], groups(&p))
 }
@@ -83,7 +85,7 @@ fn cases() -> Vec<Case> {
         .map(|c| Case {
             name: c.setting.name,
             params: c.params_words(),
-            buffers: vec![series(c.partials(), 1.0, 7), series(c.grads(), 1.0, 8)],
+            buffers: vec![series(c.partials().next_multiple_of(4), 1.0, 7), series(c.grads(), 1.0, 8)],
             groups: groups(&c.params()),
             flops: c.partials() as u64,
         })

@@ -153,7 +153,8 @@ impl Network {
         }
         let partials = match self.partial_words(stride) {
             words if depth == Depth::Weights && words > 0 => {
-                Some(device.alloc("partial weight gradients", slots * words)?)
+                // They are added by fours.
+                Some(device.alloc("partial weight gradients", (slots * words).next_multiple_of(4))?)
             }
             _ => None,
         };
