@@ -24,7 +24,7 @@ use crate::kernels::{peak_copy, peak_fma};
 use kernels::{Prepared, sizeable, timed};
 use report::Amount;
 use rounds::{quickstart, simple_cnn, training_flops};
-use sample::{Effort, Spread, measure};
+use sample::{Effort, Runs, Spread, measure};
 
 /// How thorough a benchmark is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -116,16 +116,19 @@ fn peaks(device: &dyn Device, depth: Depth) -> Result<(Vec<Timing>, Peak)> {
     Ok((vec![fma.against(&peak), copy.against(&peak)], peak))
 }
 
-/// Times steps, and gives the parts of the last case's.
+/// Clients of the steps that are timed.
+const CLIENTS: [usize; 3] = [1, 8, 64];
+
+/// Times steps, and gives the parts of those of most clients.
 fn training(device: &dyn Device, depth: Depth, peak: &Peak, add: &mut dyn FnMut(Timing)) -> Result<Vec<Part>> {
     let flops = training_flops(&simple_cnn()?);
     let mut parts = Vec::new();
     let (batch, steps) = if depth == Depth::Quick { (4, 1) } else { (32, 4) };
-    for clients in [1, 8, 64] {
+    for clients in CLIENTS {
         let training = Training { clients, batch, steps };
         let (spread, profile) = training.with(device, |runs| {
             let spread = measure(depth.round(), runs)?;
-            Ok((spread, device.profiled(&mut || runs(1).map(drop))?))
+            Ok((spread, profile_if(device, clients == CLIENTS[2], runs)?))
         })?;
         let images = training.images();
         let amount = Amount { flops: Some(images * flops), bytes: None, images: Some(images) };
@@ -134,6 +137,11 @@ fn training(device: &dyn Device, depth: Depth, peak: &Peak, add: &mut dyn FnMut(
         add(Timing::new(Work::Training.name(), case, spread, amount).against(peak));
     }
     Ok(parts)
+}
+
+/// Where the time of one repeat goes, if that is `wanted` and the device has a clock to tell.
+fn profile_if(device: &dyn Device, wanted: bool, runs: Runs<'_>) -> Result<Option<Profile>> {
+    if wanted && device.has_clock() { device.profiled(&mut || runs(1).map(drop)) } else { Ok(None) }
 }
 
 fn shares(work: Work, case: &str, profile: Profile) -> Vec<Part> {
@@ -160,8 +168,7 @@ fn discovery(
     for (sparse, how) in [(false, "all weights"), (true, "survivors")] {
         let (spread, profile) = search.with(device, sparse, |runs| {
             let spread = measure(depth.round(), runs)?;
-            let profile = if sparse { device.profiled(&mut || runs(1).map(drop))? } else { None };
-            Ok((spread, profile))
+            Ok((spread, profile_if(device, sparse, runs)?))
         })?;
         medians.push(spread.median);
         let amount = Amount { images: Some(search.images()), ..Amount::default() };

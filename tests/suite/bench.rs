@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use fedcircuit::bench::{Depth, Selection, run};
-use fedcircuit::device::{Cpu, Device};
+use fedcircuit::device::{Choice, Cpu, Device, GpuOptions, open};
 use fedcircuit::kernels::ALL;
 
 use crate::common::gpu;
@@ -60,6 +60,33 @@ fn a_filter_that_picks_nothing_is_refused_with_what_there_is() {
     for part in ["--filter", "\"convolution\"", "conv_forward", "discovery-step"] {
         assert!(err.contains(part), "{part}: {err}");
     }
+}
+
+/// A device with a clock tells which kernels the time of larger work goes to, one without tells nothing.
+#[test]
+fn the_parts_of_larger_work_are_those_of_its_kernels() {
+    if gpu().is_none_or(|gpu| !gpu.has_clock()) {
+        return;
+    }
+    let measured = |device: &dyn Device| {
+        run(device, &Selection::new("-step").unwrap(), Depth::Quick, &mut |_, _| {}).unwrap().parts
+    };
+    // A device of its own: on the shared one other tests' kernels would count.
+    let (gpu, _) = open(&Choice::Gpu, GpuOptions { checked: true, ..Default::default() }, None).unwrap();
+    let parts = measured(gpu.as_ref());
+    // One step of training with three convolutions, two of a search.
+    for (work, kernel, dispatches) in
+        [("training-step", "conv_weight_grad", 3), ("training-step", "adam", 1), ("discovery-step", "gate_step", 2)]
+    {
+        let part =
+            parts.iter().find(|part| (part.of, part.kernel) == (work, kernel)).unwrap_or_else(|| panic!("{parts:?}"));
+        assert!(part.dispatches == dispatches && part.seconds > 0.0, "{part:?}");
+    }
+    for work in ["training-step", "discovery-step"] {
+        let shares: f64 = parts.iter().filter(|part| part.of == work).map(|part| part.share).sum();
+        assert!((shares - 1.0).abs() < 1e-9, "{work}: {shares}");
+    }
+    assert!(measured(&Cpu::new(Some(1)).unwrap()).is_empty());
 }
 
 /// The same on a GPU: dispatches are waited for, and none is lost.
