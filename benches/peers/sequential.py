@@ -101,7 +101,8 @@ class Sequential:
         """Gates of one class: straight-through step function, Adam, cross-entropy and a penalty on open gates."""
         c = self.w.circuits
         net = copy.deepcopy(net).requires_grad_(False)
-        logits = [torch.full((l.out_channels,), 2.0, device=self.device, requires_grad=True) for l in net.layers if isinstance(l, nn.Conv2d)]
+        convs = [layer for layer in net.layers if isinstance(layer, nn.Conv2d)]
+        logits = [torch.full((conv.out_channels,), 2.0, device=self.device, requires_grad=True) for conv in convs]
         adam = torch.optim.Adam(logits, lr=c["lr"])
         for _ in range(c["steps"]):
             for part in share[torch.randperm(len(share), device=self.device)].split(self.w.batch):

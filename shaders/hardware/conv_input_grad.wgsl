@@ -2,11 +2,11 @@
 //   dX[c][y][x] = sum over m, ky, kx of W[m][c][ky][kx] dZ[m][y + padding - ky][x + padding - kx]
 // where dZ is output_grad at the place its code names, and 0 elsewhere and where the code is 4.
 //
-// A thread owns 8 input channels of a 2x2 block of pixels for $IMAGES images. The filters of four channels begin at a vec4: none has
-// to be cut out. Every sum runs over m, then ky, then kx.
+// A thread owns 8 input channels of a 2x2 block of pixels for $IMAGES images. The filters of four channels begin at a vec4:
+// none has to be cut out. Every sum runs over m, then ky, then kx.
 //
-// $IMAGES, with $ORDER, their numbers, and $WHOLE are what variants differ in: the last says that every block has a window in
-// its middle row, so that its absence need not be looked for.
+// $IMAGES, with $ORDER, their numbers, and $WHOLE are what variants differ in: the last says not to look for blocks without a
+// window in their middle row, of which only images of odd height have many.
 
 struct Params {
     slots: u32,

@@ -4,8 +4,9 @@
 // where dZ is output_grad at the place its code names, and 0 elsewhere and where the code is 4.
 //
 // A thread owns $OUTPUTS output channels, $INPUTS input channels and 3x3 taps for one image: it multiplies by all four places
-// of a window, three of them 0, which is cheaper than to pick the fourth for every tap. The 32 threads of a chunk add their
-// sums in the order of the images. Filters wider than 3 are covered by several blocks of 3x3 taps.
+// of a window, three of them 0, which is cheaper than to pick the fourth for every tap (and gives NaN where X is infinite
+// beside a winner). The 32 threads of a chunk add their sums in the order of the images. Filters wider than 3 are covered by
+// several blocks of 3x3 taps.
 
 struct Params {
     slots: u32,
