@@ -176,8 +176,7 @@ mod tests {
                     let dead = linear.relu && f32s(&output)[at] == 0.0;
                     if dead { 0.0 } else { f64::from(row[m * linear.inputs + n]) * f64::from(f32s(&grad)[at]) }
                 };
-                let want: f64 = (0..linear.outputs).map(product).sum();
-                assert!((f64::from(*got) - want).abs() < 1e-5, "{}: {got} instead of {want}", setting.name);
+                reference::close(*got, (0..linear.outputs).map(product), setting.name);
             }
         }
     }

@@ -177,17 +177,15 @@ mod tests {
                 };
                 let images = 0..setting.counts[slot] as usize;
                 let weights = place.weights_at..place.weights_at + linear.inputs * linear.outputs;
-                let want: f64 = if weights.contains(&word) {
+                if weights.contains(&word) {
                     let (m, n) = ((word - weights.start) / linear.inputs, (word - weights.start) % linear.inputs);
                     let x = |b: usize| f64::from(f32s(&input)[(slot * linear.inputs + n) * setting.stride + b]);
-                    images.map(|b| dz(m, b) * x(b)).sum()
+                    reference::close(*got, images.map(|b| dz(m, b) * x(b)), setting.name);
                 } else if (place.bias_at..place.bias_at + linear.outputs).contains(&word) {
-                    images.map(|b| dz(word - place.bias_at, b)).sum()
+                    reference::close(*got, images.map(|b| dz(word - place.bias_at, b)), setting.name);
                 } else {
                     assert_eq!(got, before, "{}: word {word} is not this layer's", setting.name);
-                    continue;
-                };
-                assert!((f64::from(*got) - want).abs() < 1e-5, "{}: {got} instead of {want}", setting.name);
+                }
             }
         }
     }

@@ -133,3 +133,11 @@ pub(super) fn difference(layer: &mut Layer, functional: &[f64], at: impl Fn(&mut
     let ((above, codes_above), (below, codes_below)) = (side(STEP), side(-STEP));
     (codes_above == codes_below).then_some((above - below) / (2.0 * STEP))
 }
+
+/// Fails unless `got` is the sum of the terms, but for what float32 rounds: a few units of the last place of all of them
+/// together, or 1e-5 where that is less.
+pub(super) fn close(got: f32, terms: impl Iterator<Item = f64>, case: &str) {
+    let (want, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
+    let off = (f64::from(got) - want).abs();
+    assert!(off <= 1e-5_f64.max(3e-7 * size), "{case}: {got} instead of {want}, of terms of {size} together");
+}
