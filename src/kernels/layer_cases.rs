@@ -1,4 +1,5 @@
-//! Inputs for the tests and benchmarks of the layer kernels, and the convolutions' own: odd sizes, unequal counts, shared rows, closed gates.
+//! Inputs for the tests and benchmarks of the layer kernels, and the convolutions' own: odd sizes, unequal counts, shared
+//! rows, closed gates.
 
 use super::shape::{Batch, Conv, ConvParams, Place, Rounding};
 use super::sparse::Filters;

@@ -3,7 +3,9 @@
 use rayon::prelude::*;
 
 use super::linear_cases::{LinearCase, large_linears, linear_cases};
-use super::shape::{Batch, Gates, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed};
+use super::shape::{
+    Batch, ENOUGH_THREADS, Gates, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed,
+};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::panel;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
@@ -33,7 +35,7 @@ pub static KERNEL: Kernel = Kernel {
     source: || text(TILE, 1, 1),
     // Large tiles only where enough threads are left to fill a large GPU.
     variants: &[
-        tile!(16, 2, 1, |p| by_fours(p) && threads(p, 32) >= 24_576),
+        tile!(16, 2, 1, |p| by_fours(p) && threads(p, 32) >= ENOUGH_THREADS),
         tile!(8, 1, 4, |p| by_fours(p) && threads(p, 8) >= 8_192),
     ],
     bindings: &[

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::linear_cases::{LinearCase, large_linears, linear_cases};
-use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed};
+use super::shape::{Batch, ENOUGH_THREADS, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::panel;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
@@ -21,7 +21,7 @@ pub static KERNEL: Kernel = Kernel {
         wide: false,
         own_order: false,
         // Only where enough threads are left to fill a large GPU.
-        suits: |p| parsed(p).inputs.div_ceil(16) * parsed(p).stride / 8 * parsed(p).slots >= 24_576,
+        suits: |p| parsed(p).inputs.div_ceil(16) * parsed(p).stride / 8 * parsed(p).slots >= ENOUGH_THREADS,
     }],
     bindings: &[
         Binding::read("output"),
