@@ -189,15 +189,16 @@ impl Plan {
         let orders = if offset.0 == offset.1 { 1 } else { 2 };
         let count: usize = lists.iter().map(|(_, rows)| orders * rows.len() * (rows.len() - 1) / 2).sum();
         let stride = count.div_ceil(MOST_PAIRS).max(1);
-        let couples = lists.iter().flat_map(|(_, rows)| couples(rows));
+        // Couples are left out in both orders, or one of two classes would always come first.
+        let couples = lists.iter().flat_map(|(_, rows)| couples(rows)).step_by(stride);
         let couples = couples.flat_map(|(i, j)| [(i, j), (j, i)].into_iter().take(orders));
-        self.within.extend(couples.step_by(stride).map(|(a, b)| (comparison, offset.0 + a, offset.1 + b)));
+        self.within.extend(couples.map(|(a, b)| (comparison, offset.0 + a, offset.1 + b)));
         if stride == 1 {
             return;
         }
         let name = comparison.name();
         tracing::warn!(
-            "{name}: every {stride}th of {count} pairs is in overlap.csv; overlap_means.csv is over all of them"
+            "{name}: one in {stride} of {count} pairs is in overlap.csv; overlap_means.csv is over all of them"
         );
         let moved = |(class, rows): &(Option<u32>, Vec<u32>)| (*class, rows.iter().map(|row| offset.0 + row).collect());
         let lists: Vec<_> = lists.iter().map(moved).collect();
@@ -215,10 +216,13 @@ fn couples(rows: &[u32]) -> impl Iterator<Item = (u32, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn pairs(list: &[(usize, u32)]) -> Vec<Pair> {
-        list.iter().map(|(client, class)| Pair { replicate: 0, client: *client, class: *class, member: 0 }).collect()
+        let pair = |&(client, class)| Pair { replicate: 0, client, class, member: 0, alone: false };
+        list.iter().map(pair).collect()
     }
 
     #[test]
@@ -275,5 +279,16 @@ mod tests {
         // All of them are counted too, a task for each circuit of either model.
         assert_eq!(plan.all.out_words(0), 3 * 600);
         assert_eq!(Plan::new(&pairs(&crowd[..200]), &[]).all, AllPairs::default());
+    }
+
+    /// 240 clients of ten classes: 21,600 pairs of two classes, of which each is there in both orders or in none.
+    #[test]
+    fn a_sample_has_both_orders_of_two_classes() {
+        let crowd: Vec<_> = (0..240).flat_map(|client| (0..10).map(move |class| (client, class))).collect();
+        let (plan, q) = (Plan::new(&pairs(&crowd), &[]), crowd.len() as u32);
+        let mismatched = plan.within.iter().filter(|(c, ..)| *c == Comparison::Mismatched);
+        let sampled: HashSet<_> = mismatched.map(|(_, local, global)| (*local, global - q)).collect();
+        assert_eq!(sampled.len(), 10_800);
+        assert!(sampled.iter().all(|(a, b)| sampled.contains(&(*b, *a))));
     }
 }

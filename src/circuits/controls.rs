@@ -30,8 +30,12 @@ pub struct Against {
 }
 
 impl Against {
-    /// From the sufficiency of the circuit itself and of its random circuits, on the same images.
+    /// From the sufficiency of the circuit itself and of its random circuits, on the same images; not numbers where that
+    /// is none, as without images.
     pub(super) fn new(own: f64, random: &[f64]) -> Self {
+        if own.is_nan() {
+            return Self { mean: f64::NAN, percentile: f64::NAN, p_value: f64::NAN };
+        }
         let n = random.len() as f64;
         let below = random.iter().filter(|s| **s < own).count() as f64;
         Self { mean: random.iter().sum::<f64>() / n, percentile: below / n, p_value: (1.0 + n - below) / (1.0 + n) }
@@ -273,6 +277,8 @@ mod tests {
     fn a_circuit_is_ranked_among_random_ones() {
         let against = Against::new(0.75, &[0.25, 0.75, 1.0, 0.0]);
         assert_eq!(against, Against { mean: 0.5, percentile: 0.5, p_value: 0.6 });
+        let unknown = Against::new(f64::NAN, &[f64::NAN, f64::NAN]);
+        assert!(unknown.mean.is_nan() && unknown.percentile.is_nan() && unknown.p_value.is_nan());
     }
 
     #[test]

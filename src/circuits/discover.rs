@@ -53,9 +53,11 @@ fn batches(subject: &Subject<'_>, circuits: &Circuits, batch_size: usize, pair: 
         (0..circuits.steps).map(|_| first_batch_with(&mut order, batch_size, &mut rng, wanted)).collect()
     };
     if subject.purpose == Purpose::Permuted {
-        // Labels permuted among the client's examples: as many carry the class, whatever they show.
-        let mut mixed = examples.to_vec();
-        let count = examples.iter().filter(|e| of_class(e)).count();
+        // Labels permuted among the client's examples: as many carry the class, whatever they show. A bootstrap client
+        // has some more than once: those are one here, or far more of what it sees would carry the class.
+        let mut seen = HashSet::new();
+        let mut mixed: Vec<u32> = examples.iter().copied().filter(|e| seen.insert(*e)).collect();
+        let count = mixed.iter().filter(|e| of_class(e)).count();
         mixed.shuffle(&mut stream(seed, NO_ROUND, who, Purpose::Permuted));
         let renamed: HashSet<u32> = mixed[..count].iter().copied().collect();
         return draw(&|e| renamed.contains(e));

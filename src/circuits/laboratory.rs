@@ -163,9 +163,10 @@ impl Laboratory {
         for (place, member) in members.iter().enumerate().filter(|(_, m)| self.clients.binary_search(&m.client).is_ok())
         {
             let owned = count_classes(member.examples, &stage.train.host_labels, self.classes);
-            let classes = (0..).zip(owned).filter(|(class, n)| *n >= FEWEST_EXAMPLES && chosen(*class));
+            let classes = (0..).zip(&owned).filter(|(class, n)| **n >= FEWEST_EXAMPLES && chosen(*class));
             let Member { replicate, client, .. } = *member;
-            pairs.extend(classes.map(|(class, _)| Pair { replicate, client, class, member: place }));
+            let alone = owned.iter().filter(|n| **n > 0).count() == 1;
+            pairs.extend(classes.map(|(class, _)| Pair { replicate, client, class, member: place, alone }));
         }
         pairs
     }
@@ -214,6 +215,9 @@ impl Laboratory {
                 channels,
             }
         };
+        // Permuted, the labels of a single class are what they were: a second search, which says nothing of other labels.
+        let says = |(control, _): &(&Control, &[Vec<u32>])| !(**control == Control::Permuted && pairs[i].alone);
+        let searched = controls.iter().zip(decoded.controls.chunks(ControlCounts::VIEWS));
         let cross = answers(Tally::Cross);
         PairResult {
             replicate: pairs[i].replicate,
@@ -225,7 +229,7 @@ impl Laboratory {
                 iou(&local.channels, &global.channels),
                 &self.circuits.diagnosis,
             ),
-            controls: controls.iter().zip(decoded.controls.chunks(ControlCounts::VIEWS)).map(control).collect(),
+            controls: searched.filter(says).map(control).collect(),
             local,
             global,
             cross: cross.accuracy(),

@@ -80,8 +80,8 @@ impl Told {
         if !broken.is_empty() && (last || !self.broken) {
             let (count, who) = (broken.len(), named(&broken));
             notes.push(format!(
-                "round {round}: {count} of {all} circuits have a layer without channels and give one answer to every \
-                 image: {who}"
+                "round {round}: {count} of {all} circuits have a layer without channels, so their answers do not depend on \
+                 the image: {who}"
             ));
         }
         self.empty |= !empty.is_empty();

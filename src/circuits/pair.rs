@@ -9,6 +9,8 @@ pub(super) struct Pair {
     pub class: u32,
     /// The client's place in the round.
     pub member: usize,
+    /// The client has no example of another class.
+    pub alone: bool,
 }
 
 /// Which weights a circuit is looked for in.

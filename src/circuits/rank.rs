@@ -162,7 +162,8 @@ impl Finder {
 
 /// `[G]` hard gates of which every layer has a share open, rounded up: a size to cut circuits at.
 pub(super) fn cut_at(network: &Network, share: f64) -> Vec<u32> {
-    let open = |channels: usize| ((share * channels as f64).ceil() as usize).clamp(1, channels);
+    // 0.07 * 100 is a little above 7 in floating point, and means 7.
+    let open = |channels: usize| ((share * channels as f64 * (1.0 - 1e-12)).ceil() as usize).clamp(1, channels);
     let layer = |channels: usize| (0..channels).map(move |c| if c < open(channels) { 1.0f32 } else { 0.0 }.to_bits());
     network.layout.gates.iter().flat_map(|g| layer(g.channels)).collect()
 }

@@ -74,15 +74,15 @@ pub struct PairResult {
     pub cross: f64,
     /// The same images by what they were called: `[classes]`.
     pub cross_answers: Vec<u32>,
-    /// What became of the class and its circuit in the average.
-    pub diagnosis: Diagnosis,
+    /// What became of the class and its circuit in the average, where that is known.
+    pub diagnosis: Option<Diagnosis>,
     /// The circuits that the searched controls found for the same client and class, in the rounds that have them.
     pub controls: Vec<ControlResult>,
 }
 
 impl PairResult {
-    /// Overlap (IoU, all layers together) of the global circuit with that of a second search in the same weights: no
-    /// other overlap can be expected to exceed it. `None` where that was not searched, or both are empty.
+    /// Overlap (IoU, all layers together) of the global circuit with that of a second search in the same weights: how much
+    /// of it the search alone leaves to chance. `None` where that was not searched, or both are empty.
     pub fn ceiling(&self) -> Option<f64> {
         self.controls.iter().find(|c| c.control == Control::Repeat).and_then(|c| c.iou)
     }

@@ -77,8 +77,8 @@ pub struct Controls {
     /// The search in the weights from which the run started: what do circuits share without any training?
     /// Default false.
     pub untrained: bool,
-    /// The search in the global model with the client's labels permuted: what is shared whatever the images show?
-    /// Default false.
+    /// The search in the global model with the client's labels permuted: what is shared whatever the images show? Not of
+    /// clients with a single class, whose labels stay what they are. Default false.
     pub permuted: bool,
     /// The search in the global model with every filter's weights shuffled, which keeps their number and sizes.
     /// Default false.
@@ -88,7 +88,7 @@ pub struct Controls {
     pub centralised: bool,
 }
 
-/// `[circuits.diagnosis]`: the lines between preserved, drifted, lost and never learned.
+/// `[circuits.diagnosis]`: the lines between preserved, drifted, lost and not learned.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Thresholds {
     /// A class works in a model that classifies at least this share of its test images correctly, nothing ablated.

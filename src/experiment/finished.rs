@@ -9,7 +9,7 @@ use super::folders::folder_of;
 use crate::config::Experiment;
 use crate::error::Result;
 use crate::report::{
-    CircuitRecord, Fates, HistoryRound, OverlapRecord, RoundFigures, RoundRecord, RunFigures, RunView, SeedRound,
+    CircuitRecord, Fates, HistoryRound, OverlapMean, RoundFigures, RoundRecord, RunFigures, RunView, SeedRound,
     draw_circuits, draw_rounds, figures,
 };
 
@@ -36,7 +36,7 @@ pub(super) struct SeedRecords {
     /// Of the last round.
     circuits: Vec<CircuitRecord>,
     /// Of the last round.
-    pub overlaps: Vec<OverlapRecord>,
+    pub overlaps: Vec<OverlapMean>,
     pub fates: Vec<Fates>,
     rounds: Vec<RoundFigures>,
 }
@@ -49,7 +49,7 @@ impl Finished {
     /// Takes a round in; its figures over all seeds are the last of `rounds`.
     pub fn add(&mut self, outcomes: &[Outcome]) -> &RoundFigures {
         self.seeds.resize_with(outcomes.len(), SeedRecords::default);
-        let each = outcomes.iter().map(|o| figures(&o.record, &o.circuits, &o.controls, &o.overlaps));
+        let each = outcomes.iter().map(|o| figures(&o.record, &o.circuits, &o.controls, &o.overlap_means));
         let each: Vec<_> = each.collect();
         let (round, seconds) = outcomes.first().map_or((0, 0.0), |o| (o.record.round, o.record.seconds.total));
         for ((seed, outcome), figures) in self.seeds.iter_mut().zip(outcomes).zip(&each) {
@@ -128,7 +128,7 @@ impl SeedRecords {
         self.records.push(RoundRecord { clients: Vec::new(), ..record.clone() });
         self.fates.extend(Fates::new(&outcome.circuits));
         self.circuits = outcome.circuits.clone();
-        self.overlaps = outcome.overlaps.clone();
+        self.overlaps = outcome.overlap_means.clone();
     }
 }
 

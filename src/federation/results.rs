@@ -153,7 +153,8 @@ impl Global {
         let rows: Vec<(u64, u64)> = counters.chunks_exact(held.len()).enumerate().map(row).collect();
         let share = |rows: &mut dyn Iterator<Item = &(u64, u64)>| {
             let (right, all) = rows.fold((0, 0), |(r, a), (right, all)| (r + right, a + all));
-            right as f64 / all.max(1) as f64
+            // Not a number without images, as nothing is known then.
+            right as f64 / all as f64
         };
         let images: u64 = rows.iter().map(|(_, all)| all).sum();
         Ok(Self {

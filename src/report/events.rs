@@ -80,8 +80,8 @@ impl Events {
 /// The figures of a round under the names that TensorBoard groups by, up to the first slash; without those that are not
 /// numbers.
 fn scalars(rows: &RoundRows<'_>) -> Vec<(String, f32)> {
-    let RoundRows { round, circuits, controls, overlaps, .. } = *rows;
-    let named = figures(round, circuits, controls, overlaps).into_iter().map(|(figure, n)| (tag(&figure), n));
+    let RoundRows { round, circuits, controls, means, .. } = *rows;
+    let named = figures(round, circuits, controls, means).into_iter().map(|(figure, n)| (tag(&figure), n));
     let Seconds { train, centralised, circuits, evaluate, total } = round.seconds;
     let parts = [
         ("train", train),

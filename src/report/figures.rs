@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::estimate::Estimate;
 use super::history::{figures_by_name, figures_from_names};
 use super::records::{
-    Against, CircuitRecord, Comparison, Control, ControlRecord, Diagnosis, Level, ModelSide, OverlapRecord,
-    RoundRecord, area,
+    Against, CircuitRecord, Comparison, Control, ControlRecord, Diagnosis, Level, ModelSide, OverlapMean, RoundRecord,
+    area,
 };
-use super::summary::{Fates, grouped_overlaps};
+use super::summary::{Fates, mean_overlaps};
 
 /// What a number says.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,7 +117,7 @@ pub fn figures(
     record: &RoundRecord,
     circuits: &[CircuitRecord],
     controls: &[ControlRecord],
-    overlaps: &[OverlapRecord],
+    overlaps: &[OverlapMean],
 ) -> Vec<(Figure, f64)> {
     let global = &record.global;
     let mut figures = vec![
@@ -132,7 +132,7 @@ pub fn figures(
         let of_model: Vec<&CircuitRecord> = circuits.iter().filter(|c| c.model == model).collect();
         figures.extend(measures(&of_model).into_iter().map(|(name, mean)| (Figure::Circuits(model, name), mean)));
     }
-    for mean in grouped_overlaps(overlaps) {
+    for mean in mean_overlaps(overlaps) {
         figures.push((Figure::Overlap(mean.comparison, mean.level, mean.layer.clone()), mean.iou));
         figures.push((Figure::Chance(mean.comparison, mean.level, mean.layer), mean.chance));
     }
@@ -281,7 +281,8 @@ mod tests {
         circuits[0].necessity = f64::NAN;
         circuits[1].necessity = 0.25;
         circuits[2].cross = Some(0.5);
-        let overlaps = [overlap(3, "conv1", Some(0.5), Some(0.25)), overlap(3, "conv1", None, None)];
+        let one_class = OverlapMean { class: Some(4), ..overlap(3, "conv1", Some(0.75), Some(0.5)) };
+        let overlaps = [overlap(3, "conv1", Some(0.5), Some(0.25)), one_class, overlap(3, "conv2", None, None)];
         let control = |iou, sufficiency| ControlRecord {
             round: 3,
             control: Control::Shuffled,
@@ -295,7 +296,6 @@ mod tests {
             chance: iou,
         };
         let controls = [control(Some(0.25), 1.0), control(None, 0.5)];
-        let overlaps = [&overlaps[..], &[overlap(3, "conv2", None, None)]].concat();
         let found = figures(&record, &circuits, &controls, &overlaps);
         let named = named(&found);
         for (name, value) in [

@@ -57,8 +57,10 @@ pub struct GlobalRecord {
     #[serde(deserialize_with = "number")]
     pub loss: f64,
     /// Over all classes.
+    #[serde(deserialize_with = "number")]
     pub accuracy: f64,
-    /// Over the test examples of classes that some client holds.
+    /// Over the test examples of classes that some client holds; not finite where there are none.
+    #[serde(deserialize_with = "number")]
     pub trained_accuracy: f64,
     /// By class; not finite for a class without test examples.
     #[serde(deserialize_with = "numbers")]
@@ -74,9 +76,9 @@ pub struct ClientRecord {
     pub examples: usize,
     /// Optimiser steps it made.
     pub steps: usize,
-    /// Mean training loss of the round.
+    /// Mean training loss of the last local epoch, every batch before the step that it makes.
     pub loss: f64,
-    /// Training accuracy of the round.
+    /// Training accuracy of the same batches.
     pub accuracy: f64,
 }
 
@@ -130,8 +132,9 @@ pub struct CircuitRecord {
     pub cross_answers: Vec<u32>,
     /// Share of other classes' images that the circuit alone calls its class.
     pub false_positive: f64,
-    /// What became of the class and its circuit in the average; the same for the pair's two circuits.
-    pub diagnosis: Diagnosis,
+    /// What became of the class and its circuit in the average, where that is known; the same for the pair's two
+    /// circuits.
+    pub diagnosis: Option<Diagnosis>,
     /// Accuracy on the class with nothing ablated.
     pub accuracy: f64,
     /// Fall of the accuracy on other classes when the circuit is ablated.
@@ -281,7 +284,7 @@ pub(super) fn sample_circuit() -> CircuitRecord {
         cross: None,
         cross_answers: vec![],
         false_positive: 0.0,
-        diagnosis: Diagnosis::Preserved,
+        diagnosis: Some(Diagnosis::Preserved),
         accuracy: 1.0,
         damage: 0.0,
         random: None,

@@ -3,7 +3,7 @@
 use super::estimate::Estimate;
 use super::figures::{Figure, RoundFigures};
 use super::records::{
-    Against, CircuitRecord, ControlRecord, OverlapMean, OverlapRecord, Removals, RoundRecord, area, size,
+    Against, CircuitRecord, ControlRecord, Diagnosis, OverlapMean, OverlapRecord, Removals, RoundRecord, area, size,
 };
 use super::sweep::SweepRun;
 
@@ -114,7 +114,7 @@ pub fn circuits(layers: &[String], circuits: &[CircuitRecord]) -> csv::Result<Ve
         row.extend([circuit.client.to_string(), circuit.class.to_string()]);
         row.extend(layers.iter().map(|layer| circuit.size(layer).to_string()));
         row.extend([number(circuit.sufficiency), number(circuit.necessity), optional(circuit.cross)]);
-        row.extend([number(circuit.false_positive), circuit.diagnosis.name().into()]);
+        row.extend([number(circuit.false_positive), circuit.diagnosis.map_or("", Diagnosis::name).into()]);
         row.extend([number(circuit.accuracy), number(circuit.damage)]);
         let random = |part: fn(&Against) -> f64| optional(circuit.random.as_ref().map(part));
         row.extend([random(|r| r.mean), random(|r| r.percentile), random(|r| r.p_value), optional(circuit.ceiling)]);
@@ -248,7 +248,7 @@ mod tests {
             cross: Some(0.25),
             cross_answers: vec![4, 0, 1],
             false_positive: 0.125,
-            diagnosis: Diagnosis::StructuralDrift,
+            diagnosis: Some(Diagnosis::StructuralDrift),
             accuracy: 0.75,
             damage: f64::NAN,
             random: Some(Against { mean: 0.25, percentile: 0.9, p_value: 0.125 }),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::records::{
-    CircuitRecord, Comparison, Diagnosis, GlobalRecord, Level, ModelSide, OverlapRecord, RoundRecord, Seconds,
+    CircuitRecord, Comparison, Diagnosis, GlobalRecord, Level, ModelSide, OverlapMean, RoundRecord, Seconds,
 };
 
 /// `environment.json`: where the run happened.
@@ -64,24 +64,26 @@ pub struct Fates {
     pub round: usize,
     /// They work in the global model, through the local circuits' channels.
     pub preserved: usize,
-    /// They work there through other channels.
+    /// They work there, but not through these.
     pub structural_drift: usize,
     /// They worked in the client's model only.
     pub destructive_interference: usize,
-    /// They worked in neither.
+    /// They did not work in the client's model, whatever they do in the global one.
     pub not_learned: usize,
 }
 
 impl Fates {
-    /// Counts the diagnoses of a round's circuits, each pair of local and global circuit once; `None` without circuits.
+    /// Counts the diagnoses of a round's circuits, each pair of local and global circuit once, where one is known; `None`
+    /// without circuits.
     pub fn new(circuits: &[CircuitRecord]) -> Option<Self> {
         let mut fates = Self { round: circuits.first()?.round, ..Self::default() };
         for circuit in circuits.iter().filter(|c| c.model == ModelSide::Global) {
             match circuit.diagnosis {
-                Diagnosis::Preserved => fates.preserved += 1,
-                Diagnosis::StructuralDrift => fates.structural_drift += 1,
-                Diagnosis::DestructiveInterference => fates.destructive_interference += 1,
-                Diagnosis::NotLearned => fates.not_learned += 1,
+                Some(Diagnosis::Preserved) => fates.preserved += 1,
+                Some(Diagnosis::StructuralDrift) => fates.structural_drift += 1,
+                Some(Diagnosis::DestructiveInterference) => fates.destructive_interference += 1,
+                Some(Diagnosis::NotLearned) => fates.not_learned += 1,
+                None => {}
             }
         }
         Some(fates)
@@ -98,7 +100,7 @@ pub struct MeanOverlap {
     /// A layer's name, or `all`.
     pub layer: String,
     /// Pairs averaged over.
-    pub pairs: usize,
+    pub pairs: u64,
     /// Mean overlap.
     pub iou: f64,
     /// Mean of what chance gives the same pairs.
@@ -106,8 +108,8 @@ pub struct MeanOverlap {
 }
 
 impl Summary {
-    /// Sums up the rounds done; `overlaps` may hold any rounds, of which the last is averaged.
-    pub fn new(name: &str, seed: u64, rounds: &[RoundRecord], overlaps: &[OverlapRecord], diagnoses: &[Fates]) -> Self {
+    /// Sums up the rounds done; `overlaps` are the last round's. Without those that are undefined for all their pairs.
+    pub fn new(name: &str, seed: u64, rounds: &[RoundRecord], overlaps: &[OverlapMean], diagnoses: &[Fates]) -> Self {
         Self {
             name: name.into(),
             seed,
@@ -116,7 +118,7 @@ impl Summary {
             seconds: total_seconds(rounds),
             readbacks: rounds.iter().map(|record| record.readbacks).sum(),
             bytes_read_back: rounds.iter().map(|record| record.bytes_read_back).sum(),
-            overlap: mean_overlaps(overlaps),
+            overlap: mean_overlaps(overlaps).into_iter().filter(|mean| mean.pairs > 0).collect(),
             diagnoses: diagnoses.to_vec(),
         }
     }
@@ -134,47 +136,17 @@ pub(super) fn total_seconds(rounds: &[RoundRecord]) -> Seconds {
     }
 }
 
-/// The last round's overlaps, averaged by comparison, level and layer: comparisons in the order of
-/// [`Comparison::ALL`], layers as they first appear. Without those that are undefined for all their pairs.
-pub fn mean_overlaps(overlaps: &[OverlapRecord]) -> Vec<MeanOverlap> {
-    let last = overlaps.iter().map(|record| record.round).max().unwrap_or(0);
-    let last = overlaps.iter().filter(|record| record.round == last);
-    grouped_overlaps(last).into_iter().filter(|mean| mean.pairs > 0).collect()
-}
-
-/// Overlaps of one round, averaged by comparison, level and layer; those that are undefined for all their pairs are not
-/// numbers.
-pub(super) fn grouped_overlaps<'a>(overlaps: impl IntoIterator<Item = &'a OverlapRecord>) -> Vec<MeanOverlap> {
-    let mut means: Vec<MeanOverlap> = Vec::new();
-    for record in overlaps {
-        // Only pairs with both, so that an overlap and its chance are about the same pairs.
-        let pair = record.iou.zip(record.chance).filter(|(iou, chance)| iou.is_finite() && chance.is_finite());
-        let (pairs, (iou, chance)) = (usize::from(pair.is_some()), pair.unwrap_or((0.0, 0.0)));
-        let key = (record.comparison, record.level, record.layer.as_str());
-        let found = means.iter_mut().find(|mean| (mean.comparison, mean.level, mean.layer.as_str()) == key);
-        match found {
-            Some(mean) => {
-                mean.pairs += pairs;
-                mean.iou += iou;
-                mean.chance += chance;
-            }
-            None => means.push(MeanOverlap {
-                comparison: record.comparison,
-                level: record.level,
-                layer: record.layer.clone(),
-                pairs,
-                iou,
-                chance,
-            }),
-        }
-    }
-    for mean in &mut means {
-        mean.iou /= mean.pairs as f64;
-        mean.chance /= mean.pairs as f64;
-    }
-    let rank = |mean: &MeanOverlap| Comparison::ALL.iter().position(|comparison| *comparison == mean.comparison);
-    means.sort_by_key(rank);
-    means
+/// A round's overlaps of all classes together; those that are undefined for all their pairs are not numbers.
+pub(super) fn mean_overlaps(overlaps: &[OverlapMean]) -> Vec<MeanOverlap> {
+    let mean = |of: &OverlapMean| MeanOverlap {
+        comparison: of.comparison,
+        level: of.level,
+        layer: of.layer.clone(),
+        pairs: of.pairs - of.undefined,
+        iou: of.iou.unwrap_or(f64::NAN),
+        chance: of.chance.unwrap_or(f64::NAN),
+    };
+    overlaps.iter().filter(|of| of.class.is_none()).map(mean).collect()
 }
 
 #[cfg(test)]
@@ -203,36 +175,25 @@ mod tests {
         use super::super::plots::tests::circuit;
         let one = |model, diagnosis| CircuitRecord { round: 4, diagnosis, ..circuit(model, 0, 0, Vec::new()) };
         let both = |diagnosis| [one(ModelSide::Local, diagnosis), one(ModelSide::Global, diagnosis)];
-        let fates = [Diagnosis::NotLearned, Diagnosis::Preserved, Diagnosis::NotLearned].map(both).concat();
+        let fates = [Some(Diagnosis::NotLearned), Some(Diagnosis::Preserved), Some(Diagnosis::NotLearned), None];
+        let fates = fates.map(both).concat();
         let expected = Fates { round: 4, preserved: 1, not_learned: 2, ..Fates::default() };
         assert_eq!(Fates::new(&fates), Some(expected));
         assert_eq!(Fates::new(&[]), None);
     }
 
     #[test]
-    fn undefined_overlaps_do_not_enter_the_mean() {
-        let overlap = |round, comparison, iou: Option<f64>| OverlapRecord {
-            round,
-            comparison,
-            level: Level::Node,
-            layer: "conv1".into(),
-            client_a: 0,
-            class_a: 0,
-            client_b: 0,
-            class_b: 0,
-            size_a: 1,
-            size_b: 1,
-            iou,
-            chance: iou.map(|_| 0.125),
+    fn overlaps_are_those_of_all_pairs_and_the_undefined_are_left_out() {
+        use super::super::plots::tests::overlap;
+        let of = |pairs, undefined, class, iou: Option<f64>| OverlapMean {
+            pairs,
+            undefined,
+            class,
+            ..overlap(2, "conv1", iou, iou.map(|_| 0.125))
         };
-        let means = mean_overlaps(&[
-            overlap(1, Comparison::LocalGlobal, Some(1.0)),
-            overlap(2, Comparison::Mismatched, Some(0.25)),
-            overlap(2, Comparison::LocalGlobal, Some(0.5)),
-            overlap(2, Comparison::LocalGlobal, None),
-            overlap(2, Comparison::LocalGlobal, Some(0.0)),
-        ]);
-        let brief: Vec<_> = means.iter().map(|m| (m.comparison, m.pairs, m.iou, m.chance)).collect();
-        assert_eq!(brief, [(Comparison::LocalGlobal, 2, 0.25, 0.125), (Comparison::Mismatched, 1, 0.25, 0.125)]);
+        let means = [of(9, 2, None, Some(0.25)), of(4, 0, Some(1), Some(0.5)), of(3, 3, None, None)];
+        let summary = Summary::new("a", 3, &[], &means, &[]);
+        let brief: Vec<_> = summary.overlap.iter().map(|m| (m.comparison, m.pairs, m.iou, m.chance)).collect();
+        assert_eq!(brief, [(Comparison::LocalGlobal, 7, 0.25, 0.125)]);
     }
 }

@@ -68,7 +68,7 @@ pub fn closing_table(runs: &[RunView]) -> String {
         text += &align(&controls, runs.len().min(2));
     }
     if runs.iter().any(RunView::has_diagnoses) {
-        text += "\nClasses of clients after averaging: kept, kept through other channels, lost, never learned\n";
+        text += "\nClasses of clients after averaging: kept, kept but not in the same channels, lost, not learned by the client\n";
         text += &align(&fate_rows(runs), 0);
     }
     text
@@ -288,7 +288,7 @@ local global  one-class            -
 mismatched    iid                  -
 mismatched    one-class  0.00 (0.12)
 
-Classes of clients after averaging: kept, kept through other channels, lost, never learned
+Classes of clients after averaging: kept, kept but not in the same channels, lost, not learned by the client
              iid                                    one-class
 round  preserved  drift  interference  not learned  preserved  drift  interference  not learned
     1          6      0             0           11          6      0             0           11
@@ -314,7 +314,7 @@ Overlap of circuits (IoU) in the last round; in brackets, that of random circuit
                              all
 local global  0.51 ± 0.13 (0.12)
 
-Classes of clients after averaging: kept, kept through other channels, lost, never learned
+Classes of clients after averaging: kept, kept but not in the same channels, lost, not learned by the client
 round  preserved      drift  interference  not learned
     1  2.5 ± 6.4  0.0 ± 0.0     0.0 ± 0.0    1.0 ± 0.0
 ";

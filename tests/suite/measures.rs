@@ -265,6 +265,19 @@ fn controls_search_where_they_say() {
     });
 }
 
+/// The labels of one class are the same in any order: a search with them permuted would be a second one, and is no control.
+#[test]
+fn a_client_with_one_class_has_no_permuted_labels() {
+    let device = Cpu::new(Some(2)).unwrap();
+    let partition = "partition={kind=\"by_class\",classes=[[0],[1,2]]}";
+    let run = run(&device, &[partition, "circuits.controls={repeat=true,permuted=true}", "circuits.steps=2"]);
+    let of = |control: Control| -> Vec<(usize, u32)> {
+        run.outcome.controls.iter().filter(|c| c.control == control).map(|c| (c.client, c.class)).collect()
+    };
+    assert_eq!(of(Control::Repeat), [(0, 0), (1, 1), (1, 2)]);
+    assert_eq!(of(Control::Permuted), [(1, 1), (1, 2)]);
+}
+
 /// With one client that owns everything, training without federation sees the same examples for as many steps: it must
 /// learn as well.
 #[test]

@@ -111,10 +111,16 @@ impl Laboratory {
 }
 
 impl Memory {
-    /// The pairs as they are where the first replicate is number `first`. Where they stood in their round nobody asks.
+    /// The pairs as they are where the first replicate is number `first`. Where they stood in their round nobody asks, nor
+    /// what else the clients had.
     fn pairs(&self, first: usize) -> impl Iterator<Item = Pair> {
-        let pair =
-            move |p: &[u32]| Pair { replicate: first + p[0] as usize, client: p[1] as usize, class: p[2], member: 0 };
+        let pair = move |p: &[u32]| Pair {
+            replicate: first + p[0] as usize,
+            client: p[1] as usize,
+            class: p[2],
+            member: 0,
+            alone: false,
+        };
         self.pairs.chunks_exact(3).map(pair)
     }
 }

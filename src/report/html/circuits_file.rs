@@ -149,8 +149,11 @@ impl<'de> Deserialize<'de> for Clients {
                     let client = number(&name, "client_")?;
                     if clients.clients.len() < CLIENTS {
                         let classes: Pairs<Entry> = map.next_value()?;
-                        let classes = classes.0.into_iter().map(|(name, entry)| (name, entry.circuit())).collect();
-                        clients.clients.push((client, classes));
+                        let found = classes.0.into_iter().filter(|(_, entry)| !entry.lacking());
+                        let classes: Classes = found.map(|(name, entry)| (name, entry.circuit())).collect();
+                        if !classes.is_empty() {
+                            clients.clients.push((client, classes));
+                        }
                     } else {
                         map.next_value::<IgnoredAny>()?;
                         clients.left_out += 1;
@@ -174,9 +177,16 @@ struct Entry {
     active_nodes: Pairs<Vec<u32>>,
     #[serde(default)]
     connectivity: Pairs<BTreeMap<u32, Vec<u32>>>,
+    metrics: Option<Pairs<IgnoredAny>>,
 }
 
 impl Entry {
+    /// Nobody looked for it, as the client has no example of the class: without channels, and without measures.
+    fn lacking(&self) -> bool {
+        self.metrics.as_ref().is_some_and(|metrics| metrics.0.is_empty())
+            && self.active_nodes.0.iter().all(|(_, channels)| channels.is_empty())
+    }
+
     fn circuit(self) -> Circuit {
         let edges = self.connectivity.0.into_iter().map(|(layer, edges)| (layer, edges.into_iter().collect()));
         Circuit { channels: self.active_nodes.0, edges: edges.collect(), answers: BTreeMap::new() }
@@ -247,6 +257,26 @@ mod tests {
         assert_eq!(classes[0].1.channels, [("conv2".to_string(), vec![7]), ("conv1".to_string(), vec![])]);
         assert_eq!(classes[0].1.edges[0], ("conv2".to_string(), vec![(7, vec![1, 2])]));
         assert_eq!(read_text("{\n}\n").unwrap(), None);
+    }
+
+    /// As the paper's files have them: empty, and without measures. Of an empty circuit that was found there are some.
+    #[test]
+    fn what_nobody_looked_for_is_no_circuit() {
+        let of = |metrics: &str| {
+            format!(r#"{{"active_nodes": {{"conv1": []}}, "connectivity": {{}}, "metrics": {metrics}}}"#)
+        };
+        let (found, lacking) = (of(r#"{"accuracy": null}"#), of("{}"));
+        let side =
+            format!(r#"{{"client_0": {{"0 - a": {found}, "1 - b": {lacking}}}, "client_1": {{"0 - a": {lacking}}}}}"#);
+        let text = format!(r#"{{"round_1": {{"clients_local_model": {side}, "clients_global_model": {side}}}}}"#);
+        let last = read_text(&text).unwrap().unwrap();
+        let names = |side: &[(usize, Classes)]| -> Vec<(usize, Vec<String>)> {
+            side.iter()
+                .map(|(client, classes)| (*client, classes.iter().map(|(name, _)| name.clone()).collect()))
+                .collect()
+        };
+        assert_eq!(names(&last.local), [(0, vec!["0 - a".to_string()])]);
+        assert_eq!(names(&last.global), names(&last.local));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The tables of a report about several runs.
 
 use super::axes::Unit;
-use super::run::{Run, circuit_means, last, overlap_means};
+use super::run::{Run, circuit_means, finite, overlap_means};
 use super::seed::{Circuit, Global, Seed};
 use super::swept::{Swept, differing, keys};
 use super::tables::{Cell, Table, estimate, number, word};
@@ -27,15 +27,12 @@ pub fn accuracy(run: &Run, pick: fn(&Global) -> Option<f64>) -> Estimate {
 
 /// The mean overlap in the last round that has it, or what chance gives.
 pub fn overlap(run: &Run, comparison: Comparison, chance: bool) -> Estimate {
-    run.estimate(|seed| last(overlap_means(seed, comparison, "all", chance)))
+    run.last_of(|seed| overlap_means(seed, comparison, "all", chance))
 }
 
 /// The mean of a measure over a model's circuits, in the last round that has it.
 pub fn of_circuits(run: &Run, global: bool, value: impl Fn(&Circuit) -> f64) -> Estimate {
-    run.estimate(|seed| {
-        let means = circuit_means(seed, global, &value);
-        last(means.into_iter().filter(|(_, mean)| mean.is_finite()).collect())
-    })
+    run.last_of(|seed| finite(circuit_means(seed, global, &value)))
 }
 
 /// The share of zero weights of a layer in the clients' models, in the last round.

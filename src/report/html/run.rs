@@ -161,6 +161,14 @@ impl Run {
         Estimate::new(&self.seeds.iter().map(value).collect::<Vec<_>>())
     }
 
+    /// A value by round of each seed, in the last round in which any has it: undefined for the others.
+    pub fn last_of(&self, values: impl Fn(&Seed) -> BTreeMap<usize, f64>) -> Estimate {
+        let each: Vec<BTreeMap<usize, f64>> = self.seeds.iter().map(values).collect();
+        let last = each.iter().filter_map(|by_round| by_round.keys().next_back()).max();
+        let of = |by_round: &BTreeMap<usize, f64>| last.and_then(|last| by_round.get(last)).copied();
+        Estimate::new(&each.iter().map(|by_round| of(by_round).unwrap_or(f64::NAN)).collect::<Vec<_>>())
+    }
+
     /// Layers with circuits, in the order of the files.
     pub fn layers(&self) -> Vec<String> {
         let sides = self.seeds.iter().filter_map(|seed| seed.last.as_ref());
@@ -210,7 +218,7 @@ pub fn overlap_means(seed: &Seed, comparison: Comparison, layer: &str, chance: b
     found.map(|(key, mean)| (key.0, if chance { mean.chance } else { mean.iou })).collect()
 }
 
-/// The last of values by round.
-pub fn last(by_round: BTreeMap<usize, f64>) -> f64 {
-    by_round.into_values().next_back().unwrap_or(f64::NAN)
+/// Without the rounds in which a value is undefined.
+pub fn finite(values: BTreeMap<usize, f64>) -> BTreeMap<usize, f64> {
+    values.into_iter().filter(|(_, value)| value.is_finite()).collect()
 }

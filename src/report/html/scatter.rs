@@ -65,6 +65,10 @@ impl Scatter {
 
 /// Pearson's; not a number where one of the two never varies.
 fn correlation(dots: &[(f64, f64)]) -> f64 {
+    // The mean of equal numbers may be another number, from which they would seem to vary.
+    if dots.iter().all(|d| d.0 == dots[0].0) || dots.iter().all(|d| d.1 == dots[0].1) {
+        return f64::NAN;
+    }
     let n = dots.len() as f64;
     let (mx, my) = (dots.iter().map(|d| d.0).sum::<f64>() / n, dots.iter().map(|d| d.1).sum::<f64>() / n);
     let sum = |f: &dyn Fn(&(f64, f64)) -> f64| dots.iter().map(f).sum::<f64>();
@@ -82,6 +86,7 @@ mod tests {
         let r = correlation(&[(0.0, 0.0), (1.0, 0.0), (2.0, 1.5)]);
         assert!((r - 1.5 / (2.0f64 * 1.5).sqrt()).abs() < 1e-12, "{r}");
         assert!(correlation(&[(1.0, 0.0), (1.0, 1.0)]).is_nan());
+        assert!(correlation(&[(0.1, 0.1); 3]).is_nan());
         assert!(Scatter::new("", "x", "y", None, Unit::Plain, &[(f64::NAN, 1.0)]).is_none());
         let one = Scatter::new("", "x", "y", None, Unit::Plain, &[(2.0, 1.0)]).unwrap();
         assert!(one.draw(&[(2.0, 1.0)]).description.ends_with("The correlation is undefined."));

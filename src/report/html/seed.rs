@@ -136,6 +136,8 @@ pub struct Control {
     pub round: usize,
     /// By the name in the file.
     pub control: String,
+    /// Its number.
+    pub class: u32,
     /// Overlap with the global model's circuit.
     pub iou: f64,
     /// What chance would give.
@@ -269,6 +271,7 @@ fn control(row: &Row<'_>) -> Result<Control> {
     Ok(Control {
         round: row.whole("round")?,
         control: row.text("control").to_string(),
+        class: row.whole("class")?,
         iou: row.number("iou")?,
         chance: row.number("chance")?,
         accuracy: row.number("accuracy")?,

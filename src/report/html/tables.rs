@@ -181,8 +181,8 @@ fn controls(run: &Run) -> Option<Table> {
             estimate(of_circuits(|c| c.measure("random_p")), false),
         ]);
     }
-    let pick = |of: Comparison| run.estimate(|seed| super::run::last(overlap_means(seed, of, "all", false)));
-    let chance = |of: Comparison| run.estimate(|seed| super::run::last(overlap_means(seed, of, "all", true)));
+    let pick = |of: Comparison| run.last_of(|seed| overlap_means(seed, of, "all", false));
+    let chance = |of: Comparison| run.last_of(|seed| overlap_means(seed, of, "all", true));
     if pick(Comparison::Mismatched).mean.is_finite() {
         let mut row = vec![word("another class of the same client (mismatched)")];
         row.extend([estimate(pick(Comparison::Mismatched), false), estimate(chance(Comparison::Mismatched), false)]);
@@ -224,7 +224,7 @@ fn overlaps(run: &Run) -> Option<Table> {
     let layers = run.layers();
     for comparison in Comparison::ALL {
         for layer in std::iter::once("all").chain(layers.iter().map(String::as_str)) {
-            let of = |chance| run.estimate(|seed| super::run::last(overlap_means(seed, comparison, layer, chance)));
+            let of = |chance| run.last_of(|seed| overlap_means(seed, comparison, layer, chance));
             let (iou, chance) = (of(false), of(true));
             if iou.mean.is_finite() {
                 let times = iou.mean / chance.mean;

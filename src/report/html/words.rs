@@ -1,10 +1,10 @@
 //! The claim, the evidence and the caveats of a run, in sentences that follow from its numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::axes::Unit;
 use super::figures::{FATES, fates};
-use super::run::{Run, circuit_means, last, mean, overlap_means};
+use super::run::{Run, circuit_means, finite, mean, overlap_means};
 use super::seed::{Circuit, Seed};
 use crate::report::{Comparison, Estimate};
 
@@ -30,15 +30,30 @@ pub fn of_run(run: &Run) -> Words {
 }
 
 fn percent(estimate: &Estimate) -> String {
-    estimate.percent()
+    estimate.percent() + &partly(estimate)
 }
 
 fn share(value: &Estimate) -> String {
-    value.decimals(2)
+    value.decimals(2) + &partly(value)
+}
+
+/// Of how many seeds something is a mean, where it is not of all.
+fn partly(estimate: &Estimate) -> String {
+    match estimate.undefined {
+        0 => String::new(),
+        _ => format!(" (of {} of {} seeds)", estimate.n, estimate.n + estimate.undefined),
+    }
 }
 
 fn iou(run: &Run, comparison: Comparison, chance: bool) -> Estimate {
-    run.estimate(|seed| last(overlap_means(seed, comparison, "all", chance)))
+    run.last_of(|seed| overlap_means(seed, comparison, "all", chance))
+}
+
+/// Which round the circuits are of, where it is not the last.
+fn of_round(run: &Run) -> String {
+    let studied = run.seeds.iter().flat_map(|seed| &seed.circuits).map(|circuit| circuit.round).max();
+    let earlier = studied.filter(|round| *round != run.last_round());
+    earlier.map_or_else(String::new, |round| format!(" in round {round}, the last with circuits,"))
 }
 
 fn final_accuracy(run: &Run, trained: bool) -> Estimate {
@@ -63,19 +78,25 @@ fn claim(run: &Run) -> String {
     let (overlap, chance) = (iou(run, Comparison::LocalGlobal, false), iou(run, Comparison::LocalGlobal, true));
     if overlap.mean.is_finite() {
         text += &format!(
-            " A class's circuits in a client's model and in the average overlap by {} (IoU: the channels in both over those in \
+            " A class's circuits in a client's model and in the average{} overlap by {} (IoU: the channels in both over those in \
              either); random circuits of the same sizes would by {}.",
+            of_round(run),
             share(&overlap),
             share(&chance)
         );
     }
-    let counts: Option<Vec<f64>> = fates(run).into_values().next_back();
-    if let Some(counts) = counts {
+    if let Some(counts) = last_fates(run) {
         let total: f64 = counts.iter().sum();
         let means = if run.seeds.len() > 1 { " (means over seeds)" } else { "" };
-        text += &format!(" Of {} classes of clients: {}{means}.", Unit::Count.text(total), parts(&counts));
+        let (total, of) = (Unit::Count.text(total), of_round(run));
+        text += &format!(" Of {total} classes of clients{}: {}{means}.", of.trim_end_matches(','), parts(&counts));
     }
     text
+}
+
+/// How many classes of clients had which fate in the last round with circuits; nothing where none is known.
+fn last_fates(run: &Run) -> Option<Vec<f64>> {
+    fates(run).into_values().next_back().filter(|counts| counts.iter().any(|count| *count > 0.0))
 }
 
 fn evidence(run: &Run) -> Vec<String> {
@@ -87,15 +108,14 @@ fn evidence(run: &Run) -> Vec<String> {
         if mismatched.mean.is_finite() {
             text += &format!("; of different classes of the same client: {}", share(&mismatched));
         }
-        let ceiling = run.estimate(|seed| last(finite(circuit_means(seed, true, |c| c.measure("ceiling")))));
+        let ceiling = run.last_of(|seed| finite(circuit_means(seed, true, |c| c.measure("ceiling"))));
         if ceiling.mean.is_finite() {
             text += &format!("; of two searches in the same weights (noise ceiling): {}", share(&ceiling));
         }
         said.push(format!("{text}; chance: {}.", share(&iou(run, Comparison::LocalGlobal, true))));
     }
     for (title, global) in [("clients' models", false), ("global model", true)] {
-        let of =
-            |name: &'static str| run.estimate(|seed| last(finite(circuit_means(seed, global, |c| c.measure(name)))));
+        let of = |name: &'static str| run.last_of(|seed| finite(circuit_means(seed, global, |c| c.measure(name))));
         let sufficiency = of("sufficiency");
         if sufficiency.mean.is_finite() {
             let mut text = format!(
@@ -110,11 +130,11 @@ fn evidence(run: &Run) -> Vec<String> {
                     text += &format!(", {} {words}", percent(&value));
                 }
             }
-            let size = run.estimate(|seed| last(circuit_means(seed, global, Circuit::size)));
+            let size = run.last_of(|seed| circuit_means(seed, global, Circuit::size));
             said.push(format!("{text}, {} channels on average.", size.decimals(1)));
         }
     }
-    let cross = run.estimate(|seed| last(circuit_means(seed, true, |c| c.measure("cross"))));
+    let cross = run.last_of(|seed| finite(circuit_means(seed, true, |c| c.measure("cross"))));
     if cross.mean.is_finite() {
         said.push(format!(
             "The clients' circuits as masks on the global weights: {} accuracy on their classes.",
@@ -123,17 +143,25 @@ fn evidence(run: &Run) -> Vec<String> {
     }
     let tested: Vec<f64> = last_with(run, "random_p").iter().map(|c| c.measure("random_p")).collect();
     if !tested.is_empty() {
-        let below = tested.iter().filter(|p| **p < LEVEL).count();
-        said.push(format!(
-            "{below} of {} circuits tested are more sufficient than random circuits of the same sizes at p < {LEVEL}.",
-            tested.len()
-        ));
+        said.push(against_random(&tested, run.setting("circuits.controls.random").parse().ok()));
     }
     said
 }
 
-fn finite(values: BTreeMap<usize, f64>) -> BTreeMap<usize, f64> {
-    values.into_iter().filter(|(_, value)| value.is_finite()).collect()
+/// How many circuits of those `tested`, of which these are the p-values, are more sufficient than their `random` ones.
+fn against_random(tested: &[f64], random: Option<u32>) -> String {
+    let least = random.map_or(0.0, |random| 1.0 / (1.0 + f64::from(random)));
+    if least >= LEVEL {
+        return format!(
+            "{} circuits were tested against random circuits of the same sizes, too few to tell: p cannot be below {least:.2}.",
+            tested.len()
+        );
+    }
+    let below = tested.iter().filter(|p| **p < LEVEL).count();
+    let tested = tested.len();
+    format!(
+        "{below} of {tested} circuits tested are more sufficient than random circuits of the same sizes at p < {LEVEL}."
+    )
 }
 
 /// Circuits of the last round that has this measure, of all seeds.
@@ -176,11 +204,12 @@ fn caveats(run: &Run) -> Vec<String> {
     let empty = circuits.iter().filter(|c| c.sizes().any(|(_, size)| size == 0.0)).count();
     if empty > 0 {
         said.push(format!(
-            "{empty} of {} circuits have no channel in some layer: alone, such a network answers the same to every image.",
+            "{empty} of {} circuits have no channel in some layer: alone, such a network answers without regard to the image.",
             circuits.len()
         ));
     }
     said.extend(overlap_caveat(run));
+    said.extend(permuted_caveat(run));
     for (control, key, what) in [
         (
             "repeat",
@@ -199,7 +228,8 @@ fn caveats(run: &Run) -> Vec<String> {
             said.push(what.into());
         }
     }
-    if last_with(run, "random_p").is_empty() {
+    let asked = run.setting("circuits.controls.random").parse::<u32>().is_ok_and(|random| random > 0);
+    if !asked && last_with(run, "random_p").is_empty() {
         said.push("No random circuits were tried: sufficiency has no baseline here.".into());
     }
     if run.setting("data.source") == "digits" {
@@ -214,13 +244,40 @@ fn caveats(run: &Run) -> Vec<String> {
 /// Where different classes overlap nearly as much as equal ones.
 fn overlap_caveat(run: &Run) -> Option<String> {
     let (same, other) = (iou(run, Comparison::LocalGlobal, false).mean, iou(run, Comparison::Mismatched, false).mean);
+    if same <= other {
+        return Some(format!(
+            "Circuits of the same class overlap no more ({same:.2}) than circuits of different classes of a client \
+             ({other:.2}): nothing of it is about the class."
+        ));
+    }
     let ratio = same / other;
     (ratio.is_finite() && ratio < 2.0).then(|| {
         format!(
-            "Circuits of the same class overlap only {ratio:.1} times as much as circuits of different classes: much of the \
-             overlap is channels of general use, not the class."
+            "Circuits of the same class overlap only {ratio:.1} times as much as circuits of different classes of a client: much \
+             of the overlap is channels of general use, not the class."
         )
     })
+}
+
+/// Where clients hold one class, whose labels cannot be permuted.
+fn permuted_caveat(run: &Run) -> Option<String> {
+    let held = |seed: &Seed| {
+        let mut held: BTreeMap<usize, BTreeSet<u32>> = BTreeMap::new();
+        for (client, class, _) in seed.partition.iter().filter(|(_, _, examples)| *examples > 0) {
+            held.entry(*client).or_default().insert(*class);
+        }
+        let studied: BTreeSet<usize> = seed.last_circuits().map(|circuit| circuit.client).collect();
+        held.into_iter().filter(|(client, _)| studied.contains(client)).map(|(_, classes)| classes.len()).collect()
+    };
+    let held: Vec<usize> = run.seeds.iter().flat_map(|seed| -> Vec<usize> { held(seed) }).collect();
+    let alone = held.iter().filter(|classes| **classes == 1).count();
+    if run.setting("circuits.controls.permuted") != "true" || alone == 0 {
+        return None;
+    }
+    let whose = if alone == held.len() { "Every client holds" } else { "Some clients hold" };
+    Some(format!(
+        "{whose} a single class, whose labels are the same in any order: no control with permuted labels there."
+    ))
 }
 
 /// A run's numbers beside those of others.
@@ -235,7 +292,7 @@ fn in_brief(run: &Run) -> String {
         let chance = iou(run, Comparison::LocalGlobal, true);
         text += &format!("; overlap of local and global circuits {}, by chance {}", share(&overlap), share(&chance));
     }
-    if let Some(counts) = fates(run).into_values().next_back() {
+    if let Some(counts) = last_fates(run) {
         text += &format!("; classes of clients: {}", parts(&counts));
     }
     text + "."
@@ -253,18 +310,21 @@ pub fn of_runs(runs: &[Run]) -> Words {
     let mut words = Words::default();
     let best = |value: fn(&Run) -> Estimate| {
         let defined = runs.iter().map(|run| (run, value(run))).filter(|(_, estimate)| estimate.mean.is_finite());
-        defined.max_by(|a, b| a.1.mean.total_cmp(&b.1.mean))
+        let defined: Vec<(&Run, Estimate)> = defined.collect();
+        let (_, best) = *defined.iter().max_by(|a, b| a.1.mean.total_cmp(&b.1.mean))?;
+        let labels =
+            defined.iter().filter(|(_, estimate)| estimate.mean == best.mean).map(|(run, _)| run.label.as_str());
+        Some((labels.collect::<Vec<_>>().join(" and "), best))
     };
-    if let Some((run, accuracy)) = best(|run| final_accuracy(run, true)) {
+    if let Some((labels, accuracy)) = best(|run| final_accuracy(run, true)) {
         words.claim = format!(
-            "{} runs compared. Highest accuracy on trained classes: {}, {}.",
+            "{} runs compared. Highest accuracy on trained classes: {labels}, {}.",
             runs.len(),
-            run.label,
             percent(&accuracy)
         );
     }
-    if let Some((run, overlap)) = best(|run| iou(run, Comparison::LocalGlobal, false)) {
-        words.claim += &format!(" Highest overlap of local and global circuits: {}, {}.", run.label, share(&overlap));
+    if let Some((labels, overlap)) = best(|run| iou(run, Comparison::LocalGlobal, false)) {
+        words.claim += &format!(" Highest overlap of local and global circuits: {labels}, {}.", share(&overlap));
     }
     words.evidence = runs.iter().map(|run| format!("{}: {}", run.label, in_brief(run))).collect();
     let unfinished = runs.iter().filter(|run| run.planned().is_some()).count();
@@ -281,3 +341,6 @@ pub fn of_runs(runs: &[Run]) -> Words {
     words.caveats.push("A difference is shown, not tested: runs that differ in more than one key of the configuration do not say which one made it.".into());
     words
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,22 +74,20 @@ pub fn stretches(series: &Series) -> Vec<Vec<(usize, f64)>> {
 mod tests {
     use super::super::tests::{measured, overlap as record, round};
     use super::*;
-    use crate::report::OverlapRecord;
+    use crate::report::OverlapMean;
 
     #[test]
-    fn means_are_over_defined_pairs_and_other_comparisons_stay_out() {
+    fn other_comparisons_and_all_layers_together_stay_out() {
         let mut records = vec![
             record(4, "conv1", None, None),
-            record(2, "conv1", Some(1.0), Some(0.25)),
-            record(2, "conv1", Some(0.5), Some(0.5)),
-            record(2, "conv1", None, None),
+            record(2, "conv1", Some(0.75), Some(0.375)),
             record(2, "all", Some(0.75), Some(0.5)),
             record(2, "fc", Some(f64::NAN), Some(0.5)),
         ];
         for comparison in Comparison::ALL.into_iter().filter(|comparison| *comparison != Comparison::LocalGlobal) {
-            records.push(OverlapRecord { comparison, ..record(2, "conv1", Some(0.0), Some(0.0)) });
+            records.push(OverlapMean { comparison, ..record(2, "conv1", Some(0.0), Some(0.0)) });
         }
-        records.push(OverlapRecord { level: Level::Edge, ..record(2, "conv1", Some(0.0), Some(0.0)) });
+        records.push(OverlapMean { level: Level::Edge, ..record(2, "conv1", Some(0.0), Some(0.0)) });
         let rounds = measured(&[2, 3, 4].map(|n| round(n, 0.5, 0.5)), &records);
         let [conv1, fc] = &overlap(&rounds)[..] else { panic!("two layers") };
         // Round 3 has no comparison at all.

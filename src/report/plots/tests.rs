@@ -7,7 +7,7 @@ use image::RgbImage;
 
 use super::super::figures::figures;
 use super::super::records::{
-    CircuitRecord, Comparison, GlobalRecord, Level, ModelSide, OverlapRecord, RoundRecord, Seconds, sample_circuit,
+    CircuitRecord, Comparison, GlobalRecord, Level, ModelSide, OverlapMean, RoundRecord, Seconds, sample_circuit,
 };
 use super::*;
 
@@ -17,7 +17,7 @@ struct Run {
     name: String,
     rounds: Vec<RoundRecord>,
     circuits: Vec<CircuitRecord>,
-    overlaps: Vec<OverlapRecord>,
+    overlaps: Vec<OverlapMean>,
     channels: Vec<(String, usize)>,
 }
 
@@ -33,7 +33,7 @@ impl Run {
 }
 
 /// The figures of one seed by round.
-pub fn measured(rounds: &[RoundRecord], overlaps: &[OverlapRecord]) -> Vec<RoundFigures> {
+pub fn measured(rounds: &[RoundRecord], overlaps: &[OverlapMean]) -> Vec<RoundFigures> {
     let of = |number: usize| overlaps.iter().filter(|o| o.round == number).cloned().collect::<Vec<_>>();
     let one =
         |record: &RoundRecord| RoundFigures::new(record.round, 0.0, &[figures(record, &[], &[], &of(record.round))]);
@@ -53,18 +53,15 @@ pub fn round(round: usize, accuracy: f64, trained_accuracy: f64) -> RoundRecord 
     }
 }
 
-pub fn overlap(round: usize, layer: &str, iou: Option<f64>, chance: Option<f64>) -> OverlapRecord {
-    OverlapRecord {
+pub fn overlap(round: usize, layer: &str, iou: Option<f64>, chance: Option<f64>) -> OverlapMean {
+    OverlapMean {
         round,
         comparison: Comparison::LocalGlobal,
         level: Level::Node,
         layer: layer.into(),
-        client_a: 0,
-        class_a: 0,
-        client_b: 0,
-        class_b: 0,
-        size_a: 1,
-        size_b: 1,
+        class: None,
+        pairs: 1,
+        undefined: u64::from(iou.is_none()),
         iou,
         chance,
     }

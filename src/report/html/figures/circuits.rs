@@ -1,6 +1,6 @@
 //! What circuits are worth, how large they are, and what becomes of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::axes::Unit;
 use super::super::bars::Bars;
@@ -23,17 +23,21 @@ pub const FATES: [(&str, &str); 4] = [
     ("not_learned", "not learned"),
 ];
 
-/// Classes of clients by fate, mean over seeds: by round.
+/// Classes of clients by fate, mean over the seeds that have circuits then: by round.
 pub fn fates(run: &Run) -> BTreeMap<usize, Vec<f64>> {
-    let mut counts: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    for circuit in run.seeds.iter().flat_map(|seed| &seed.circuits).filter(|circuit| circuit.global) {
-        let place = FATES.iter().position(|(name, _)| *name == circuit.diagnosis);
-        if let Some(place) = place {
-            counts.entry(circuit.round).or_insert_with(|| vec![0.0; FATES.len()])[place] += 1.0;
+    let mut counts: BTreeMap<usize, (BTreeSet<usize>, Vec<f64>)> = BTreeMap::new();
+    for (i, seed) in run.seeds.iter().enumerate() {
+        for circuit in seed.circuits.iter().filter(|circuit| circuit.global) {
+            let (seeds, counts) = counts.entry(circuit.round).or_insert_with(|| Default::default());
+            counts.resize(FATES.len(), 0.0);
+            seeds.insert(i);
+            if let Some(place) = FATES.iter().position(|(name, _)| *name == circuit.diagnosis) {
+                counts[place] += 1.0;
+            }
         }
     }
-    counts.values_mut().flatten().for_each(|count| *count /= run.seeds.len() as f64);
-    counts
+    let mean = |(seeds, counts): (BTreeSet<usize>, Vec<f64>)| counts.iter().map(|n| n / seeds.len() as f64).collect();
+    counts.into_iter().map(|(round, of)| (round, mean(of))).collect()
 }
 
 /// What became of the clients' classes, by round.
@@ -51,9 +55,10 @@ pub fn diagnoses(run: &Run) -> Option<Figure> {
     let caption = format!(
         "What became of each class of each client when the models were averaged. Not learned: the client's own model \
          classifies it with less than {accuracy} accuracy. Destructive interference: the client's model did, the average does \
-         not. Structural drift: the average does, but through other channels (IoU below {iou}). Preserved: the average does, \
-         through the client's channels. The thresholds are choices, not facts: see the configuration.{}",
-        if run.seeds.len() > 1 { " Means over seeds." } else { "" },
+         not. Structural drift: the average does, but not through the same channels (IoU below {iou}, or neither circuit has \
+         any). Preserved: the average does, through the client's channels. Classes without test images have no fate. The \
+         thresholds are choices, not facts: see the configuration.{}",
+        if run.seeds.len() > 1 { " Means over seeds with circuits." } else { "" },
         accuracy = threshold("circuits.diagnosis.accuracy"),
         iou = threshold("circuits.diagnosis.iou"),
     );

@@ -114,6 +114,6 @@ pub fn diagnoses(runs: &[Run]) -> Option<Figure> {
     let title = "Clients' classes by fate, last round".into();
     let bars = Bars { title, x_title: "run", y_title: "clients' classes", parts, bars };
     let caption = "What became of each class of each client in the last round with circuits: not learned by the client, lost in \
-         the average, kept through other channels, or preserved.";
+         the average, kept but not in the same channels (structural drift), or preserved.";
     Some(Figure::new("diagnoses", "What became of the circuits", caption, vec![bars.lying(348.0)]))
 }

@@ -60,8 +60,8 @@ pub fn local_global(run: &Run) -> Option<Figure> {
          of a class's circuit in the client's model and in the new global model; 1 is the same channels, 0 no channel in \
          common. Read it against the other lines. Dotted grey: random circuits of the same sizes. Dashed: the local circuit \
          against the global circuit of another class of the same client: what channels of general use share anyway. \
-         Noise ceiling: a second search in the same weights with other minibatches; no measured overlap can be expected above \
-         it. It is known for all layers together, and only in rounds with controls.{}",
+         Noise ceiling: a second search in the same global weights with other minibatches; what it is short of 1 is the \
+         search's own noise. It is known for all layers together, and only in rounds with controls.{}",
         bands(run)
     );
     let scenes = layers(run).into_iter().filter_map(panel).collect();

@@ -1,6 +1,6 @@
 //! How training went.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::axes::Unit;
 use super::super::chart::{Chart, Style};
@@ -20,12 +20,11 @@ fn by_round(seed: &Seed, value: impl Fn(&Round) -> Option<f64>) -> BTreeMap<usiz
 
 /// The global model's accuracy and loss.
 pub fn accuracy(run: &Run) -> Option<Figure> {
-    let ceiling = run.line("centralised", Paint::Faded, Style::Dotted, centralised);
     let total = vec![
         run.line("trained classes", Paint::Faded, Style::Dashed, |s| by_round(s, |r| r.global.trained_accuracy)),
         run.line("all classes", Paint::Ink, Style::Solid, |s| by_round(s, |r| r.global.accuracy)),
-        ceiling,
     ];
+    let ceiling = present(vec![run.line("centralised", Paint::Faded, Style::Dotted, centralised)]);
     let classes = run.seeds.iter().flat_map(|seed| &seed.rounds).map(|r| r.global.per_class_accuracy.len()).max()?;
     let class = |class: usize| {
         let (paint, style) = nth(class);
@@ -39,11 +38,18 @@ pub fn accuracy(run: &Run) -> Option<Figure> {
     if !by_class.is_empty() {
         scenes.push(chart("Test accuracy by class", by_class));
     }
+    let mut beside = "";
+    if !ceiling.is_empty() {
+        let beneath = run.line("global model", Paint::Ink, Style::Solid, beside_centralised);
+        scenes.push(chart("Test accuracy on classes with circuits", [ceiling, vec![beneath]].concat()));
+        beside = " Centralised: a model trained on all clients' examples together, for as many steps as a client; known for the \
+                  classes with circuits, each counted once, and beside it the global model on the same classes.";
+    }
     let loss = Chart { range: None, ..Chart::by_round("Test loss", "mean cross-entropy", Unit::Plain, present(loss)) };
     scenes.push(loss.draw());
     let caption = format!(
         "How well the averaged model classifies test images after each round. “Trained classes” counts only images of \
-         classes that some client holds: the difference to “all classes” is what no client could teach.{}",
+         classes that some client holds: the difference to “all classes” is what no client could teach.{beside}{}",
         bands(run)
     );
     let left_out = if classes > MAX_CLASSES {
@@ -54,13 +60,27 @@ pub fn accuracy(run: &Run) -> Option<Figure> {
     Some(Figure::new("accuracy", "Accuracy of the global model", &caption, scenes).without(left_out))
 }
 
+/// By round, the mean over classes of accuracies by round and class: a class that several clients have counts once.
+fn by_class(accuracies: impl Iterator<Item = (usize, u32, f64)>) -> BTreeMap<usize, f64> {
+    let mut by_round: BTreeMap<usize, BTreeMap<u32, f64>> = BTreeMap::new();
+    for (round, class, accuracy) in accuracies {
+        by_round.entry(round).or_default().insert(class, accuracy);
+    }
+    by_round.into_iter().map(|(round, classes)| (round, mean(classes.into_values()))).collect()
+}
+
 /// The accuracy of the model trained on all examples together, where that control was asked for.
 fn centralised(seed: &Seed) -> BTreeMap<usize, f64> {
-    let mut by_round: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    for control in seed.controls.iter().filter(|control| control.control == "centralised") {
-        by_round.entry(control.round).or_default().push(control.accuracy);
-    }
-    by_round.into_iter().map(|(round, values)| (round, mean(values.into_iter()))).collect()
+    let own = seed.controls.iter().filter(|control| control.control == "centralised");
+    by_class(own.map(|control| (control.round, control.class, control.accuracy)))
+}
+
+/// The global model's on the same classes in the same rounds.
+fn beside_centralised(seed: &Seed) -> BTreeMap<usize, f64> {
+    let own = seed.controls.iter().filter(|control| control.control == "centralised");
+    let wanted: BTreeSet<(usize, u32)> = own.map(|control| (control.round, control.class)).collect();
+    let global = seed.circuits.iter().filter(|c| c.global && wanted.contains(&(c.round, c.class)));
+    by_class(global.map(|circuit| (circuit.round, circuit.class, circuit.measure("accuracy"))))
 }
 
 /// Training loss over clients, and realised sparsity by layer.
@@ -89,8 +109,8 @@ pub fn clients(run: &Run) -> Option<Figure> {
             Chart::by_round("Zero weights of the clients' models", "share of weights", Unit::Percent, sparsity).draw(),
         );
     }
-    let caption = "Training loss: how well the clients fit their own examples after local training; the global model is worse on \
-         them wherever averaging costs. Zero weights: how sparse the layers really are, which a floor on the weights of a filter \
+    let caption = "Training loss: of the clients' models on their own examples in the last local epoch, every batch before the \
+         step that it makes. Zero weights: how sparse the layers really are, which a floor on the weights of a filter \
          keeps below the target in small layers.";
     Some(Figure::new("clients", "Local training", caption, scenes))
 }

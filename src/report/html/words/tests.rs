@@ -1,0 +1,119 @@
+//! Sentences of runs that are made up.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::super::seed::{Control, Global, Round};
+use super::super::weights::Weights;
+use super::*;
+
+fn run(config: &str, seeds: Vec<Seed>) -> Run {
+    Run {
+        label: "a".into(),
+        folder: PathBuf::new(),
+        seeds,
+        weights: Weights::default(),
+        experiment: config.into(),
+        config: config.parse().unwrap(),
+        environment: String::new(),
+        swept: vec![],
+    }
+}
+
+/// Of a seed with so many rounds.
+fn seed(rounds: usize, circuits: Vec<Circuit>) -> Seed {
+    let global = Global { accuracy: Some(0.5), trained_accuracy: Some(0.5), ..Global::default() };
+    let round = |round| Round { round, global: global.clone(), ..Round::default() };
+    Seed { rounds: (1..=rounds).map(round).collect(), circuits, ..Seed::default() }
+}
+
+/// A circuit of the global model, of client 0.
+fn circuit(round: usize, class: u32, diagnosis: &str, measures: &[(&str, f64)]) -> Circuit {
+    let columns: Arc<[String]> = measures.iter().map(|(name, _)| name.to_string()).collect();
+    let values = measures.iter().map(|(_, value)| *value).collect();
+    Circuit { round, global: true, client: 0, class, diagnosis: diagnosis.into(), columns, values }
+}
+
+fn control(round: usize, class: u32, accuracy: f64) -> Control {
+    Control { round, control: "centralised".into(), class, accuracy, ..Control::default() }
+}
+
+#[test]
+fn fates_are_of_the_seeds_with_circuits_and_the_claim_says_of_which_round() {
+    let drifted = [0, 1].map(|class| circuit(1, class, "structural_drift", &[])).to_vec();
+    let run = run("", vec![seed(2, drifted), seed(2, vec![])]);
+    assert_eq!(fates(&run), BTreeMap::from([(1, vec![0.0, 2.0, 0.0, 0.0])]));
+    let said = "Of 2 classes of clients in round 1, the last with circuits: 2 structural drift (means over seeds).";
+    assert!(of_run(&run).claim.contains(said), "{}", of_run(&run).claim);
+}
+
+#[test]
+fn a_number_that_some_seeds_lack_says_so() {
+    let one = |n: f64| vec![circuit(2, 0, "preserved", &[("sufficiency", n)])];
+    let evidence = of_run(&run("", vec![seed(2, one(0.75)), seed(2, one(f64::NAN))])).evidence;
+    assert!(evidence[0].contains("75.0% (of 1 of 2 seeds) accuracy with all else ablated"), "{evidence:?}");
+}
+
+#[test]
+fn classes_without_a_fate_are_not_counted() {
+    let run = run("", vec![seed(1, vec![circuit(1, 0, "", &[])])]);
+    assert!(!of_run(&run).claim.contains("classes of clients"), "{}", of_run(&run).claim);
+}
+
+#[test]
+fn too_few_random_circuits_prove_nothing() {
+    for (random, says) in [
+        (
+            5,
+            "2 circuits were tested against random circuits of the same sizes, too few to tell: p cannot be below 0.17.",
+        ),
+        (19, "p cannot be below 0.05."),
+        (20, "1 of 2 circuits tested are more sufficient than random circuits of the same sizes at p < 0.05."),
+    ] {
+        let text = against_random(&[1.0 / (1.0 + f64::from(random)), 1.0], Some(random));
+        assert!(text.ends_with(says), "{random}: {text}");
+    }
+}
+
+#[test]
+fn overlaps_are_held_against_those_of_other_classes() {
+    let with = |same: f64, other: f64| {
+        let mut seed = seed(1, vec![circuit(1, 0, "preserved", &[])]);
+        for (comparison, iou) in [(Comparison::LocalGlobal, same), (Comparison::Mismatched, other)] {
+            let mean = super::super::overlaps::Mean { iou, chance: 0.1, pairs: 1 };
+            seed.overlaps.means.insert((1, comparison.name().into(), "all".into(), None), mean);
+        }
+        overlap_caveat(&run("", vec![seed])).unwrap_or_default()
+    };
+    assert!(with(0.0, 0.22).contains("overlap no more (0.00) than circuits of different classes of a client (0.22)"));
+    assert!(with(0.3, 0.2).contains("overlap only 1.5 times as much"));
+    assert_eq!(with(0.5, 0.2), "");
+}
+
+#[test]
+fn labels_of_one_class_cannot_be_permuted() {
+    let with = |partition: &[(usize, u32, u64)]| {
+        let circuits = partition
+            .iter()
+            .map(|(client, class, _)| Circuit { client: *client, ..circuit(1, *class, "preserved", &[]) });
+        let seed = Seed { partition: partition.to_vec(), ..seed(1, circuits.collect()) };
+        permuted_caveat(&run("[circuits.controls]\npermuted = true\n", vec![seed])).unwrap_or_default()
+    };
+    assert!(with(&[(0, 3, 9), (1, 6, 9)]).starts_with("Every client holds a single class"));
+    assert!(with(&[(0, 3, 9), (1, 6, 9), (1, 7, 9)]).starts_with("Some clients hold a single class"));
+    assert_eq!(with(&[(1, 6, 9), (1, 7, 9)]), "");
+}
+
+/// Not beside the accuracy on all classes: the control knows only those with circuits.
+#[test]
+fn the_centralised_model_is_beside_the_global_one_on_the_same_classes() {
+    let known = |class, accuracy| circuit(1, class, "preserved", &[("accuracy", accuracy)]);
+    let mut seed = seed(1, vec![known(0, 0.5), known(0, 0.5), known(1, 0.25), known(2, 1.0)]);
+    // Class 0 is that of two clients, and class 2 has no control.
+    seed.controls = vec![control(1, 0, 1.0), control(1, 0, 1.0), control(1, 1, 0.5)];
+    let figures = super::super::figures::of_run(&run("", vec![seed]));
+    let scenes = &figures.iter().find(|figure| figure.id == "accuracy").unwrap().scenes;
+    let panel = scenes.iter().find(|scene| scene.title == "Test accuracy on classes with circuits").unwrap();
+    assert!(panel.description.contains("centralised: 75.0%") && panel.description.contains("global model: 37.5%"));
+    assert!(!scenes[0].description.contains("centralised"), "{}", scenes[0].description);
+}
