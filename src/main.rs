@@ -1,5 +1,6 @@
 //! Parse, run, exit code: 0 done, 1 the run failed, 2 bad usage or configuration.
 
+use std::io::{IsTerminal, Write, stderr};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,12 +11,18 @@ use tracing_subscriber::EnvFilter;
 const LOG: &str = "warn,wgpu_core=error,wgpu_hal=error,naga=error";
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
-    match execute(Cli::parse()) {
+    let cli = Cli::parse();
+    let log = if cli.quiet() { "error" } else { LOG };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(log));
+    let format =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal());
+    // A log that cannot be written is no reason to stop a run: told where it cannot be either, that would be a panic.
+    format.without_time().with_target(false).log_internal_errors(false).init();
+    match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // Whoever reads no errors has the exit code.
+            let _ = writeln!(stderr(), "error: {error}");
             ExitCode::from(error.exit_code())
         }
     }

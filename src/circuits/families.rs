@@ -13,7 +13,7 @@ use super::subject::Subject;
 use crate::config::Circuits;
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
-use crate::federation::{slots_that_fit, upload};
+use crate::federation::{Pulse, slots_that_fit, upload};
 use crate::kernels::pick::pick;
 use crate::kernels::ranked_gates::{Spans, ranked_gates};
 use crate::kernels::shape;
@@ -112,6 +112,7 @@ impl Families {
         (found, fills): (&Found, &Fills),
         at: usize,
         counts: &Counts,
+        pulse: &mut Pulse<'_>,
     ) -> Result<()> {
         let (device, slots) = (subject.stage.device, subject.pairs.len());
         let removals = self.circuits.measures.removals;
@@ -133,7 +134,7 @@ impl Families {
                 Family::WithoutWhole => whole.clone(),
                 Family::Ranked => self.ranked(device, slots, finder, found)?,
             };
-            let count = self.try_out(subject, fills, (&made, masks), self.sample(family), &mut space)?;
+            let count = self.try_out(subject, fills, (&made, masks), self.sample(family), &mut space, pulse)?;
             device.copy(count.all(), right.view(at * masks, count.words()))?;
         }
         Ok(())
@@ -190,6 +191,7 @@ impl Families {
         (masks, each): (&Buffer, usize),
         images: &[Vec<u32>],
         space: &mut Option<Workspace>,
+        pulse: &mut Pulse<'_>,
     ) -> Result<Buffer> {
         let (stage, width) = (subject.stage, self.gate_words);
         let (device, classes) = (stage.device, stage.network.classes);
@@ -215,6 +217,8 @@ impl Families {
             pick(device, counts.all(), places.all(), some.all())?;
             device.copy(some.all(), right.view(i * fit, some.words()))?;
             *space = Some(ablation.into_space());
+            // No step of a client, but it can take long.
+            pulse.beat(0)?;
         }
         Ok(right)
     }

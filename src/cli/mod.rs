@@ -55,6 +55,17 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// Whether nothing but errors is to be printed.
+    pub fn quiet(&self) -> bool {
+        match &self.command {
+            Command::Run(args) => args.quiet,
+            Command::Sweep(args) => args.run.quiet,
+            _ => false,
+        }
+    }
+}
+
 /// A subcommand with its flags.
 #[derive(Debug, Subcommand)]
 pub enum Command {

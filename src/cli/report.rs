@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::Result;
 use crate::report::html;
+use crate::{Error, Result};
 
 /// The flags of `fedcircuit report`.
 #[derive(Args, Clone, Debug)]
@@ -32,6 +32,10 @@ pub fn execute(args: ReportArgs) -> Result<()> {
         [one] => one.clone(),
         several => several[0].parent().unwrap_or(Path::new("")).join("comparison"),
     });
+    if out.is_file() {
+        let problem = format!("{} is a file", out.display());
+        return Err(Error::config("--out", problem, "accepted: a folder, which is made if it is not there"));
+    }
     let page = html::write(&args.folders, &out)?;
     super::print(&format!("{}\n", page.display()))
 }

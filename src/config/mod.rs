@@ -116,7 +116,16 @@ pub enum Source {
 
 impl Source {
     /// Every source, by the name the TOML gives it.
-    pub const ALL: [(&'static str, Source); 2] = [("mnist", Source::Mnist), ("digits", Source::Digits)];
+    pub const ALL: [(&'static str, Source); 2] =
+        [(Source::Mnist.name(), Source::Mnist), (Source::Digits.name(), Source::Digits)];
+
+    /// As the TOML has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mnist => "mnist",
+            Self::Digits => "digits",
+        }
+    }
 
     /// How many classes the source has.
     pub fn classes(self) -> usize {

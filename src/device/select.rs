@@ -151,6 +151,9 @@ pub fn open(choice: &Choice, options: GpuOptions, threads: Option<usize>) -> Res
             }
             Ok((Box::new(Shadow::new(Cpu::new(threads)?, gpu)), format!("CPU engine against {}", named(f))))
         }
+        Choice::Named(part) if part.trim().is_empty() => {
+            Err(Error::config("--device", "is empty", "accepted: auto, cpu, gpu, shadow, or part of an adapter's name"))
+        }
         Choice::Named(part) => {
             let f = the_one(part, &found, |f| f.summary.name.clone())?;
             Ok((Box::new(Gpu::open(&f.adapter, options)?), format!("{}, as asked", named(f))))

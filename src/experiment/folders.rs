@@ -14,8 +14,8 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::model::save;
 use crate::report::{
-    Begin, DeviceRecord, Environment, Events, RoundFigures, RoundRows, RunFolder, SeedsFolder, SeedsSummary, Summary,
-    seed_folder,
+    Begin, DataRecord, DeviceRecord, Environment, Events, RoundFigures, RoundRows, RunFolder, SeedsFolder,
+    SeedsSummary, Summary, seed_folder,
 };
 
 /// Clients that `partition.csv` has, of however many: those of a larger population are drawn again as quickly as read.
@@ -69,11 +69,12 @@ impl Folders {
         path: &Path,
         device: &dyn Device,
         experiment: &Experiment,
+        data: &DataRecord,
         (federation, first): (&Federation<'_>, usize),
         gated_layers: &[String],
         start: Start<'_>,
     ) -> Result<Self> {
-        let environment = environment(device, federation.wave_size());
+        let environment = environment(device, federation.wave_size(), data);
         let begins = !matches!(start, Start::At(_));
         let mut all = None;
         if experiment.seeds.several() {
@@ -182,7 +183,7 @@ fn write(
     folder.write_round(&rows)
 }
 
-fn environment(device: &dyn Device, wave_size: usize) -> Environment {
+fn environment(device: &dyn Device, wave_size: usize, data: &DataRecord) -> Environment {
     let info = device.info();
     Environment {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -193,5 +194,6 @@ fn environment(device: &dyn Device, wave_size: usize) -> Environment {
         ]),
         wave_size,
         threads: info.threads,
+        data: data.clone(),
     }
 }

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::federation::Budget;
 use crate::model::Network;
 use crate::report::begin::sweep;
-use crate::report::{RoundFigures, Teller, html};
+use crate::report::{DataRecord, RoundFigures, Teller, html};
 
 /// What is run, and where.
 #[derive(Clone)]
@@ -27,8 +27,8 @@ pub(super) struct Job<'a> {
     pub device: &'a dyn Device,
     pub experiment: &'a Experiment,
     pub dataset: &'a Dataset,
-    /// Its checksum, in hexadecimal digits.
-    pub checksum: &'a str,
+    /// What the run's folder says of it.
+    pub data: &'a DataRecord,
     /// As many run at the same time, each with as large a part of the memory.
     pub share: usize,
     /// The run's folder.
@@ -80,10 +80,10 @@ pub(super) struct Run<'a> {
 impl<'a> Job<'a> {
     /// Looks at what is in the folder; `tell` is told what the user should know of that.
     pub fn look(&self, tell: &dyn Fn(&str)) -> Result<Looked> {
-        let Job { device, experiment, dataset, checksum, .. } = *self;
+        let Job { device, experiment, dataset, data, .. } = *self;
         let network = network(experiment, dataset)?;
         let layers = experiment.circuits.as_ref().map_or_else(Vec::new, |_| network.gated_layers());
-        let origin = Origin::new(device, experiment, checksum)?;
+        let origin = Origin::new(device, experiment, &data.checksum)?;
         let mut looked = Looked { network, found: Found::New, origin, layers };
         if self.resume {
             looked.found = look(&self.path, &looked.origin, experiment, &looked.names(), tell)?;
@@ -116,7 +116,7 @@ impl<'a> Job<'a> {
 
     /// Opens the folders and the journal, as the run finds them; `first` is the number of the first of its federations.
     pub fn open(&'a self, looked: &Looked, federation: &Federation<'_>, first: usize) -> Result<Run<'a>> {
-        let Job { device, experiment, ref path, label, resume, .. } = *self;
+        let Job { device, experiment, data, ref path, label, resume, .. } = *self;
         let Looked { origin, layers, found, .. } = looked;
         let mut done = Finished::new(label.to_string(), layers.clone());
         if let Some(state) = looked.state() {
@@ -128,7 +128,7 @@ impl<'a> Job<'a> {
             lengthen(path, experiment, checkpoint.state.round)?;
         }
         let names = looked.names();
-        let folders = Folders::create(path, device, experiment, (federation, first), &names, found.start())?;
+        let folders = Folders::create(path, device, experiment, data, (federation, first), &names, found.start())?;
         let held = held.map_or_else(|| lock(path), Ok)?;
         let mut journal = Journal::begin(path, origin.clone(), found.start(), held)?;
         if let Some(state) = looked.state() {

@@ -14,7 +14,9 @@ use crate::data::{Dataset, hex};
 use crate::device::{Choice, Device, GpuOptions, open};
 use crate::error::{Error, Result};
 use crate::report::begin::sweep;
-use crate::report::{Live, Progress, SweepRun, Teller, closing_table, draw_rounds, html, sweep_table, write_sweep};
+use crate::report::{
+    DataRecord, Live, Progress, SweepRun, Teller, closing_table, draw_rounds, html, sweep_table, write_sweep,
+};
 
 /// What a run needs to know, with nothing left to look up.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,11 +134,11 @@ fn progress(request: &Request) -> Result<Progress> {
     Ok(progress.followed_by(live))
 }
 
-/// A data set, and its checksum in hexadecimal digits.
+/// A data set, and what the run's folder says of it.
 struct Checked<'a> {
     data: &'a Data,
     dataset: Dataset,
-    checksum: String,
+    record: DataRecord,
 }
 
 /// Every data set that the variants use, once.
@@ -148,10 +150,12 @@ fn datasets<'a>(request: &'a Request, progress: &Progress) -> Result<Vec<Checked
             continue;
         }
         let (dataset, told) = load_data(data, &request.data)?;
+        let read = data.fallen_back().filter(|_| told.is_some()).map_or(data.source, |other| other.source);
         if let Some(told) = told.filter(|_| sets.is_empty()) {
             progress.message(&told);
         }
-        sets.push(Checked { data, checksum: hex(&dataset.checksum()), dataset });
+        let record = DataRecord { source: read.name().into(), checksum: hex(&dataset.checksum()) };
+        sets.push(Checked { data, record, dataset });
     }
     Ok(sets)
 }
@@ -171,7 +175,7 @@ fn jobs<'a>(
             device,
             experiment,
             dataset: &set.dataset,
-            checksum: &set.checksum,
+            data: &set.record,
             share: 1,
             path: request.folder_of(variant.label.as_deref()),
             label: variant.label.as_ref().unwrap_or(&experiment.name),

@@ -87,13 +87,15 @@ impl<'d> Simulation<'d> {
         let Strategy::FedAvg { weighting } = experiment.strategy;
         let train = Examples::upload(device, dataset, &dataset.train)?;
         let test = Examples::upload(device, dataset, &dataset.test)?;
+        let stage = Stage { device, network: &network, train: &train, test: &test, budget, replicates: count };
+        let wave_size = local.wave_size(stage, clients, local.steps(largest))?;
         let global = device.alloc("global weights", count * network.layout.words)?;
         for (i, replicate) in replicates.iter().enumerate() {
             let row = global.view(i * network.layout.words, network.layout.words);
             device.write(row, bytemuck::cast_slice(&weights(replicate.seed)))?;
         }
         let tensors = network.layout.prunable().map(|t| (network.layers[t.layer].name.clone(), t.words())).collect();
-        let mut simulation = Self {
+        Ok(Self {
             device,
             strategy: FedAvg::new(device, weighting, count, network.layout.words)?,
             evaluation: Evaluation::new(device, &network, dataset.test.len(), count, budget)?,
@@ -106,12 +108,9 @@ impl<'d> Simulation<'d> {
             budget,
             local,
             global,
-            wave_size: 0,
+            wave_size,
             notes: Vec::new(),
-        };
-        let longest = simulation.local.steps(largest);
-        simulation.wave_size = simulation.local.wave_size(simulation.stage(), clients, longest)?;
-        Ok(simulation)
+        })
     }
 
     /// What observers are given.

@@ -40,6 +40,6 @@ pub use records::{
     Level, ModelSide, OverlapMean, OverlapRecord, Removals, RoundRecord, Seconds,
 };
 pub use seeds::{SeedsFolder, SeedsSummary, seed_folder};
-pub use summary::{DeviceRecord, Environment, Fates, MeanOverlap, Summary};
+pub use summary::{DataRecord, DeviceRecord, Environment, Fates, MeanOverlap, Summary};
 pub use sweep::{SweepRun, sweep_table, write_sweep};
 pub use table::{RunView, closing_table};

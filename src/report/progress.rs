@@ -2,7 +2,7 @@
 //! serves one.
 
 use std::collections::HashSet;
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -75,7 +75,7 @@ impl InTurn<'_> {
 
 impl Teller for InTurn<'_> {
     fn start_run(&self, name: &str, rounds: usize) {
-        self.message(&format!("{name}: {rounds} rounds"));
+        self.message(&heading(name, rounds));
         if let Some(live) = &self.all.progress.live {
             live.joined(rounds);
         }
@@ -107,6 +107,10 @@ impl Teller for InTurn<'_> {
     fn once(&self, line: &str) {
         self.say(line, true);
     }
+}
+
+fn heading(name: &str, rounds: usize) -> String {
+    format!("{name}: {rounds} {}", if rounds == 1 { "round" } else { "rounds" })
 }
 
 fn gone_on(done: usize) -> String {
@@ -186,7 +190,7 @@ impl Teller for Progress {
     fn start_run(&self, name: &str, rounds: usize) {
         match &self.look {
             Look::Bars(bars) => bars.start_run(name, rounds as u64),
-            Look::Lines => self.message(&format!("{name}: {rounds} rounds")),
+            Look::Lines => self.message(&heading(name, rounds)),
             Look::Quiet => {}
         }
         if let Some(live) = &self.live {
@@ -221,9 +225,9 @@ impl Teller for Progress {
 
     fn message(&self, line: &str) {
         match &self.look {
-            // A terminal that went away is no reason to stop a run.
+            // A terminal that went away, or a reader, is no reason to stop a run.
             Look::Bars(bars) => drop(bars.screen.println(line)),
-            Look::Lines => eprintln!("{line}"),
+            Look::Lines => drop(writeln!(stderr(), "{line}")),
             Look::Quiet => {}
         }
     }

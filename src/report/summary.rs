@@ -21,6 +21,17 @@ pub struct Environment {
     pub wave_size: usize,
     /// Threads of the CPU engine and of the host's work.
     pub threads: usize,
+    /// What was computed on.
+    pub data: DataRecord,
+}
+
+/// The data set that was read, which is another than the experiment's source where its fallback took its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// As `data.source` names it.
+    pub source: String,
+    /// Of its images and labels, SHA-256 in hexadecimal digits.
+    pub checksum: String,
 }
 
 /// What computed.

@@ -31,7 +31,7 @@ impl Laboratory {
             device.copy(found.hard.all(), buffers.gates.view(first, found.hard.words()))?;
             self.measure(&part, buffers, at, (&found, &fills))?;
             let counts = &buffers.families[part.model as usize];
-            self.families.count(&part, &self.finder, (&found, &fills), at, counts)?;
+            self.families.count(&part, &self.finder, (&found, &fills), at, counts, pulse)?;
             at += part.pairs.len();
         }
         Ok(())

@@ -55,8 +55,7 @@ fn check(split: &Shards, examples: usize) -> Result<usize> {
                 "{dealt} shards of {size} examples are needed ({} clients, {} each), but there are {examples} examples",
                 split.num_clients, split.shards_per_client
             );
-            let help = format!("give 1 to {largest}, or leave partition.shard_size out to use every example");
-            Err(Error::config("partition.shard_size", problem, help))
+            Err(Error::config("partition.shard_size", problem, format!("give 1 to {largest}")))
         }
         _ => Ok(dealt),
     }

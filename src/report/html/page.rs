@@ -73,13 +73,9 @@ impl Page<'_> {
             Some(planned) => format!("{} of {}", run.last_round(), words(planned, "round")),
             None => words(run.last_round(), "round"),
         };
-        let mut parts = vec![rounds, words(run.seeds.len(), "seed")];
-        for key in ["data.source", "partition.kind", "model.preset", "strategy.kind"] {
-            let value = run.setting(key);
-            if !value.is_empty() {
-                parts.push(value);
-            }
-        }
+        let mut parts = vec![rounds, words(run.seeds.len(), "seed"), run.source()];
+        parts.extend(["partition.kind", "model.preset", "strategy.kind"].map(|key| run.setting(key)));
+        parts.retain(|part| !part.is_empty());
         parts.join(" · ")
     }
 

@@ -122,6 +122,18 @@ impl Run {
         }
     }
 
+    /// The data set that was read: another than `data.source` where its fallback took its place. Empty if it is not known.
+    pub fn source(&self) -> String {
+        let environment: Option<serde_json::Value> = serde_json::from_str(&self.environment).ok();
+        let read = environment.as_ref().and_then(|environment| environment.pointer("/data/source")?.as_str());
+        read.map_or_else(|| self.setting("data.source"), String::from)
+    }
+
+    /// Whether MNIST was asked for and not found.
+    pub fn fell_back(&self) -> bool {
+        self.source() != self.setting("data.source")
+    }
+
     /// The last round of all seeds; 0 without any.
     pub fn last_round(&self) -> usize {
         self.seeds.iter().filter_map(|seed| Some(seed.rounds.last()?.round)).max().unwrap_or(0)

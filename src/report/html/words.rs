@@ -232,11 +232,11 @@ fn caveats(run: &Run) -> Vec<String> {
     if !asked && last_with(run, "random_p").is_empty() {
         said.push("No random circuits were tried: sufficiency has no baseline here.".into());
     }
-    if run.setting("data.source") == "digits" {
-        said.push(
-            "The images are the built-in digits, easier than MNIST: the numbers do not compare with published ones."
-                .into(),
-        );
+    if run.source() == "digits" {
+        let why = if run.fell_back() { "MNIST's files were not found: the" } else { "The" };
+        said.push(format!(
+            "{why} images are the built-in digits, easier than MNIST, so the numbers do not compare with published ones."
+        ));
     }
     said
 }
@@ -330,6 +330,13 @@ pub fn of_runs(runs: &[Run]) -> Words {
     let unfinished = runs.iter().filter(|run| run.planned().is_some()).count();
     if unfinished > 0 {
         words.caveats.push(format!("{unfinished} of {} runs are not finished.", runs.len()));
+    }
+    let fell_back = runs.iter().filter(|run| run.fell_back()).count();
+    if fell_back > 0 {
+        words.caveats.push(format!(
+            "{fell_back} of {} runs did not find MNIST's files: their images are the built-in digits.",
+            runs.len()
+        ));
     }
     if runs.iter().any(|run| run.seeds.len() == 1) {
         let single = runs.iter().filter(|run| run.seeds.len() == 1).count();

@@ -47,9 +47,15 @@ fn keys_and_values_of_the_experiment() {
         ("training.lr=fast", ["training.lr: the text \"fast\"", "a number above 0"]),
         ("circuits.steps=0", ["circuits.steps: the number 0", "from 1"]),
         ("model={preset=\"simple_cnn\"}", ["model.preset: the text \"simple_cnn\"", "did you mean simple-cnn?"]),
+        (
+            "model={layers=[{kind=\"linear\",features=10}]}",
+            ["circuits: the model has no hidden layer", "leave [circuits] out"],
+        ),
     ] {
         refuse_set(&desk, set, &says);
     }
+    let before = desk.entries();
+    refused(&desk, &before, &desk.run(&["tiny.toml", "--device", ""]), &["--device: is empty", "auto, cpu, gpu"]);
 }
 
 #[test]

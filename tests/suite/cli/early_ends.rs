@@ -57,6 +57,27 @@ fn signals_end_the_run_after_the_step_under_way() {
     }
 }
 
+/// Where nobody reads what a run says, it goes on; and an error is still one.
+#[test]
+#[cfg(target_os = "linux")]
+fn standard_error_that_cannot_be_written_stops_nothing() {
+    let desk = Desk::new();
+    // Some of whose clients lack a class, of which the log warns.
+    let warned = "partition={kind=\"pathological\",num_clients=2,classes_per_client=1}";
+    let few = ["tiny.toml", "--rounds", "1", "--device=cpu", "--set", "circuits.steps=1", "--set", warned];
+    for (args, code) in [(&[&few[..], &["--out", "out"]].concat()[..], 0), (&["nothing"], 2)] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let status =
+            desk.command(env!("CARGO_BIN_EXE_fedcircuit")).arg("run").args(args).stderr(full).stdout(Stdio::null());
+        assert_eq!(status.status().unwrap().code(), Some(code), "{args:?}");
+    }
+    assert!(desk.path("out/summary.json").exists());
+    let ended = desk.run(&few);
+    assert!(ended.err.contains("WARN") && !ended.err.contains(['\u{1b}']) && !ended.err.contains("::"), "{ended:?}");
+    let quiet = desk.run(&[&few[..], &["--quiet", "--out", "quiet"]].concat());
+    assert_eq!((quiet.code, quiet.err.as_str()), (Some(0), ""));
+}
+
 /// A shell in which no file grows beyond `blocks`, and a write that would says so instead of ending the program: what a
 /// full disk does.
 pub(super) fn on_a_full_disk(desk: &Desk, blocks: usize, args: &[&str]) -> Ended {

@@ -51,6 +51,8 @@ fn a_broken_folder_is_named_with_its_line_and_keeps_its_report() {
     let says = format!("partition.csv: line {line}: class is \"none\"\n  accepted: a whole number");
     assert!(ended.code == Some(2) && ended.err.contains(&says), "{ended:?}");
     assert!(fs::read(run.join("report.html")).unwrap() == page);
+    let ended = desk.fedcircuit(&["report", "runs/tiny-3", "--out", "tiny.toml"]);
+    assert!(ended.code == Some(2) && ended.err.contains("--out: tiny.toml is a file"), "{ended:?}");
     for folder in ["nowhere", "runs/tiny-3/model"] {
         let ended = desk.fedcircuit(&["report", folder]);
         assert!(ended.code == Some(2) && ended.err.contains(folder), "{ended:?}");

@@ -119,9 +119,28 @@ fn json_files(run: &Path) {
     assert_eq!(metrics("clients_global_model"), "accuracy local_mask_on_global_weights_acc necessity");
 
     let environment = object("environment.json");
-    assert_eq!(keys(&environment), "device limits threads version wave_size");
+    assert_eq!(keys(&environment), "data device limits threads version wave_size");
+    assert_eq!(
+        (keys(&environment["data"]).as_str(), &environment["data"]["source"]),
+        ("checksum source", &Value::from("digits"))
+    );
     assert_eq!(keys(&environment["device"]), "backend driver name");
     assert_eq!(object("summary.json")["rounds"], 1);
+}
+
+/// The folder says what was read, whatever was asked for.
+#[test]
+fn data_that_took_the_place_of_others_are_named() {
+    let desk = Desk::new();
+    let mnist = ["--set", "data.source=\"mnist\"", "--set", "data.fallback=\"digits\"", "--data", "nowhere"];
+    let ended = desk.run(&[&["tiny.toml", "--rounds", "1", "--quiet", "--out", "out"][..], &mnist].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let environment: Value = serde_json::from_slice(&fs::read(desk.path("out/environment.json")).unwrap()).unwrap();
+    assert_eq!(environment["data"]["source"], "digits");
+    let page = fs::read_to_string(desk.path("out/report.html")).unwrap();
+    assert!(
+        page.contains("1 seed · digits · iid") && page.contains("MNIST&#39;s files were not found: the images are")
+    );
 }
 
 /// A class that is listed, and that a client lacks: no row in the table, an empty entry in the paper's layout.
