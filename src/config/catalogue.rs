@@ -35,7 +35,7 @@ const fn part(path: &'static str, kind: &'static str, set: &'static str, heading
 const CONV: &str = "model.layers = [{ kind = \"conv\", channels = 4 }, { kind = \"linear\", features = 10 }]";
 
 /// In the order of the documentation.
-const PARTS: [Part; 22] = [
+const PARTS: [Part; 23] = [
     part("", "Experiment", "circuits = {}", ""),
     part("data", "Data", "", ""),
     part("partition", "Partition", "", " of kind iid"),
@@ -44,6 +44,12 @@ const PARTS: [Part; 22] = [
         "Partition",
         "partition = { kind = \"dirichlet\", num_clients = 2, alpha = 1.0 }",
         " of kind dirichlet",
+    ),
+    part(
+        "partition",
+        "Partition",
+        "partition = { kind = \"inner_dirichlet\", num_clients = 2, alpha = 1.0, examples_per_client = 1 }",
+        " of kind inner_dirichlet",
     ),
     part("partition", "Partition", "partition = { kind = \"by_class\", classes = [[0]] }", " of kind by_class"),
     part(

@@ -172,6 +172,16 @@ pub enum Partition {
         /// Clients that already have their even share get no more. Default false.
         self_balancing: bool,
     },
+    /// Per client, the classes' shares are drawn from Dir(alpha): small alpha, few classes a client, and all clients as large.
+    InnerDirichlet {
+        /// Clients. Required.
+        num_clients: usize,
+        /// Concentration, above 0. Required.
+        alpha: f64,
+        /// Examples of each client. Without it, all are dealt in equal parts.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        examples_per_client: Option<usize>,
+    },
     /// A client owns every training example of its classes; shared classes are duplicated.
     ByClass {
         /// One list of classes a client. Required.
@@ -215,6 +225,7 @@ impl Partition {
             Partition::ByClass { classes } => classes.len(),
             Partition::Iid { num_clients }
             | Partition::Dirichlet { num_clients, .. }
+            | Partition::InnerDirichlet { num_clients, .. }
             | Partition::Pathological { num_clients, .. }
             | Partition::Shards { num_clients, .. }
             | Partition::Bootstrap { num_clients, .. } => *num_clients,

@@ -84,15 +84,17 @@ fn data(mut keys: Keys<'_>) -> Result<Data> {
 enum Kind {
     Iid,
     Dirichlet,
+    InnerDirichlet,
     ByClass,
     Pathological,
     Shards,
     Bootstrap,
 }
 
-const KINDS: [(&str, Kind); 6] = [
+const KINDS: [(&str, Kind); 7] = [
     ("iid", Kind::Iid),
     ("dirichlet", Kind::Dirichlet),
+    ("inner_dirichlet", Kind::InnerDirichlet),
     ("by_class", Kind::ByClass),
     ("pathological", Kind::Pathological),
     ("shards", Kind::Shards),
@@ -106,6 +108,11 @@ fn partition(mut keys: Keys<'_>, classes: usize) -> Result<Partition> {
     let partition = match kind {
         Kind::Iid => Partition::Iid { num_clients: required(&mut keys, "num_clients", &CLIENTS)? },
         Kind::Dirichlet => dirichlet(&mut keys)?,
+        Kind::InnerDirichlet => Partition::InnerDirichlet {
+            num_clients: required(&mut keys, "num_clients", &CLIENTS)?,
+            alpha: concentration(&mut keys)?,
+            examples_per_client: keys.count("examples_per_client", &EXAMPLES)?,
+        },
         Kind::ByClass => by_class(&mut keys, classes)?,
         Kind::Pathological => pathological(&mut keys, classes)?,
         Kind::Shards => Partition::Shards {
@@ -134,12 +141,15 @@ fn is_alpha(x: f64) -> bool {
 
 fn dirichlet(keys: &mut Keys<'_>) -> Result<Partition> {
     let num_clients = required(keys, "num_clients", &CLIENTS)?;
-    let alpha = keys.real("alpha", ALPHA, is_alpha)?;
-    let alpha =
-        alpha.ok_or_else(|| keys.missing("alpha", "a dirichlet partition needs its concentration, such as 0.5"))?;
+    let alpha = concentration(keys)?;
     let min_partition_size = keys.count("min_partition_size", &EXAMPLES)?.unwrap_or(10);
     let self_balancing = keys.flag("self_balancing")?.unwrap_or(false);
     Ok(Partition::Dirichlet { num_clients, alpha, min_partition_size, self_balancing })
+}
+
+fn concentration(keys: &mut Keys<'_>) -> Result<f64> {
+    let alpha = keys.real("alpha", ALPHA, is_alpha)?;
+    alpha.ok_or_else(|| keys.missing("alpha", "a dirichlet partition needs its concentration, such as 0.5"))
 }
 
 fn by_class(keys: &mut Keys<'_>, classes: usize) -> Result<Partition> {

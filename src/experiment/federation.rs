@@ -97,11 +97,11 @@ impl<'d> Federation<'d> {
         let experiment = experiments[0];
         let network = network(experiment, dataset)?;
         check_alike(device.info(), &network, experiments)?;
+        let given = experiment.model.init_path().map(|path| load(&path, &network.layout)).transpose()?;
         if experiment.circuits.is_some() && network.layout.gates.is_empty() {
             let problem = "the model has no hidden layer, and so no channels of which a circuit could be made";
             return Err(Error::config("circuits", problem, "give [model] a hidden layer, or leave [circuits] out"));
         }
-        let given = experiment.model.init_path().map(|path| load(&path, &network.layout)).transpose()?;
         let replicates = replicates(experiments, dataset)?;
         let layout = network.layout.clone();
         let weights = |seed| given.clone().unwrap_or_else(|| initial_weights(&layout, seed));

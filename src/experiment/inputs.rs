@@ -77,6 +77,11 @@ pub fn partition(experiment: &Experiment, dataset: &Dataset) -> Result<Populatio
             };
             deal::dirichlet(labels, classes, &split, &mut rng)
         }
+        Partition::InnerDirichlet { num_clients, alpha, examples_per_client } => {
+            let (num_clients, alpha, examples_per_client) = (*num_clients, *alpha, *examples_per_client);
+            let split = deal::InnerDirichlet { num_clients, alpha, examples_per_client };
+            deal::inner_dirichlet(labels, classes, &split, &mut rng)
+        }
         Partition::ByClass { classes: map } => {
             let map: Vec<Vec<usize>> = map.iter().map(|list| list.iter().map(|c| *c as usize).collect()).collect();
             deal::by_class(labels, classes, &map)

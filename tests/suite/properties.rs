@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use fedcircuit::data::Population;
 use fedcircuit::data::partition::{
-    Bootstrap, ClassAssignment, Dirichlet, Pathological, Shards, bootstrap, by_class, dirichlet, iid, pathological,
-    shards,
+    Bootstrap, ClassAssignment, Dirichlet, InnerDirichlet, Pathological, Shards, bootstrap, by_class, dirichlet, iid,
+    inner_dirichlet, pathological, shards,
 };
 use fedcircuit::device::{Cpu, Device, f32s};
 use fedcircuit::kernels::magnitude_threshold::magnitude_threshold;
@@ -77,6 +77,20 @@ proptest! {
             }
             Err(error) => prop_assert!(error.to_string().contains("10 draws each left one with fewer")),
         }
+    }
+
+    #[test]
+    fn inner_dirichlet_deals_everything_in_equal_parts(
+        labels in labels(), clients in 1..40usize, exponent in -6.0..6.0f64, seed: u64,
+    ) {
+        prop_assume!(clients <= labels.len());
+        let split = InnerDirichlet { num_clients: clients, alpha: 10f64.powf(exponent), examples_per_client: None };
+        let deal = || inner_dirichlet(&labels, CLASSES, &split, &mut rng(seed)).unwrap();
+        let dealt = deal();
+        prop_assert_eq!(dealt_once(&dealt, labels.len()).len(), labels.len());
+        let size = labels.len() / clients;
+        prop_assert!(dealt.len() == clients && dealt.iter().all(|c| (size..=size + 1).contains(&c.len())));
+        prop_assert_eq!(deal(), dealt);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod bootstrap;
 mod by_class;
 mod dirichlet;
 mod iid;
+mod inner_dirichlet;
 mod pathological;
 mod shards;
 
@@ -15,6 +16,7 @@ pub use bootstrap::{Bootstrap, Drawn, bootstrap};
 pub use by_class::by_class;
 pub use dirichlet::{Dirichlet, dirichlet};
 pub use iid::iid;
+pub use inner_dirichlet::{InnerDirichlet, inner_dirichlet};
 pub use pathological::{ClassAssignment, Pathological, pathological};
 pub use shards::{Shards, shards};
 

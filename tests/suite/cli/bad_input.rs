@@ -55,7 +55,12 @@ fn keys_and_values_of_the_experiment() {
         refuse_set(&desk, set, &says);
     }
     let before = desk.entries();
-    refused(&desk, &before, &desk.run(&["tiny.toml", "--device", ""]), &["--device: is empty", "auto, cpu, gpu"]);
+    refused(
+        &desk,
+        &before,
+        &desk.fedcircuit(&["run", "tiny.toml", "--device", ""]),
+        &["--device: is empty", "auto, cpu, gpu"],
+    );
 }
 
 #[test]

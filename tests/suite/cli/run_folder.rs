@@ -138,9 +138,7 @@ fn data_that_took_the_place_of_others_are_named() {
     let environment: Value = serde_json::from_slice(&fs::read(desk.path("out/environment.json")).unwrap()).unwrap();
     assert_eq!(environment["data"]["source"], "digits");
     let page = fs::read_to_string(desk.path("out/report.html")).unwrap();
-    assert!(
-        page.contains("1 seed · digits · iid") && page.contains("MNIST&#39;s files were not found: the images are")
-    );
+    assert!(page.contains("1 seed · digits · iid") && page.contains("MNIST's files were not found: the images are"));
 }
 
 /// A class that is listed, and that a client lacks: no row in the table, an empty entry in the paper's layout.

@@ -28,7 +28,7 @@ pub fn fates(run: &Run) -> BTreeMap<usize, Vec<f64>> {
     let mut counts: BTreeMap<usize, (BTreeSet<usize>, Vec<f64>)> = BTreeMap::new();
     for (i, seed) in run.seeds.iter().enumerate() {
         for circuit in seed.circuits.iter().filter(|circuit| circuit.global) {
-            let (seeds, counts) = counts.entry(circuit.round).or_insert_with(|| Default::default());
+            let (seeds, counts) = counts.entry(circuit.round).or_default();
             counts.resize(FATES.len(), 0.0);
             seeds.insert(i);
             if let Some(place) = FATES.iter().position(|(name, _)| *name == circuit.diagnosis) {
