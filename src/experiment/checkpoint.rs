@@ -1,4 +1,4 @@
-//! A checkpoint: the state of a run after a round, how long its files were, and what it is the run of. One safetensors
+//! A checkpoint: the state of a run after a round, what its files held, and what it is the run of. One safetensors
 //! file with a checksum; whatever is in it is checked before it is used.
 
 mod origin;
@@ -14,12 +14,13 @@ use super::State;
 use crate::circuits::Memory;
 use crate::data::hex;
 use crate::error::{Error, Result};
+use crate::report::append::Mark;
 
 pub(super) use origin::Origin;
 pub(super) use store::{Newest, Store, lock, remove};
 
 /// Of this layout; another number is another layout.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Bytes of a file's header, at most: it names a few tensors and what the run is of. Parsed, a hostile one takes some
 /// twenty times as much.
@@ -36,40 +37,43 @@ pub(super) struct Checkpoint {
     pub origin: Origin,
     /// The federations' state.
     pub state: State,
-    /// How long the files were.
+    /// What the files held.
     pub marks: Marks,
 }
 
-/// How long each growing file of a run was.
+/// What each growing file of a run held.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks {
     /// Of the run's history.
-    pub history: u64,
+    pub history: Mark,
     /// Of the folder above several seeds; none where there is one seed.
-    pub all: Vec<u64>,
+    pub all: Vec<Mark>,
     /// Of the first seed's folder, then of the second's, ...
-    pub seeds: Vec<u64>,
+    pub seeds: Vec<Mark>,
 }
 
 impl Marks {
     /// Those of the `i`-th of `seeds` folders.
-    pub fn seed(&self, i: usize, seeds: usize) -> &[u64] {
+    pub fn seed(&self, i: usize, seeds: usize) -> &[Mark] {
         let each = self.seeds.len() / seeds.max(1);
         self.seeds.get(i * each..(i + 1) * each).unwrap_or_default()
     }
 
-    /// History, how many there are of all seeds, these, those of the seeds.
+    /// How many there are of all seeds, then the history's, these, and those of the seeds: length and sum of each.
     fn encode(&self) -> Vec<u8> {
-        let words =
-            [self.history, self.all.len() as u64].into_iter().chain(self.all.iter().chain(&self.seeds).copied());
-        words.flat_map(u64::to_le_bytes).collect()
+        let marks = [self.history].into_iter().chain(self.all.iter().chain(&self.seeds).copied());
+        let words = marks.flat_map(|Mark { length, sum }| [length, sum]);
+        [self.all.len() as u64].into_iter().chain(words).flat_map(u64::to_le_bytes).collect()
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let list = |words: &[[u8; 8]]| words.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        let ([history, all], rest) = bytes.as_chunks().0.split_first_chunk()?;
-        let (all, seeds) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*all)).ok()?)?;
-        Some(Self { history: u64::from_le_bytes(*history), all: list(all), seeds: list(seeds) })
+        let words: Vec<u64> = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let (all, words) = words.split_first()?;
+        let marks: Vec<Mark> =
+            words.as_chunks().0.iter().map(|[length, sum]| Mark { length: *length, sum: *sum }).collect();
+        let (history, rest) = marks.split_first()?;
+        let (all, seeds) = rest.split_at_checked(usize::try_from(*all).ok()?)?;
+        Some(Self { history: *history, all: all.to_vec(), seeds: seeds.to_vec() })
     }
 }
 
@@ -83,7 +87,7 @@ struct Description {
 }
 
 /// The tensors of the file, `[n]` each, in the order in which the checksum takes them: the resolved experiment as text,
-/// the lengths of the files, and the members of [`State`] and [`Memory`].
+/// the marks of the files, and the members of [`State`] and [`Memory`].
 const TENSORS: [(&str, Dtype); 7] = [
     ("experiment", Dtype::U8),
     ("marks", Dtype::U64),
@@ -153,7 +157,7 @@ impl Checkpoint {
         let experiment = String::from_utf8(parts[0].to_vec()).map_err(|e| unreadable(&e))?;
         let words =
             |i: usize| -> Vec<u32> { parts[i].as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect() };
-        let marks = Marks::decode(parts[1]).ok_or_else(|| unreadable(&"it lacks lengths of files"))?;
+        let marks = Marks::decode(parts[1]).ok_or_else(|| unreadable(&"it lacks marks of files"))?;
         let memory = Memory { centralised: words(3), pairs: words(4), masks: words(5), edges: words(6), told };
         Ok(Self { origin: Origin { experiment, ..origin }, state: State { round, global: words(2), memory }, marks })
     }

@@ -13,6 +13,7 @@ use crate::config::Experiment;
 use crate::device::Device;
 use crate::error::Result;
 use crate::model::save;
+use crate::report::append::Mark;
 use crate::report::{
     Begin, DataRecord, DeviceRecord, Environment, Events, RoundFigures, RoundRows, RunFolder, SeedsFolder,
     SeedsSummary, Summary, seed_folder,
@@ -42,13 +43,13 @@ pub(super) enum Start<'a> {
     New,
     /// One was ended there before its first checkpoint.
     Again,
-    /// One was ended there later: the files go back to these lengths.
+    /// One was ended there later: the files go back to these marks.
     At(&'a Marks),
 }
 
 impl<'a> Start<'a> {
     /// The same for one folder, whose part of the marks `of` picks.
-    pub fn of(self, of: impl Fn(&'a Marks) -> &'a [u64]) -> Begin<'a> {
+    pub fn of(self, of: impl Fn(&'a Marks) -> &'a [Mark]) -> Begin<'a> {
         match self {
             Start::New => Begin::New,
             Start::Again => Begin::Again,
@@ -100,7 +101,7 @@ impl Folders {
         Ok(Self { seeds, events, all })
     }
 
-    /// Refuses folders in which a growing file is missing or shorter than these marks.
+    /// Refuses folders in which a growing file is missing or not as these marks say.
     pub fn check(path: &Path, experiment: &Experiment, gated_layers: &[String], marks: &Marks) -> Result<()> {
         if experiment.seeds.several() {
             SeedsFolder::check(path, &marks.all)?;
@@ -113,7 +114,7 @@ impl Folders {
         })
     }
 
-    /// How long the growing files are; without the run's history.
+    /// What the growing files hold; without the run's history.
     pub fn marks(&mut self) -> Marks {
         let all = self.all.as_ref().map(SeedsFolder::marks).unwrap_or_default();
         let mut seeds = Vec::new();
@@ -122,7 +123,7 @@ impl Folders {
             // Last, where `Events` looks for it.
             seeds.extend(self.events.get(i).map(Events::mark));
         }
-        Marks { history: 0, all, seeds }
+        Marks { all, seeds, ..Marks::default() }
     }
 
     /// Waits until everything written so far would survive a failure of power.

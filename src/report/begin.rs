@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-use super::append::{Appender, Store};
+use super::append::{Appender, Mark, Point, Store};
 use super::folder::{check_free, put};
 use crate::{Error, Result};
 
@@ -18,9 +18,9 @@ pub enum Begin<'a> {
     New,
     /// As one that was ended before its first checkpoint: its files are made anew.
     Again,
-    /// As one that was ended later: the files that grow go back to these lengths, in the order in which the folder itself
-    /// gives its marks.
-    At(&'a [u64]),
+    /// As one that was ended later: the files that grow go back to these marks, in the order in which the folder itself
+    /// gives them.
+    At(&'a [Mark]),
 }
 
 impl Begin<'_> {
@@ -52,7 +52,7 @@ impl Begin<'_> {
     /// Starts the growing file that has the `i`-th of the marks, or goes on with it.
     ///
     /// # Errors
-    /// [`Error::File`] for one that is shorter than its mark or has none, and what the system says.
+    /// [`Error::File`] for one that does not hold what its mark says or has none, and what the system says.
     pub fn appender(
         self,
         i: usize,
@@ -82,26 +82,33 @@ impl Begin<'_> {
 }
 
 /// The `i`-th mark, that of the file `path`.
-fn mark(marks: &[u64], i: usize, path: &Path) -> Result<u64> {
+fn mark(marks: &[Mark], i: usize, path: &Path) -> Result<Mark> {
     let help = "accepted: a checkpoint of the same run";
-    marks.get(i).copied().ok_or_else(|| Error::file(path, "has no length in the checkpoint", help))
+    marks.get(i).copied().ok_or_else(|| Error::file(path, "has no mark in the checkpoint", help))
 }
 
-/// Refuses files that are shorter than at the checkpoint with these marks: what is gone cannot be gone on from.
-pub(super) fn check_lengths(folder: &Path, names: &[&str], marks: &[u64]) -> Result<()> {
+/// Refuses files that do not begin with what they held at the checkpoint with these marks: what is gone cannot be gone on
+/// from.
+pub(super) fn check_marks(folder: &Path, names: &[&str], marks: &[Mark]) -> Result<()> {
     for (i, name) in names.iter().enumerate() {
         let path = folder.join(name);
-        let (length, mark) = (fs::metadata(&path).map_err(Error::io("read", &path))?.len(), mark(marks, i, &path)?);
-        if length < mark {
-            return Err(too_short(&path, length, mark));
+        let mark = mark(marks, i, &path)?;
+        let read = File::open(&path).and_then(|mut file| Point::read(&mut file, mark.length));
+        let found = read.map_err(Error::io("read", &path))?.mark();
+        if found != mark {
+            return Err(changed(&path, found, mark));
         }
     }
     Ok(())
 }
 
-/// The error for a growing file that lost something.
-pub(super) fn too_short(path: &Path, length: u64, mark: u64) -> Error {
-    let problem = format!("holds {length} bytes, and held {mark} at the checkpoint");
+/// The error for a growing file that is not what it was.
+pub(super) fn changed(path: &Path, found: Mark, mark: Mark) -> Error {
+    let problem = if found.length < mark.length {
+        format!("holds {} bytes, and held {} at the checkpoint", found.length, mark.length)
+    } else {
+        format!("was changed: its first {} bytes are not those of the checkpoint", mark.length)
+    };
     Error::file(path, problem, "put the file back as the run left it, or start the run in another folder")
 }
 

@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crc::{CRC_32_ISCSI, Crc};
 
-use super::append::Appender;
-use super::begin::{Begin, check_lengths};
+use super::append::{Appender, Mark};
+use super::begin::{Begin, check_marks};
 use super::figures::{Figure, figures};
 use super::growing::RoundRows;
 use super::records::Seconds;
@@ -28,7 +28,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Begins the file in `folder`, or goes on with it: its length is the last of the marks.
+    /// Begins the file in `folder`, or goes on with it: its mark is the last of the marks.
     ///
     /// # Errors
     /// As those of [`Begin::open`] and [`Begin::appender`].
@@ -45,16 +45,16 @@ impl Events {
         Ok(Self { file })
     }
 
-    /// Refuses a file that is shorter than the last of these marks.
+    /// Refuses a file that is not as the last of these marks says.
     ///
     /// # Errors
     /// [`crate::Error::File`], and what the system says.
-    pub fn check(folder: &Path, marks: &[u64]) -> Result<()> {
-        check_lengths(folder, &[EVENTS], &marks[marks.len().saturating_sub(1)..])
+    pub fn check(folder: &Path, marks: &[Mark]) -> Result<()> {
+        check_marks(folder, &[EVENTS], &marks[marks.len().saturating_sub(1)..])
     }
 
-    /// How long the file is.
-    pub fn mark(&self) -> u64 {
+    /// What the file holds.
+    pub fn mark(&self) -> Mark {
         self.file.mark()
     }
 
@@ -203,17 +203,17 @@ mod tests {
         let mut events = Events::begin(folder.path(), Begin::New).unwrap();
         events.write_round(&RoundRows::of(&rounds[0])).unwrap();
         let mark = events.mark();
-        assert_eq!(mark as usize, read().len());
+        assert_eq!(mark.length as usize, read().len());
         events.write_round(&RoundRows::of(&rounds[1])).unwrap();
         let whole = read();
         // Others' marks come first.
-        let marks = [7, 9, mark];
+        let marks = [Mark::default(), Mark { length: 9, sum: 7 }, mark];
         Events::check(folder.path(), &marks).unwrap();
         let mut again = Events::begin(folder.path(), Begin::At(&marks)).unwrap();
-        assert_eq!(read(), whole[..mark as usize]);
+        assert_eq!(read(), whole[..mark.length as usize]);
         again.write_round(&RoundRows::of(&rounds[1])).unwrap();
         // The same but for the wall clock, and the checksum over it.
-        let clock = mark as usize + 13..mark as usize + 21;
+        let clock = mark.length as usize + 13..mark.length as usize + 21;
         let end = whole.len() - 4;
         assert_eq!((read()[..clock.start].to_vec(), read().len()), (whole[..clock.start].to_vec(), whole.len()));
         assert_eq!(read()[clock.end..end], whole[clock.end..end]);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::append::Mark;
 use super::begin::{Begin, UNFINISHED, sync_folder};
 use super::growing::{Growing, RoundRows};
 use super::summary::{Environment, Summary};
@@ -49,13 +50,13 @@ impl RunFolder {
         Ok(Self { path: path.into(), growing, over: begin.over(), named: true })
     }
 
-    /// Refuses a folder whose growing files are shorter than these marks of an earlier [`RunFolder::marks`].
-    pub fn check(path: &Path, gated_layers: &[String], marks: &[u64]) -> Result<()> {
+    /// Refuses a folder whose growing files are not as these marks of an earlier [`RunFolder::marks`] say.
+    pub fn check(path: &Path, gated_layers: &[String], marks: &[Mark]) -> Result<()> {
         Growing::check(path, gated_layers, marks)
     }
 
-    /// How long each growing file is, as [`Begin::At`] takes it.
-    pub fn marks(&mut self) -> Vec<u64> {
+    /// What each growing file holds, as [`Begin::At`] takes it.
+    pub fn marks(&mut self) -> Vec<Mark> {
         self.growing.marks()
     }
 

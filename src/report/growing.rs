@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::append::{Appender, Store};
-use super::begin::{Begin, check_lengths};
+use super::append::{Appender, Mark, Store};
+use super::begin::{Begin, check_marks};
 use super::folder::unwritable;
 use super::records::{CircuitRecord, ControlRecord, LackingPair, OverlapMean, OverlapRecord, RoundRecord};
 use super::{circuits_json, rows};
@@ -82,7 +82,7 @@ impl Growing {
             let json = start(json, BRACE, "\n}\n")?;
             Some(CircuitFiles {
                 layers: gated_layers.to_vec(),
-                any: json.mark() > BRACE.len() as u64,
+                any: json.mark().length > BRACE.len() as u64,
                 json,
                 csv: start(csv, &rows::circuits_header(gated_layers), "")?,
                 curve: start(curve, rows::CURVE, "")?,
@@ -94,14 +94,14 @@ impl Growing {
         Ok(Self { metrics: start(metrics, rows::METRICS, "")?, rounds: start(rounds, "", "")?, circuits })
     }
 
-    /// Refuses files of `folder` that are shorter than these marks.
-    pub fn check(folder: &Path, gated_layers: &[String], marks: &[u64]) -> Result<()> {
+    /// Refuses files of `folder` that are not as these marks say.
+    pub fn check(folder: &Path, gated_layers: &[String], marks: &[Mark]) -> Result<()> {
         let of_circuits = if gated_layers.is_empty() { &[][..] } else { &OF_CIRCUITS };
-        check_lengths(folder, &[of_circuits, &OF_ROUNDS].concat(), marks)
+        check_marks(folder, &[of_circuits, &OF_ROUNDS].concat(), marks)
     }
 
-    /// How long each file is, in the order in which [`Begin::At`] takes it.
-    pub fn marks(&mut self) -> Vec<u64> {
+    /// What each file holds, in the order in which [`Begin::At`] takes it.
+    pub fn marks(&mut self) -> Vec<Mark> {
         self.appenders().map(|appender| appender.mark()).collect()
     }
 
@@ -112,11 +112,11 @@ impl Growing {
     }
 
     pub fn write_round(&mut self, rows: &RoundRows<'_>) -> Result<()> {
-        let marks = self.marks();
+        let before: Vec<_> = self.appenders().map(|appender| appender.point()).collect();
         let written = self.try_write_round(rows);
         if written.is_err() {
-            for (appender, mark) in self.appenders().zip(marks) {
-                appender.rewind(mark);
+            for (appender, point) in self.appenders().zip(before) {
+                appender.rewind(point);
             }
         } else if let Some(files) = &mut self.circuits {
             files.any |= !rows.circuits.is_empty();

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
-use super::append::Appender;
-use super::begin::{Begin, check_lengths, sync_folder};
+use super::append::{Appender, Mark};
+use super::begin::{Begin, check_marks, sync_folder};
 use super::estimate::{CONFIDENCE, Estimate};
 use super::figures::{Figure, RoundFigures};
 use super::folder::{json, put, unwritable};
@@ -50,13 +50,13 @@ impl SeedsFolder {
         Ok(Self { path: path.into(), metrics, figures: start(1, rows::FIGURES)?, over: begin.over(), named: true })
     }
 
-    /// Refuses a folder whose growing files are shorter than these marks of an earlier [`SeedsFolder::marks`].
-    pub fn check(path: &Path, marks: &[u64]) -> Result<()> {
-        check_lengths(path, &GROWING, marks)
+    /// Refuses a folder whose growing files are not as these marks of an earlier [`SeedsFolder::marks`] say.
+    pub fn check(path: &Path, marks: &[Mark]) -> Result<()> {
+        check_marks(path, &GROWING, marks)
     }
 
-    /// How long each growing file is, as [`Begin::At`] takes it.
-    pub fn marks(&self) -> Vec<u64> {
+    /// What each growing file holds, as [`Begin::At`] takes it.
+    pub fn marks(&self) -> Vec<Mark> {
         vec![self.metrics.mark(), self.figures.mark()]
     }
 
@@ -83,10 +83,10 @@ impl SeedsFolder {
 
     /// One round's rows in both tables. If one of them cannot be written, neither has the round.
     pub fn write_round(&mut self, round: &RoundFigures) -> Result<()> {
-        let mark = self.figures.mark();
+        let before = self.figures.point();
         let metrics = rows::seeds_metrics(round).map_err(unwritable(Path::new("metrics.csv")))?;
         self.figures.append(&rows::figures(round).map_err(unwritable(Path::new("figures.csv")))?)?;
-        self.metrics.append(&metrics).inspect_err(|_| self.figures.rewind(mark))
+        self.metrics.append(&metrics).inspect_err(|_| self.figures.rewind(before))
     }
 }
 

@@ -7,6 +7,11 @@ use rand_chacha::ChaCha8Rng;
 use super::*;
 use crate::report::DeviceRecord;
 
+/// Some mark of this length.
+fn mark(length: u64) -> Mark {
+    Mark { length, sum: !length }
+}
+
 fn sample(round: usize) -> Checkpoint {
     let memory = Memory {
         pairs: vec![0, 1, 2, 1, 1, 2],
@@ -26,7 +31,7 @@ fn sample(round: usize) -> Checkpoint {
             experiment: "name = \"é\"\n".into(),
         },
         state: State { round, global, memory },
-        marks: Marks { history: 9, all: vec![5], seeds: vec![1, 2, 3, u64::MAX] },
+        marks: Marks { history: mark(9), all: vec![mark(5)], seeds: [1, 2, 3, u64::MAX].map(mark).to_vec() },
     }
 }
 
@@ -98,11 +103,12 @@ fn mutated_checkpoints_are_refused() {
 
 #[test]
 fn marks_are_cut_by_seed() {
-    let marks = Marks { history: 9, all: vec![5], seeds: vec![1, 2, 3, 4] };
-    assert_eq!((marks.seed(0, 2), marks.seed(1, 2), marks.seed(0, 1)), (&[1, 2][..], &[3, 4][..], &[1, 2, 3, 4][..]));
+    let seeds = [1, 2, 3, 4].map(mark);
+    let marks = Marks { history: mark(9), all: vec![mark(5)], seeds: seeds.to_vec() };
+    assert_eq!((marks.seed(0, 2), marks.seed(1, 2), marks.seed(0, 1)), (&seeds[..2], &seeds[2..], &seeds[..]));
     assert_eq!((marks.seed(2, 2), marks.seed(0, 5), Marks::default().seed(0, 1)), (&[][..], &[][..], &[][..]));
     assert_eq!(Marks::decode(&marks.encode()), Some(marks));
-    for words in [&[][..], &[1], &[1, 2, 3], &[1, u64::MAX]] {
+    for words in [&[][..], &[1], &[0, 2], &[1, 2, 3, 4], &[u64::MAX, 2, 3]] {
         assert_eq!(Marks::decode(&words.iter().copied().flat_map(u64::to_le_bytes).collect::<Vec<u8>>()), None);
     }
 }
@@ -112,8 +118,8 @@ fn what_is_no_checkpoint_is_named() {
     let other = safetensors::serialize(BTreeMap::<&str, TensorView<'_>>::new(), None).unwrap();
     let long = [&(HEADER_LIMIT as u64 + 1).to_le_bytes()[..], &vec![b' '; 2 * HEADER_LIMIT]].concat();
     let mut newer = sample(1).encode().unwrap();
-    let at = newer.windows(12).position(|w| w == b"\\\"format\\\":2").unwrap();
-    newer[at + 11] = b'3';
+    let at = newer.windows(12).position(|w| w == b"\\\"format\\\":3").unwrap();
+    newer[at + 11] = b'4';
     for (bytes, says) in [
         (&b""[..], "is no whole checkpoint"),
         (b"PK\x03\x04 some archive", "is no whole checkpoint"),

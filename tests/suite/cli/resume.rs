@@ -228,6 +228,14 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_it_used() {
     let refused = desk.fedcircuit(&again);
     assert!(refused.code == Some(2) && refused.err.contains("is no whole checkpoint"), "{refused:?}");
     fs::write(keep.join("checkpoint").join(newest.file_name().unwrap()), &bytes).unwrap();
+    // As long as it was, but not what it was.
+    let table = fs::read_to_string(keep.join("overlap.csv")).unwrap();
+    let less: String = table.split_inclusive('\n').enumerate().filter(|(i, _)| *i != 2).map(|(_, line)| line).collect();
+    let other = format!("{less}{}", "0".repeat(table.len()));
+    fs::write(keep.join("overlap.csv"), &other).unwrap();
+    let refused = desk.fedcircuit(&again);
+    assert!(refused.code == Some(2) && refused.err.contains("keep/overlap.csv: was changed"), "{refused:?}");
+    assert!(fs::read_to_string(keep.join("overlap.csv")).unwrap() == other, "nothing is cut off");
     fs::write(keep.join("overlap.csv"), "").unwrap();
     let refused = desk.fedcircuit(&again);
     assert!(refused.code == Some(2) && refused.err.contains("keep/overlap.csv: holds 0 bytes"), "{refused:?}");
