@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Gamma};
 
-use super::check_clients;
+use super::{check_alpha, check_clients};
 use crate::data::indices_by_class;
 use crate::error::{Error, Result};
 
@@ -65,10 +65,7 @@ pub fn dirichlet(labels: &[u8], classes: usize, split: &Dirichlet, rng: &mut Cha
 
 fn check(split: &Dirichlet, examples: usize) -> Result<()> {
     check_clients(split.num_clients, examples)?;
-    if !(split.alpha.is_finite() && split.alpha > 0.0) {
-        let problem = format!("alpha is {}", split.alpha);
-        return Err(Error::config("partition.alpha", problem, "give a finite number above 0, for example 0.5"));
-    }
+    check_alpha(split.alpha)?;
     let most = examples / split.num_clients;
     let problem = match split.min_partition_size {
         0 => "a client without examples has nothing to train on".into(),

@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::dirichlet::shares;
-use super::{check_clients, even_parts};
+use super::{check_alpha, check_clients, even_parts};
 use crate::data::indices_by_class;
 use crate::error::{Error, Result};
 
@@ -60,10 +60,7 @@ pub fn inner_dirichlet(
 /// How many examples each client gets.
 fn sizes(split: &InnerDirichlet, examples: usize) -> Result<Vec<usize>> {
     check_clients(split.num_clients, examples)?;
-    if !(split.alpha.is_finite() && split.alpha > 0.0) {
-        let problem = format!("alpha is {}", split.alpha);
-        return Err(Error::config("partition.alpha", problem, "give a finite number above 0, for example 0.5"));
-    }
+    check_alpha(split.alpha)?;
     let most = examples / split.num_clients;
     match split.examples_per_client {
         None => Ok(even_parts(&vec![0; examples], split.num_clients).map(<[u32]>::len).collect()),

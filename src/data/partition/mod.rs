@@ -51,6 +51,15 @@ fn check_clients(num_clients: usize, examples: usize) -> Result<()> {
     Ok(())
 }
 
+/// Refuses what is no concentration of a Dirichlet distribution.
+fn check_alpha(alpha: f64) -> Result<()> {
+    if alpha.is_finite() && alpha > 0.0 {
+        return Ok(());
+    }
+    let help = "give a finite number above 0, for example 0.5";
+    Err(Error::config("partition.alpha", format!("alpha is {alpha}"), help))
+}
+
 /// Cuts `items` into `parts` runs whose lengths differ by at most one, the longer ones first (numpy's `array_split`).
 fn even_parts(items: &[u32], parts: usize) -> impl Iterator<Item = &[u32]> {
     let (length, longer) = (items.len() / parts, items.len() % parts);
