@@ -6,6 +6,7 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use super::check_alpha;
 use super::dirichlet::shares;
 use crate::data::indices_by_class;
 use crate::error::{Error, Result};
@@ -48,9 +49,7 @@ pub fn bootstrap(labels: &[u8], classes: usize, split: &Bootstrap, seed: u64) ->
         let problem = "a client without examples has nothing to train on";
         return fault("partition.examples_per_client", problem, "give at least 1");
     }
-    if let Some(alpha) = split.alpha.filter(|alpha| !(alpha.is_finite() && *alpha > 0.0)) {
-        return fault("partition.alpha", &format!("alpha is {alpha}"), "give a finite number above 0, for example 0.5");
-    }
+    split.alpha.map_or(Ok(()), check_alpha)?;
     if labels.is_empty() {
         return fault("data.train_examples", "there are no examples to draw from", "give at least 1");
     }
