@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::dirichlet::shares;
-use super::{check_alpha, check_clients, even_parts};
+use super::{check_alpha, check_clients};
 use crate::data::indices_by_class;
 use crate::error::{Error, Result};
 
@@ -63,7 +63,10 @@ fn sizes(split: &InnerDirichlet, examples: usize) -> Result<Vec<usize>> {
     check_alpha(split.alpha)?;
     let most = examples / split.num_clients;
     match split.examples_per_client {
-        None => Ok(even_parts(&vec![0; examples], split.num_clients).map(<[u32]>::len).collect()),
+        None => {
+            let one_more = examples % split.num_clients;
+            Ok((0..split.num_clients).map(|client| most + usize::from(client < one_more)).collect())
+        }
         Some(size) if (1..=most).contains(&size) => Ok(vec![size; split.num_clients]),
         Some(size) => {
             let problem = format!("{} clients with {size} examples each, but there are {examples}", split.num_clients);

@@ -1,8 +1,8 @@
 //! The tables of a report about several runs.
 
 use super::axes::Unit;
-use super::run::{Run, circuit_means, finite, overlap_means};
-use super::seed::{Circuit, Global, Seed};
+use super::run::Run;
+use super::seed::{Circuit, Seed};
 use super::swept::{Swept, differing, keys};
 use super::tables::{Cell, Table, estimate, number, word};
 use crate::report::{Comparison, Estimate};
@@ -20,21 +20,6 @@ pub fn tables(runs: &[Run]) -> Vec<Table> {
     tables
 }
 
-/// The global model's accuracies in a run's last round.
-pub fn accuracy(run: &Run, pick: fn(&Global) -> Option<f64>) -> Estimate {
-    run.estimate(|seed| seed.rounds.last().and_then(|round| pick(&round.global)).unwrap_or(f64::NAN))
-}
-
-/// The mean overlap in the last round that has it, or what chance gives.
-pub fn overlap(run: &Run, comparison: Comparison, chance: bool) -> Estimate {
-    run.last_of(|seed| overlap_means(seed, comparison, "all", chance))
-}
-
-/// The mean of a measure over a model's circuits, in the last round that has it.
-pub fn of_circuits(run: &Run, global: bool, value: impl Fn(&Circuit) -> f64) -> Estimate {
-    run.last_of(|seed| finite(circuit_means(seed, global, &value)))
-}
-
 /// The share of zero weights of a layer in the clients' models, in the last round.
 fn zeros(run: &Run, layer: &str) -> Estimate {
     let of = |seed: &Seed| seed.rounds.last()?.sparsity.get(layer).copied().flatten();
@@ -44,16 +29,16 @@ fn zeros(run: &Run, layer: &str) -> Estimate {
 fn columns(runs: &[Run]) -> Vec<Column> {
     let column = |name: &str, value: fn(&Run) -> Estimate, share| -> Column { (name.into(), Box::new(value), share) };
     let mut columns = vec![
-        column("accuracy", |run| accuracy(run, |global| global.accuracy), true),
-        column("trained classes", |run| accuracy(run, |global| global.trained_accuracy), true),
-        column("IoU", |run| overlap(run, Comparison::LocalGlobal, false), false),
-        column("chance", |run| overlap(run, Comparison::LocalGlobal, true), false),
-        column("another class", |run| overlap(run, Comparison::Mismatched, false), false),
-        column("clients' channels", |run| of_circuits(run, false, Circuit::size), false),
-        column("global channels", |run| of_circuits(run, true, Circuit::size), false),
-        column("sufficiency", |run| of_circuits(run, true, |c| c.measure("sufficiency")), true),
-        column("cross", |run| of_circuits(run, true, |c| c.measure("cross")), true),
-        column("false positives", |run| of_circuits(run, true, |c| c.measure("false_positive")), true),
+        column("accuracy", |run| run.accuracy(|global| global.accuracy), true),
+        column("trained classes", |run| run.accuracy(|global| global.trained_accuracy), true),
+        column("IoU", |run| run.overlap(Comparison::LocalGlobal, false), false),
+        column("chance", |run| run.overlap(Comparison::LocalGlobal, true), false),
+        column("another class", |run| run.overlap(Comparison::Mismatched, false), false),
+        column("clients' channels", |run| run.of_circuits(false, Circuit::size), false),
+        column("global channels", |run| run.of_circuits(true, Circuit::size), false),
+        column("sufficiency", |run| run.of_circuits(true, |c| c.measure("sufficiency")), true),
+        column("cross", |run| run.of_circuits(true, |c| c.measure("cross")), true),
+        column("false positives", |run| run.of_circuits(true, |c| c.measure("false_positive")), true),
     ];
     let mut layers: Vec<String> = Vec::new();
     for layer in

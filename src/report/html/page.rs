@@ -73,7 +73,7 @@ impl Page<'_> {
             Some(planned) => format!("{} of {}", run.last_round(), words(planned, "round")),
             None => words(run.last_round(), "round"),
         };
-        let mut parts = vec![rounds, words(run.seeds.len(), "seed"), run.source()];
+        let mut parts = vec![rounds, words(run.seeds.len(), "seed"), run.source.clone()];
         parts.extend(["partition.kind", "model.preset", "strategy.kind"].map(|key| run.setting(key)));
         parts.retain(|part| !part.is_empty());
         parts.join(" · ")

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::chart::{Line, Point, Style};
 use super::scene::Paint;
-use super::seed::{Circuit, Seed};
+use super::seed::{Circuit, Global, Seed};
 use super::swept;
 use super::weights::Weights;
 use crate::report::{Comparison, Estimate};
@@ -32,6 +32,8 @@ pub struct Run {
     pub config: toml::Table,
     /// `environment.json` as it stands; empty if there is none.
     pub environment: String,
+    /// The data set that was read: another than `data.source` where its fallback took its place. Empty if it is not known.
+    pub source: String,
     /// What a sweep made of its keys here; empty where there was none.
     pub swept: Vec<(String, String)>,
 }
@@ -107,31 +109,28 @@ impl Run {
             weights = Weights::read(folder, last)?;
         }
         let environment = text("environment.json");
-        Ok(Self { label, folder: folder.into(), seeds: read, weights, experiment, config, environment, swept: vec![] })
+        let source = source(&environment).unwrap_or_else(|| setting(&config, "data.source"));
+        Ok(Self {
+            label,
+            folder: folder.into(),
+            seeds: read,
+            weights,
+            experiment,
+            config,
+            environment,
+            source,
+            swept: vec![],
+        })
     }
 
     /// A key of its configuration, such as `training.lr`, as it is written; empty if it is not there.
     pub fn setting(&self, path: &str) -> String {
-        let mut keys = path.split('.');
-        let first = keys.next().and_then(|key| self.config.get(key));
-        let value = keys.try_fold(first, |value, key| value.map(|value| value.get(key)));
-        match value.flatten() {
-            None => String::new(),
-            Some(toml::Value::String(text)) => text.clone(),
-            Some(value) => value.to_string(),
-        }
-    }
-
-    /// The data set that was read: another than `data.source` where its fallback took its place. Empty if it is not known.
-    pub fn source(&self) -> String {
-        let environment: Option<serde_json::Value> = serde_json::from_str(&self.environment).ok();
-        let read = environment.as_ref().and_then(|environment| environment.pointer("/data/source")?.as_str());
-        read.map_or_else(|| self.setting("data.source"), String::from)
+        setting(&self.config, path)
     }
 
     /// Whether MNIST was asked for and not found.
     pub fn fell_back(&self) -> bool {
-        self.source() != self.setting("data.source")
+        self.source != self.setting("data.source")
     }
 
     /// The last round of all seeds; 0 without any.
@@ -181,6 +180,21 @@ impl Run {
         Estimate::new(&each.iter().map(|by_round| of(by_round).unwrap_or(f64::NAN)).collect::<Vec<_>>())
     }
 
+    /// An accuracy of the global model in the last round.
+    pub fn accuracy(&self, pick: fn(&Global) -> Option<f64>) -> Estimate {
+        self.estimate(|seed| seed.rounds.last().and_then(|round| pick(&round.global)).unwrap_or(f64::NAN))
+    }
+
+    /// The mean overlap of all layers in the last round that has it, or what chance gives.
+    pub fn overlap(&self, comparison: Comparison, chance: bool) -> Estimate {
+        self.last_of(|seed| overlap_means(seed, comparison, "all", chance))
+    }
+
+    /// The mean of a measure over a model's circuits, in the last round that has it.
+    pub fn of_circuits(&self, global: bool, value: impl Fn(&Circuit) -> f64) -> Estimate {
+        self.last_of(|seed| finite(circuit_means(seed, global, &value)))
+    }
+
     /// Layers with circuits, in the order of the files.
     pub fn layers(&self) -> Vec<String> {
         let sides = self.seeds.iter().filter_map(|seed| seed.last.as_ref());
@@ -193,6 +207,24 @@ impl Run {
         };
         of_pictures.or_else(of_table).unwrap_or_default()
     }
+}
+
+/// A key of a configuration as it is written; empty if it is not there.
+fn setting(config: &toml::Table, path: &str) -> String {
+    let mut keys = path.split('.');
+    let first = keys.next().and_then(|key| config.get(key));
+    let value = keys.try_fold(first, |value, key| value.map(|value| value.get(key)));
+    match value.flatten() {
+        None => String::new(),
+        Some(toml::Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    }
+}
+
+/// The data set that `environment.json` names.
+fn source(environment: &str) -> Option<String> {
+    let environment: serde_json::Value = serde_json::from_str(environment).ok()?;
+    environment.pointer("/data/source")?.as_str().map(String::from)
 }
 
 /// A point with its interval.
@@ -231,6 +263,6 @@ pub fn overlap_means(seed: &Seed, comparison: Comparison, layer: &str, chance: b
 }
 
 /// Without the rounds in which a value is undefined.
-pub fn finite(values: BTreeMap<usize, f64>) -> BTreeMap<usize, f64> {
+fn finite(values: BTreeMap<usize, f64>) -> BTreeMap<usize, f64> {
     values.into_iter().filter(|(_, value)| value.is_finite()).collect()
 }

@@ -4,7 +4,7 @@ use super::axes::Unit;
 use super::figures::FATES;
 use super::run::{Run, mean, overlap_means};
 use super::scene::spread;
-use super::seed::{Circuit, Control};
+use super::seed::Control;
 use super::specialists;
 use crate::report::{Comparison, Estimate};
 
@@ -159,17 +159,8 @@ const CONTROLS: [(&str, &str); 5] = [
 
 fn controls(run: &Run) -> Option<Table> {
     let mut rows = Vec::new();
-    let of_circuits = |pick: fn(&Circuit) -> f64| {
-        let last = run
-            .seeds
-            .iter()
-            .flat_map(|s| &s.circuits)
-            .filter(|c| c.global && c.measure("random_sufficiency").is_finite());
-        let last = last.map(|c| c.round).max().unwrap_or(0);
-        run.estimate(|seed| mean(seed.circuits.iter().filter(|c| c.global && c.round == last).map(pick)))
-    };
     let blank = || word("–");
-    let random = of_circuits(|c| c.measure("random_sufficiency"));
+    let random = run.of_circuits(true, |c| c.measure("random_sufficiency"));
     if random.mean.is_finite() {
         rows.push(vec![
             word("random circuits of the same sizes, in the global model"),
@@ -177,12 +168,11 @@ fn controls(run: &Run) -> Option<Table> {
             blank(),
             estimate(random, true),
             blank(),
-            estimate(of_circuits(|c| c.measure("random_percentile")), true),
-            estimate(of_circuits(|c| c.measure("random_p")), false),
+            estimate(run.of_circuits(true, |c| c.measure("random_percentile")), true),
+            estimate(run.of_circuits(true, |c| c.measure("random_p")), false),
         ]);
     }
-    let pick = |of: Comparison| run.last_of(|seed| overlap_means(seed, of, "all", false));
-    let chance = |of: Comparison| run.last_of(|seed| overlap_means(seed, of, "all", true));
+    let (pick, chance) = (|of| run.overlap(of, false), |of| run.overlap(of, true));
     if pick(Comparison::Mismatched).mean.is_finite() {
         let mut row = vec![word("another class of the same client (mismatched)")];
         row.extend([estimate(pick(Comparison::Mismatched), false), estimate(chance(Comparison::Mismatched), false)]);

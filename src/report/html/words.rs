@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::axes::Unit;
 use super::figures::{FATES, fates};
-use super::run::{Run, circuit_means, finite, mean, overlap_means};
+use super::run::{Run, mean};
 use super::seed::{Circuit, Seed};
 use crate::report::{Comparison, Estimate};
 
@@ -45,10 +45,6 @@ fn partly(estimate: &Estimate) -> String {
     }
 }
 
-fn iou(run: &Run, comparison: Comparison, chance: bool) -> Estimate {
-    run.last_of(|seed| overlap_means(seed, comparison, "all", chance))
-}
-
 /// Which round the circuits are of, where it is not the last.
 fn of_round(run: &Run) -> String {
     let studied = run.seeds.iter().flat_map(|seed| &seed.circuits).map(|circuit| circuit.round).max();
@@ -56,15 +52,8 @@ fn of_round(run: &Run) -> String {
     earlier.map_or_else(String::new, |round| format!(" in round {round}, the last with circuits,"))
 }
 
-fn final_accuracy(run: &Run, trained: bool) -> Estimate {
-    run.estimate(|seed| {
-        let global = seed.rounds.last().map(|round| &round.global);
-        global.and_then(|global| if trained { global.trained_accuracy } else { global.accuracy }).unwrap_or(f64::NAN)
-    })
-}
-
 fn claim(run: &Run) -> String {
-    let (accuracy, trained) = (final_accuracy(run, false), final_accuracy(run, true));
+    let (accuracy, trained) = (run.accuracy(|global| global.accuracy), run.accuracy(|global| global.trained_accuracy));
     let rounds = match run.last_round() {
         0 => return "No round is finished yet.".into(),
         1 => "After 1 round".to_string(),
@@ -75,7 +64,7 @@ fn claim(run: &Run) -> String {
         text += &format!(" ({} of those of classes that some client holds)", percent(&trained));
     }
     text.push('.');
-    let (overlap, chance) = (iou(run, Comparison::LocalGlobal, false), iou(run, Comparison::LocalGlobal, true));
+    let (overlap, chance) = (run.overlap(Comparison::LocalGlobal, false), run.overlap(Comparison::LocalGlobal, true));
     if overlap.mean.is_finite() {
         text += &format!(
             " A class's circuits in a client's model and in the average{} overlap by {} (IoU: the channels in both over those in \
@@ -101,21 +90,21 @@ fn last_fates(run: &Run) -> Option<Vec<f64>> {
 
 fn evidence(run: &Run) -> Vec<String> {
     let mut said = Vec::new();
-    let overlap = iou(run, Comparison::LocalGlobal, false);
+    let overlap = run.overlap(Comparison::LocalGlobal, false);
     if overlap.mean.is_finite() {
         let mut text = format!("Overlap of local and global circuits of the same class: {}", share(&overlap));
-        let mismatched = iou(run, Comparison::Mismatched, false);
+        let mismatched = run.overlap(Comparison::Mismatched, false);
         if mismatched.mean.is_finite() {
             text += &format!("; of different classes of the same client: {}", share(&mismatched));
         }
-        let ceiling = run.last_of(|seed| finite(circuit_means(seed, true, |c| c.measure("ceiling"))));
+        let ceiling = run.of_circuits(true, |c| c.measure("ceiling"));
         if ceiling.mean.is_finite() {
             text += &format!("; of two searches in the same weights (noise ceiling): {}", share(&ceiling));
         }
-        said.push(format!("{text}; chance: {}.", share(&iou(run, Comparison::LocalGlobal, true))));
+        said.push(format!("{text}; chance: {}.", share(&run.overlap(Comparison::LocalGlobal, true))));
     }
     for (title, global) in [("clients' models", false), ("global model", true)] {
-        let of = |name: &'static str| run.last_of(|seed| finite(circuit_means(seed, global, |c| c.measure(name))));
+        let of = |name: &str| run.of_circuits(global, |c| c.measure(name));
         let sufficiency = of("sufficiency");
         if sufficiency.mean.is_finite() {
             let mut text = format!(
@@ -130,11 +119,11 @@ fn evidence(run: &Run) -> Vec<String> {
                     text += &format!(", {} {words}", percent(&value));
                 }
             }
-            let size = run.last_of(|seed| circuit_means(seed, global, Circuit::size));
+            let size = run.of_circuits(global, Circuit::size);
             said.push(format!("{text}, {} channels on average.", size.decimals(1)));
         }
     }
-    let cross = run.last_of(|seed| finite(circuit_means(seed, true, |c| c.measure("cross"))));
+    let cross = run.of_circuits(true, |c| c.measure("cross"));
     if cross.mean.is_finite() {
         said.push(format!(
             "The clients' circuits as masks on the global weights: {} accuracy on their classes.",
@@ -232,7 +221,7 @@ fn caveats(run: &Run) -> Vec<String> {
     if !asked && last_with(run, "random_p").is_empty() {
         said.push("No random circuits were tried: sufficiency has no baseline here.".into());
     }
-    if run.source() == "digits" {
+    if run.source == "digits" {
         let why = if run.fell_back() { "MNIST's files were not found: the" } else { "The" };
         said.push(format!(
             "{why} images are the built-in digits, easier than MNIST, so the numbers do not compare with published ones."
@@ -243,7 +232,8 @@ fn caveats(run: &Run) -> Vec<String> {
 
 /// Where different classes overlap nearly as much as equal ones.
 fn overlap_caveat(run: &Run) -> Option<String> {
-    let (same, other) = (iou(run, Comparison::LocalGlobal, false).mean, iou(run, Comparison::Mismatched, false).mean);
+    let (same, other) =
+        (run.overlap(Comparison::LocalGlobal, false).mean, run.overlap(Comparison::Mismatched, false).mean);
     if same <= other {
         return Some(format!(
             "Circuits of the same class overlap no more ({same:.2}) than circuits of different classes of a client \
@@ -285,11 +275,11 @@ fn in_brief(run: &Run) -> String {
     if run.last_round() == 0 {
         return "no round is finished yet.".into();
     }
-    let (accuracy, trained) = (final_accuracy(run, false), final_accuracy(run, true));
+    let (accuracy, trained) = (run.accuracy(|global| global.accuracy), run.accuracy(|global| global.trained_accuracy));
     let mut text = format!("accuracy {}, on trained classes {}", percent(&accuracy), percent(&trained));
-    let overlap = iou(run, Comparison::LocalGlobal, false);
+    let overlap = run.overlap(Comparison::LocalGlobal, false);
     if overlap.mean.is_finite() {
-        let chance = iou(run, Comparison::LocalGlobal, true);
+        let chance = run.overlap(Comparison::LocalGlobal, true);
         text += &format!("; overlap of local and global circuits {}, by chance {}", share(&overlap), share(&chance));
     }
     if let Some(counts) = last_fates(run) {
@@ -316,14 +306,14 @@ pub fn of_runs(runs: &[Run]) -> Words {
             defined.iter().filter(|(_, estimate)| estimate.mean == best.mean).map(|(run, _)| run.label.as_str());
         Some((labels.collect::<Vec<_>>().join(" and "), best))
     };
-    if let Some((labels, accuracy)) = best(|run| final_accuracy(run, true)) {
+    if let Some((labels, accuracy)) = best(|run| run.accuracy(|global| global.trained_accuracy)) {
         words.claim = format!(
             "{} runs compared. Highest accuracy on trained classes: {labels}, {}.",
             runs.len(),
             percent(&accuracy)
         );
     }
-    if let Some((labels, overlap)) = best(|run| iou(run, Comparison::LocalGlobal, false)) {
+    if let Some((labels, overlap)) = best(|run| run.overlap(Comparison::LocalGlobal, false)) {
         words.claim += &format!(" Highest overlap of local and global circuits: {labels}, {}.", share(&overlap));
     }
     words.evidence = runs.iter().map(|run| format!("{}: {}", run.label, in_brief(run))).collect();

@@ -2,7 +2,6 @@
 
 use super::super::axes::Unit;
 use super::super::chart::{Chart, Line, Style};
-use super::super::comparison::{accuracy, of_circuits, overlap};
 use super::super::dots::Dots;
 use super::super::run::{Run, point};
 use super::super::scene::{Paint, Scene};
@@ -36,9 +35,9 @@ const PANELS: [Panel; 5] = [
         unit: Unit::Percent,
         range: Some((0.0, 1.0)),
         measures: &[
-            ("all classes", (Paint::Ink, Style::Solid), |run| accuracy(run, |global| global.accuracy)),
+            ("all classes", (Paint::Ink, Style::Solid), |run| run.accuracy(|global| global.accuracy)),
             ("trained classes", (Paint::Series(0), Style::Dashed), |run| {
-                accuracy(run, |global| global.trained_accuracy)
+                run.accuracy(|global| global.trained_accuracy)
             }),
         ],
     },
@@ -48,12 +47,12 @@ const PANELS: [Panel; 5] = [
         unit: Unit::Plain,
         range: Some((0.0, 1.0)),
         measures: &[
-            ("same class", (Paint::Series(0), Style::Solid), |run| overlap(run, Comparison::LocalGlobal, false)),
-            ("chance", (Paint::Faded, Style::Dotted), |run| overlap(run, Comparison::LocalGlobal, true)),
+            ("same class", (Paint::Series(0), Style::Solid), |run| run.overlap(Comparison::LocalGlobal, false)),
+            ("chance", (Paint::Faded, Style::Dotted), |run| run.overlap(Comparison::LocalGlobal, true)),
             ("noise ceiling", (Paint::Series(2), Style::Dotted), |run| {
-                of_circuits(run, true, |circuit| circuit.measure("ceiling"))
+                run.of_circuits(true, |circuit| circuit.measure("ceiling"))
             }),
-            ("another class", (Paint::Series(1), Style::Dashed), |run| overlap(run, Comparison::Mismatched, false)),
+            ("another class", (Paint::Series(1), Style::Dashed), |run| run.overlap(Comparison::Mismatched, false)),
         ],
     },
     Panel {
@@ -62,8 +61,8 @@ const PANELS: [Panel; 5] = [
         unit: Unit::Plain,
         range: None,
         measures: &[
-            ("global model", (Paint::Series(0), Style::Solid), |run| of_circuits(run, true, Circuit::size)),
-            ("clients' models", (Paint::Series(1), Style::Solid), |run| of_circuits(run, false, Circuit::size)),
+            ("global model", (Paint::Series(0), Style::Solid), |run| run.of_circuits(true, Circuit::size)),
+            ("clients' models", (Paint::Series(1), Style::Solid), |run| run.of_circuits(false, Circuit::size)),
         ],
     },
     Panel {
@@ -73,16 +72,16 @@ const PANELS: [Panel; 5] = [
         range: Some((0.0, 1.0)),
         measures: &[
             ("sufficiency", (Paint::Series(0), Style::Solid), |run| {
-                of_circuits(run, true, |circuit| circuit.measure("sufficiency"))
+                run.of_circuits(true, |circuit| circuit.measure("sufficiency"))
             }),
             ("random circuits as large", (Paint::Faded, Style::Dotted), |run| {
-                of_circuits(run, true, |circuit| circuit.measure("random_sufficiency"))
+                run.of_circuits(true, |circuit| circuit.measure("random_sufficiency"))
             }),
             ("false positives", (Paint::Series(1), Style::Dashed), |run| {
-                of_circuits(run, true, |circuit| circuit.measure("false_positive"))
+                run.of_circuits(true, |circuit| circuit.measure("false_positive"))
             }),
             ("necessity", (Paint::Series(2), Style::Solid), |run| {
-                of_circuits(run, true, |circuit| circuit.measure("necessity"))
+                run.of_circuits(true, |circuit| circuit.measure("necessity"))
             }),
         ],
     },
@@ -92,7 +91,7 @@ const PANELS: [Panel; 5] = [
         unit: Unit::Percent,
         range: Some((0.0, 1.0)),
         measures: &[("cross", (Paint::Series(3), Style::Solid), |run| {
-            of_circuits(run, true, |circuit| circuit.measure("cross"))
+            run.of_circuits(true, |circuit| circuit.measure("cross"))
         })],
     },
 ];

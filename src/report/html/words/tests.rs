@@ -16,6 +16,7 @@ fn run(config: &str, seeds: Vec<Seed>) -> Run {
         experiment: config.into(),
         config: config.parse().unwrap(),
         environment: String::new(),
+        source: String::new(),
         swept: vec![],
     }
 }
