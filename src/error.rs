@@ -159,3 +159,8 @@ impl Error {
         }
     }
 }
+
+/// Bytes as people read them.
+pub(crate) fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}

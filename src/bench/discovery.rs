@@ -5,19 +5,19 @@ use std::time::Instant;
 
 use super::rounds::simple_cnn;
 use super::sample::Runs;
-use crate::circuits::{Fills, Shown, learn_gates};
+use crate::circuits::{Fills, Shown, learn_gates, search_words};
 use crate::config::{Circuits, Override, presets};
 use crate::data::digits;
 use crate::device::Device;
 use crate::error::Result;
-use crate::federation::{Budget, Examples, Pulse, Stage, upload};
+use crate::federation::{Budget, Examples, Pulse, Stage, upload, wave_that_fits};
 use crate::model::{Density, Layout, Survivors, Weights, initial_weights};
 
 /// Share of zero weights, and the survivors that every filter keeps: those of the arXiv paper.
 const SPARSITY: f64 = 0.995;
 const MIN_ALIVE: usize = 4;
 
-/// Searches side by side, four in the weights of each client.
+/// Searches, four in the weights of each client: as many side by side as a run has.
 #[derive(Clone, Copy, Debug)]
 pub struct Discovery {
     /// Clients, each with weights of its own.
@@ -45,7 +45,7 @@ impl Discovery {
     /// What the device says, and those of `then`.
     pub fn with<T>(&self, device: &dyn Device, sparse: bool, then: impl FnOnce(Runs<'_>) -> Result<T>) -> Result<T> {
         let dataset = digits::generate(self.images, 1);
-        let (network, circuits) = (simple_cnn()?, self.circuits()?);
+        let (network, (circuits, batch_size)) = (simple_cnn()?, self.searches()?);
         let examples = Examples::upload(device, &dataset, &dataset.train)?;
         let budget = Budget::new(device.info(), None, None);
         let stage = Stage { device, network: &network, train: &examples, test: &examples, budget, replicates: 1 };
@@ -62,31 +62,37 @@ impl Discovery {
             None => models.all().into(),
         };
         let slots = self.clients * CLASSES.len();
-        let rows: Vec<u32> = (0..slots).map(|slot| (slot / CLASSES.len()) as u32).collect();
-        let rows = upload(device, "rows of the searches", &rows)?;
-        let batch: Vec<u32> = (0..self.images as u32).collect();
-        let shown = Shown {
-            batches: vec![vec![batch; self.steps]; slots],
-            targets: CLASSES.iter().copied().cycle().take(slots).collect(),
+        let (total, largest) = search_words(stage, &circuits, batch_size);
+        let side_by_side = wave_that_fits(budget, slots, total, largest, "a search")?;
+        let batches = vec![(0..self.images as u32).collect::<Vec<_>>(); self.steps];
+        let wave = |first: usize| {
+            let slots = first..slots.min(first + side_by_side);
+            let rows: Vec<u32> = slots.clone().map(|slot| (slot / CLASSES.len()) as u32).collect();
+            let targets = slots.clone().map(|slot| CLASSES[slot % CLASSES.len()]).collect();
+            let rows = upload(device, "rows of the searches", &rows)?;
+            Ok((rows, Shown { batches: vec![batches.clone(); slots.len()], targets }))
         };
+        let waves = (0..slots).step_by(side_by_side).map(wave).collect::<Result<Vec<_>>>()?;
         let stop = AtomicBool::new(false);
         then(&mut |repeats| {
             let start = Instant::now();
             for _ in 0..repeats {
                 let mut pulse = Pulse { stop: &stop, round: 1, advance: &mut |_| {} };
-                learn_gates(stage, &circuits, weights, &rows, &shown, &Fills::zero(), &mut pulse)?;
+                for (rows, shown) in &waves {
+                    learn_gates(stage, &circuits, weights, rows, shown, &Fills::zero(), &mut pulse)?;
+                }
                 device.wait()?;
             }
             Ok(start.elapsed() / self.steps as u32)
         })
     }
 
-    /// The paper's search, of so many steps.
-    fn circuits(&self) -> Result<Circuits> {
+    /// The paper's search, of so many steps, and its size of a batch.
+    fn searches(&self) -> Result<(Circuits, usize)> {
         let steps = Override::new("circuits.steps", self.steps as i64);
         let experiment = presets::get("paper-iid")?.load(&[steps])?.variants.remove(0).experiment;
         let Some(circuits) = experiment.circuits else { unreachable!("the preset has circuits") };
-        Ok(circuits)
+        Ok((circuits, experiment.training.batch_size))
     }
 }
 
@@ -120,7 +126,7 @@ mod tests {
 
     #[test]
     fn every_filter_keeps_four_weights_and_a_linear_layer_its_largest() {
-        assert_eq!(Discovery { clients: 1, images: 1, steps: 3 }.circuits().unwrap().steps, 3);
+        assert_eq!(Discovery { clients: 1, images: 1, steps: 3 }.searches().unwrap().0.steps, 3);
         let network = simple_cnn().unwrap();
         let row = pruned(&network.layout, 3);
         let alive = |words: &[f32]| words.iter().filter(|w| **w != 0.0).count();

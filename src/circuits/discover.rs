@@ -90,7 +90,7 @@ fn first_batch_with(
 }
 
 /// Words of one slot's search, in all and in its largest buffer, for batches of at most `stride` images.
-pub(super) fn words(stage: Stage<'_>, circuits: &Circuits, stride: usize) -> (usize, usize) {
+pub fn search_words(stage: Stage<'_>, circuits: &Circuits, stride: usize) -> (usize, usize) {
     let (space, largest) = stage.network.workspace_words(stride, Depth::Gates);
     let (more, widest) = fill::words(stage, circuits.ablation, stride, circuits.steps);
     let orders = circuits.steps * stride;

@@ -27,7 +27,7 @@ pub use all_pairs::{LayerTotal, OverlapTotal, SizeCount};
 pub use compare::{Comparison, Level, OverlapCounts, OverlapResult};
 pub use controls::{Against, Control, Origin};
 pub use diagnose::Diagnosis;
-pub use discover::{LearnedGates, Shown, learn_gates};
+pub use discover::{LearnedGates, Shown, learn_gates, search_words};
 pub use fill::{Donors, Fills};
 pub use laboratory::{Laboratory, Memory};
 pub use results::{CircuitResult, ControlResult, CurvePoint, PairResult, Removals, area};

@@ -11,7 +11,6 @@
 mod glyphs;
 mod pen;
 
-use image::GrayImage;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -82,23 +81,6 @@ fn choose_style(label: u8, rng: &mut ChaCha8Rng) -> &'static glyphs::Style {
         .unwrap_or(&styles[0])
 }
 
-/// A sheet of `rows` x `cols` pictures of 28 x 28 with a thin margin between them; column c shows class c mod 10, so
-/// ten columns show every digit. Cells stay empty where the split has too few pictures of a class.
-pub fn contact_sheet(split: &Split, rows: usize, cols: usize) -> GrayImage {
-    const MARGIN: usize = 2;
-    let cell = SIDE + MARGIN;
-    let members = split.by_class(10);
-    let mut sheet = GrayImage::new((cols * cell + MARGIN) as u32, (rows * cell + MARGIN) as u32);
-    for (row, col) in (0..rows).flat_map(|row| (0..cols).map(move |col| (row, col))) {
-        let Some(&index) = members[col % 10].get(row + col / 10 * rows) else { continue };
-        for (at, &value) in split.example(index as usize).iter().enumerate() {
-            let (x, y) = (MARGIN + col * cell + at % SIDE, MARGIN + row * cell + at / SIDE);
-            sheet.put_pixel(x as u32, y as u32, image::Luma([value]));
-        }
-    }
-    sheet
-}
-
 #[cfg(test)]
 mod tests {
     use sha2::{Digest, Sha256};
@@ -152,19 +134,5 @@ mod tests {
         let square = data.train.pixels.iter().map(|&v| (f64::from(v) / 255.0).powi(2)).sum::<f64>() / values;
         assert!((mean - f64::from(MEAN)).abs() < 1e-3, "{mean}");
         assert!(((square - mean * mean).sqrt() - f64::from(STD)).abs() < 1e-3);
-    }
-
-    #[test]
-    fn a_contact_sheet_has_a_class_a_column() {
-        let split = generate(300, 0).train;
-        let sheet = contact_sheet(&split, 2, 10);
-        assert_eq!(sheet.dimensions(), (302, 62));
-        let second_three = split.by_class(10)[3][1] as usize;
-        let (x, y) = (2 + 3 * 30, 2 + 30);
-        for at in 0..784 {
-            assert_eq!(sheet.get_pixel(x + at % 28, y + at / 28).0[0], split.example(second_three)[at as usize]);
-        }
-        let empty = contact_sheet(&Split::default(), 1, 20);
-        assert!(empty.pixels().all(|pixel| pixel.0[0] == 0));
     }
 }

@@ -23,7 +23,7 @@ use futures_intrusive::channel::shared::oneshot_channel;
 
 use clock::Clock;
 use commands::Op;
-use faults::{Fault, Faults, mib, too_large, watch};
+use faults::{Fault, Faults, most_bytes, too_large, watch};
 pub use pace::Pace;
 pub use variants::Cut;
 
@@ -35,7 +35,7 @@ use variants::Variants;
 use super::buffer::Store;
 use super::cpu::check_copy;
 use super::{Buffer, Device, DeviceInfo, Kernel, Profile, Reading, Traffic, View};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, mib};
 
 /// Bytes between the blocks in the ring, two for a dispatch: each at the strictest alignment of any GPU.
 const SLOT: usize = 2 * PART_START;
@@ -235,7 +235,7 @@ impl Gpu {
 
     fn create(&self, label: &str, words: usize, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let bytes = 4 * words as u64;
-        let limit = self.info.max_binding_bytes.min(self.info.max_buffer_bytes);
+        let limit = most_bytes(&self.info, usage);
         if bytes > limit {
             return Err(too_large(label, bytes, format!("{} allows {} a buffer", self.info.name, mib(limit))));
         }

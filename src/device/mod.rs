@@ -79,7 +79,7 @@ pub trait Device: Send + Sync {
     /// A new buffer of `words` 32-bit words, all zero.
     ///
     /// # Errors
-    /// [`crate::Error::TooLarge`] when it exceeds the device's limits, [`crate::Error::Device`] when memory ran out.
+    /// [`crate::Error::TooLarge`] when it exceeds the device's limits or the memory that is left.
     fn alloc(&self, label: &str, words: usize) -> Result<Buffer>;
 
     /// Overwrites the words of `to` with `data`; the lengths must be equal.

@@ -124,8 +124,19 @@ impl Finished {
 
 impl SeedRecords {
     fn add(&mut self, outcome: &Outcome) {
-        let record = &outcome.record;
-        self.records.push(RoundRecord { clients: Vec::new(), ..record.clone() });
+        // What is said of single clients is in the files.
+        let RoundRecord { round, seconds, ref global, readbacks, bytes_read_back, .. } = outcome.record;
+        let (global, clients, dropped, sparsity) = (global.clone(), Vec::new(), Vec::new(), Vec::new());
+        self.records.push(RoundRecord {
+            round,
+            seconds,
+            global,
+            clients,
+            dropped,
+            sparsity,
+            readbacks,
+            bytes_read_back,
+        });
         self.fates.extend(Fates::new(&outcome.circuits));
         self.circuits = outcome.circuits.clone();
         self.overlaps = outcome.overlap_means.clone();

@@ -100,7 +100,7 @@ pub fn partition(experiment: &Experiment, dataset: &Dataset) -> Result<Populatio
             let split = deal::Shards {
                 num_clients: *num_clients,
                 shards_per_client: *shards_per_client,
-                shard_size: Some(*shard_size),
+                shard_size: *shard_size,
             };
             deal::shards(labels, classes, &split, &mut rng)
         }

@@ -51,9 +51,9 @@ pub(super) struct Looked {
 }
 
 impl Looked {
-    /// Rounds done.
-    pub fn round(&self) -> usize {
-        self.state().map_or(0, |state| state.round)
+    /// Rounds done, where there is a checkpoint to go on from: it may be of the first models.
+    pub fn round(&self) -> Option<usize> {
+        self.state().map(|state| state.round)
     }
 
     /// What there is to go on from.

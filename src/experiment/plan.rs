@@ -3,6 +3,7 @@
 use crate::config::Experiment;
 use crate::data::{Dataset, Population};
 use crate::device::Device;
+use crate::error::mib;
 use crate::federation::RoundPlan;
 
 /// Memory that this process has resident, in bytes, where the system says so (Linux does).
@@ -89,11 +90,6 @@ pub(super) fn told(experiments: &[&Experiment], plan: &RoundPlan, host: &HostMem
         mib(host.pictures)
     );
     [Some(first), Some(device), circuits, Some(host)].into_iter().flatten().collect()
-}
-
-/// Bytes as people read them.
-pub(super) fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 fn counted(n: usize, thing: &str) -> String {

@@ -7,12 +7,12 @@ use super::batch::{Jobs, Open, order, run_all};
 use super::finished::{Finished, ROUNDS_PICTURE};
 use super::job::Job;
 use super::load_data;
-use super::plan::{mib, peak_memory, resident_memory};
+use super::plan::{peak_memory, resident_memory};
 use super::sharing::told;
 use crate::config::{Data, Override, Plan, Variant};
 use crate::data::{Dataset, hex};
 use crate::device::{Choice, Device, GpuOptions, open};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, mib};
 use crate::report::begin::sweep;
 use crate::report::{
     DataRecord, Live, Progress, SweepRun, Teller, closing_table, draw_rounds, html, sweep_table, write_sweep,
@@ -143,7 +143,7 @@ struct Checked<'a> {
 
 /// Every data set that the variants use, once.
 fn datasets<'a>(request: &'a Request, progress: &Progress) -> Result<Vec<Checked<'a>>> {
-    let mut sets: Vec<Checked<'_>> = Vec::new();
+    let (mut sets, mut said): (Vec<Checked<'_>>, Vec<String>) = (Vec::new(), Vec::new());
     for variant in &request.plan.variants {
         let data = &variant.experiment.data;
         if sets.iter().any(|known| known.data == data) {
@@ -151,8 +151,10 @@ fn datasets<'a>(request: &'a Request, progress: &Progress) -> Result<Vec<Checked
         }
         let (dataset, told) = load_data(data, &request.data)?;
         let read = data.fallen_back().filter(|_| told.is_some()).map_or(data.source, |other| other.source);
-        if let Some(told) = told.filter(|_| sets.is_empty()) {
+        // Several sets may want the same files.
+        if let Some(told) = told.filter(|told| !said.contains(told)) {
             progress.message(&told);
+            said.push(told);
         }
         let record = DataRecord { source: read.name().into(), checksum: hex(&dataset.checksum()) };
         sets.push(Checked { data, record, dataset });

@@ -28,7 +28,8 @@ pub(super) fn groups(jobs: &[Job<'_>], numbers: &[usize]) -> Result<Vec<Vec<usiz
     Ok(fitting)
 }
 
-/// The jobs that were looked at, in groups of those that may run together.
+/// The jobs that were looked at, in groups of those that may run together: those with a checkpoint of their first models are
+/// gone on with, and those without one begin.
 fn by_shape(info: &DeviceInfo, jobs: &[Job<'_>], looked: &[(usize, Looked)]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<&(usize, Looked)>> = Vec::new();
     for one in looked {

@@ -1,7 +1,7 @@
 //! How many clients fit the device at once.
 
 use crate::device::DeviceInfo;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, mib};
 
 /// Limits on a wave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Budget {
     pub max_wave: usize,
     /// Bytes of `bytes` that the global models of several federations side by side take.
     pub models: u64,
-    /// What a wave of training should keep within, where nobody asked for a size.
+    /// What a wave of training or of searches should keep within, where nobody asked for a size.
     pub cache: Option<Cache>,
 }
 
@@ -115,17 +115,14 @@ pub fn slots_that_fit(budget: Budget, wanted: usize, total: usize, largest: usiz
     Ok(wanted.min(budget.max_wave).min(usize::try_from(fit).unwrap_or(usize::MAX)))
 }
 
-/// The same for clients that train, which are also kept to what a cache holds.
+/// The same for clients that train and for searches, which go over their activations step after step: they are also kept to
+/// what a cache holds.
 ///
 /// # Errors
 /// As [`slots_that_fit`].
 pub fn wave_that_fits(budget: Budget, wanted: usize, total: usize, largest: usize, what: &str) -> Result<usize> {
     let fit = slots_that_fit(budget, wanted, total, largest, what)?;
     Ok(budget.cache.map_or(fit, |cache| fit.min(cache.holds(total))))
-}
-
-fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 #[cfg(test)]

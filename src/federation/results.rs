@@ -101,8 +101,9 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// Each replicate's results, with the clients that dropped out of it. `words` are the summaries of all members, their numbers of nonzero weights, and for as
-    /// many replicates as were evaluated at once the confusion counts and the sums of losses.
+    /// Each replicate's results, with the clients that dropped out of it. `words` are the summaries of all members, their
+    /// numbers of nonzero weights, and for as many replicates as were evaluated at once the confusion counts and the sums
+    /// of losses.
     ///
     /// # Errors
     /// [`Error::Diverged`].

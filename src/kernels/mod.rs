@@ -59,6 +59,7 @@ pub mod rank_keys;
 pub mod ranked_gates;
 #[cfg(test)]
 mod reference;
+mod registers;
 pub mod sgd;
 pub mod shape;
 pub mod sparse;

@@ -7,8 +7,9 @@ use pulp::{Simd, WithSimd};
 
 use super::DEAD;
 use super::packed::{Images, Pieces, blank, with_scratch};
+use super::registers::{first, load, load_codes, store, store_codes};
 use super::shape::Conv;
-use super::vectors::{LANES, each, put_first};
+use super::vectors::LANES;
 use super::windows::{After, pooled, won};
 
 /// Taps of a filter.
@@ -47,22 +48,13 @@ impl Part {
     fn of<T>(self, images: Images, slot: &[T], pixel: usize) -> &[T] {
         &slot[pixel * images.stride + images.first + self.at..][..self.count]
     }
-}
 
-/// A vector of images, or of the last ones. What is not whole is a call, so it is taken only there.
-#[inline(always)]
-fn load<S: Simd>(simd: S, images: &[f32]) -> S::f32s {
-    let (whole, rest) = S::as_simd_f32s(images);
-    whole.first().copied().unwrap_or_else(|| simd.partial_load_f32s(rest))
-}
-
-/// Writes one.
-#[inline(always)]
-fn store<S: Simd>(simd: S, vector: S::f32s, images: &mut [f32]) {
-    let (whole, rest) = S::as_mut_simd_f32s(images);
-    match whole.first_mut() {
-        Some(whole) => *whole = vector,
-        None => simd.partial_store_f32s(rest, vector),
+    /// Writes the codes of a piece, and 0 for the padding.
+    #[inline(always)]
+    fn put_codes<S: Simd>(self, simd: S, codes: S::f32s, piece: &mut [u8]) {
+        let codes = simd.select_f32s(first(simd, self.count), codes, simd.splat_f32s(0.0));
+        let count = if S::F32_LANES < 4 { self.count } else { self.count.next_multiple_of(4) };
+        store_codes(simd, codes, &mut piece[self.at..][..count]);
     }
 }
 
@@ -138,7 +130,7 @@ impl WithSimd for Forward<'_, '_> {
                     if channel.relu && channel.gate == 0.0 {
                         for (value, code) in pieces {
                             store(simd, simd.splat_f32s(0.0), &mut value[part.at..][..part.count]);
-                            put_codes(simd, part, simd.splat_f32s(f32::from(DEAD)), code);
+                            part.put_codes(simd, simd.splat_f32s(f32::from(DEAD)), code);
                         }
                         continue;
                     }
@@ -157,7 +149,7 @@ impl WithSimd for Forward<'_, '_> {
                         ];
                         let (best, winner) = pooled(simd, sums, after);
                         store(simd, best, &mut value[part.at..][..part.count]);
-                        put_codes(simd, part, winner, code);
+                        part.put_codes(simd, winner, code);
                     }
                 }
             }
@@ -174,20 +166,6 @@ fn sum<S: Simd>(simd: S, filter: &[S::f32s; TAPS], x: &[[S::f32s; 4]; 4], wy: us
         simd.mul_add_e_f32s(filter[3 * ky + 2], x[wy + ky][wx + 2], sum)
     };
     three(three(three(simd.splat_f32s(0.0), 0), 1), 2)
-}
-
-/// Codes as bytes, and 0 for the padding.
-#[inline(always)]
-fn put_codes<S: Simd>(simd: S, part: Part, codes: S::f32s, piece: &mut [u8]) {
-    // The last bits of 2^23 + code are the code: a conversion, which minds what is no byte, takes the vector apart.
-    const WHOLE: f32 = (1 << 23) as f32;
-    let mut numbers = [WHOLE; LANES];
-    store(simd, simd.add_f32s(codes, simd.splat_f32s(WHOLE)), &mut numbers[..part.count]);
-    let bytes = each(|i| numbers[i].to_bits() as u8);
-    match S::F32_LANES {
-        0..4 => piece[part.at..][..part.count].copy_from_slice(&bytes[..part.count]),
-        _ => put_first(&mut piece[part.at..][..part.count.next_multiple_of(4)], bytes),
-    }
 }
 
 /// Gradients of the weights, `[M][ky][kx]`, and of the biases, summed over a chunk's images. `grad` are the output's
@@ -246,11 +224,7 @@ impl WithSimd for WeightGrad<'_> {
 fn routed<S: Simd>(simd: S, images: Images, part: Part, (grad, codes): (&[f32], &[u8]), pixel: usize) -> [S::f32s; 4] {
     let grad = load(simd, part.of(images, grad, pixel));
     // The codes of other images, whose gradients were left out, do not count.
-    let codes = &codes[pixel * images.stride + images.first + part.at..];
-    let bytes: [u8; LANES] =
-        codes.first_chunk().copied().unwrap_or_else(|| each(|i| codes.get(i).copied().unwrap_or(DEAD)));
-    let numbers: [f32; LANES] = each(|i| f32::from(bytes[i]));
-    let code = S::as_simd_f32s(&numbers).0[0];
+    let code = load_codes::<S>(&codes[pixel * images.stride + images.first + part.at..]);
     let place = |number: f32| won(simd, grad, code, simd.splat_f32s(number));
     [place(0.0), place(1.0), place(2.0), place(3.0)]
 }

@@ -5,15 +5,9 @@
 //! bit on a GPU. An entry is a channel of the other side and a place in the filter, see `entry`; the weight itself is
 //! read where it always stands. A list lies where the weights it is of could stand, so that none is ever too long.
 
-use super::packed::Images;
 use super::shape::{Batch, Conv, ConvParams, Gates, Linear, LinearParams, Place, expect};
-pub(super) use super::vectors::LANES;
-use super::vectors::{each, put_first};
 use crate::device::{View, grid};
 use crate::error::{Error, Result};
-
-/// One number for each of [`LANES`] images.
-pub(super) type Vector = [f32; LANES];
 
 /// Which sums a list holds the terms of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,60 +274,6 @@ impl SparseLinearParams {
 
     pub fn place(&self) -> ListPlace {
         ListPlace::of([self.list_words, self.lists_at, self.list_counts_at])
-    }
-}
-
-/// The images of a slot in steps of [`LANES`]. Where B is no multiple of it, the last vector begins earlier and takes some
-/// images once more, to the same end: so that all vectors but those of a smaller B are full.
-pub(super) fn vectors(stride: usize, count: u32) -> impl Iterator<Item = Images> {
-    let count = (count as usize).min(stride);
-    (0..count).step_by(LANES).map(move |first| {
-        let first = first.min(stride.saturating_sub(LANES));
-        Images { stride, first, real: (count - first).min(LANES), lanes: stride.min(LANES) }
-    })
-}
-
-/// Images that [`vectors`] covers: beyond them a slot's twin writes zeros.
-pub(super) fn covered(stride: usize, count: u32) -> usize {
-    (count as usize).min(stride).next_multiple_of(LANES).min(stride)
-}
-
-/// The images of pixel `pixel` of `[pixel][B]`, with zeros where there are fewer than [`LANES`].
-#[inline(always)]
-pub(super) fn load<T: Copy + Default>(images: Images, slot: &[T], pixel: usize) -> [T; LANES] {
-    let from = &slot[pixel * images.stride + images.first..][..images.lanes];
-    if let Some(full) = from.first_chunk::<LANES>() {
-        return *full;
-    }
-    let mut vector = [T::default(); LANES];
-    for (to, from) in vector.as_chunks_mut::<4>().0.iter_mut().zip(from.as_chunks::<4>().0) {
-        *to = *from;
-    }
-    vector
-}
-
-/// Writes a vector to the images of pixel `pixel` of `[pixel][B]`, and 0 to those that do not exist.
-#[inline(always)]
-pub(super) fn store<T: Copy + Default>(images: Images, slot: &mut [T], pixel: usize, vector: [T; LANES]) {
-    let to = &mut slot[pixel * images.stride + images.first..][..images.lanes];
-    let vector: [T; LANES] = match images.real {
-        LANES => vector,
-        real => each(|i| if i < real { vector[i] } else { T::default() }),
-    };
-    put_first(to, vector);
-}
-
-/// Zeros to a number of images that is a multiple of 4, without a call.
-#[inline(always)]
-pub(super) fn zero<T: Copy + Default>(images: &mut [T]) {
-    images.as_chunks_mut::<4>().0.fill([T::default(); 4]);
-}
-
-/// `sum += weight * x`, in one instruction where the processor has it: without, it would be a call.
-#[inline(always)]
-pub(super) fn add<const FUSED: bool>(sum: &mut Vector, weight: f32, x: &Vector) {
-    for (sum, x) in sum.iter_mut().zip(x) {
-        *sum = if FUSED { weight.mul_add(*x, *sum) } else { *sum + weight * x };
     }
 }
 

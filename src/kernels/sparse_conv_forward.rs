@@ -1,17 +1,17 @@
 //! [`super::conv_forward`] over the surviving weights alone (`shaders/sparse_conv_forward.wgsl`).
 
-use multiversion::target::target_cfg_f;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::conv_forward::ConvForward;
 use super::conv_tile::parsed;
 use super::packed::{Images, with_scratch};
+use super::registers::{covered, first, of_mut, registers, store, store_codes, zero};
 use super::shape::{Batch, Conv, ConvParams, Place, expect};
-use super::sparse::{
-    self, LANES, LayerGates, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams, Vector, vectors,
-};
+use super::sparse::{self, LayerGates, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams};
 use super::sparse_cases::sparse_conv_cases;
 use super::sparse_planes::{Planes, Read};
+use super::windows::{After, pooled, single};
 use super::{DEAD, quads};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, always, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -153,31 +153,59 @@ fn forward(
     for (_, out) in each.filter(|(channel, _)| channel.closed(conv)) {
         close(stride, count, out);
     }
-    let open: Vec<_> = channels.iter().enumerate().filter(|(_, c)| !c.closed(conv)).collect();
-    let planes = Planes::new(Read::Input(conv), lists, gates, open.iter().map(|(_, c)| c.list));
+    let open: Vec<_> = channels.iter().enumerate().filter(|(_, c)| !c.closed(conv)).map(|(i, c)| (i, *c)).collect();
+    let wanted: Vec<usize> = open.iter().map(|(_, c)| c.list).collect();
+    let planes = Planes::new(Read::Input(conv), lists, gates, &wanted);
     with_scratch([planes.words()], |[packed]| {
-        let packed = packed.as_chunks_mut::<LANES>().0;
-        for images in vectors(stride, count) {
+        let (slot, out) = ((stride, count), (output, codes));
+        Arch::new().dispatch(Forward { conv, slot, input, channels: &open, planes: &planes, packed, plane, out });
+    });
+}
+
+/// The outputs of the channels that are open, with their places among all.
+struct Forward<'a> {
+    conv: &'a Conv,
+    /// B, and how many of its images exist.
+    slot: (usize, u32),
+    input: &'a [f32],
+    channels: &'a [(usize, Channel)],
+    planes: &'a Planes,
+    packed: &'a mut [f32],
+    /// Words of a channel's output.
+    plane: usize,
+    out: (&'a mut [f32], &'a mut [u8]),
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { conv, slot: (stride, count), input, channels, planes, packed, plane, out } = self;
+        let (output, codes) = out;
+        let packed = S::as_mut_simd_f32s(packed).0;
+        let (mut taps, mut alive) = (Vec::new(), vec![false; planes.count()]);
+        for images in registers::<S>(stride, count) {
             for strip in planes.strips(conv.pooled().0 * conv.pool) {
-                let alive = planes.pack_input(conv, images, strip.start, input, packed);
+                planes.pack_input(simd, (conv, images, strip.start), input, packed, &mut alive);
                 let row = conv.pooled().1 * stride;
                 let own = strip.start / conv.pool * row..strip.end / conv.pool * row;
-                for (i, channel) in &open {
+                for (n, (i, channel)) in channels.iter().enumerate() {
                     let out =
                         (&mut output[i * plane..][..plane][own.clone()], &mut codes[i * plane..][..plane][own.clone()]);
-                    let taps = planes.taps(lists, channel.list, &alive);
+                    planes.taps(n, &alive, &mut taps);
                     match conv.pool {
-                        1 => windows::<1>(conv, &planes, images, **channel, &taps, packed, out),
-                        _ => windows::<2>(conv, &planes, images, **channel, &taps, packed, out),
+                        1 => windows::<S, 1>(simd, (conv, planes, images), *channel, (&taps, packed), out),
+                        _ => windows::<S, 2>(simd, (conv, planes, images), *channel, (&taps, packed), out),
                     }
                 }
             }
         }
-    });
-    let covered = sparse::covered(stride, count);
-    if covered < stride {
-        output.chunks_exact_mut(stride).for_each(|pixel| sparse::zero(&mut pixel[covered..]));
-        codes.chunks_exact_mut(stride).for_each(|pixel| sparse::zero(&mut pixel[covered..]));
+        let covered = covered::<S>(stride, count);
+        if covered < stride {
+            output.chunks_exact_mut(stride).for_each(|pixel| zero(&mut pixel[covered..]));
+            codes.chunks_exact_mut(stride).for_each(|pixel| zero(&mut pixel[covered..]));
+        }
     }
 }
 
@@ -197,46 +225,30 @@ fn close(stride: usize, count: u32, (output, codes): (&mut [f32], &mut [u8])) {
 }
 
 /// All windows of one channel in a strip: the sums of a window stay in registers until its output is known.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
-fn windows<const POOL: usize>(
-    conv: &Conv,
-    planes: &Planes,
-    images: Images,
+#[inline(always)]
+fn windows<S: Simd, const POOL: usize>(
+    simd: S,
+    (conv, planes, images): (&Conv, &Planes, Images),
     channel: Channel,
-    taps: &[(usize, f32)],
-    packed: &[Vector],
+    (taps, packed): (&[(usize, f32)], &[S::f32s]),
     (output, codes): (&mut [f32], &mut [u8]),
 ) {
-    const FUSED: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
+    let (there, nothing) = (first(simd, images.real), simd.splat_f32s(0.0));
+    let after = After { bias: simd.splat_f32s(channel.bias), gate: simd.splat_f32s(channel.gate), relu: conv.relu };
     let out_w = conv.pooled().1;
     for py in 0..output.len() / (out_w * images.stride) {
         for px in 0..out_w {
             let at = py * POOL * planes.width + px * POOL;
-            let sums = planes.sums::<POOL, POOL, FUSED>(taps, packed, at);
-            let (value, code) = finish(conv.relu, channel, sums.as_flattened());
-            sparse::store(images, output, py * out_w + px, value);
-            sparse::store(images, codes, py * out_w + px, code);
+            let sums = planes.sums::<S, POOL, POOL>(simd, taps, packed, at);
+            let (value, code) = match *sums.as_flattened() {
+                [a, b, c, d] => pooled(simd, [a, b, c, d], after),
+                _ => single(simd, sums[0][0], after),
+            };
+            let (value, code) = (simd.select_f32s(there, value, nothing), simd.select_f32s(there, code, nothing));
+            store(simd, value, of_mut(images, output, py * out_w + px));
+            store_codes(simd, code, of_mut(images, codes, py * out_w + px));
         }
     }
-}
-
-/// Bias, gate, ReLU and pooling of one window: `sums` in row-major order, of which the first greatest wins.
-#[inline(always)]
-fn finish(relu: bool, channel: Channel, sums: &[Vector]) -> (Vector, [u8; LANES]) {
-    let closed = channel.gate == 0.0;
-    let (mut value, mut code) = ([0.0; LANES], [0; LANES]);
-    for i in 0..LANES {
-        let z = |place: usize| (sums[place][i] + channel.bias) * channel.gate;
-        let (mut best, mut place) = (z(0), 0u32);
-        for other in 1..sums.len() {
-            let z = z(other);
-            (best, place) = if z > best { (z, other as u32) } else { (best, place) };
-        }
-        let below = relu && best <= 0.0;
-        value[i] = if below { 0.0 } else { best };
-        code[i] = if below || closed { DEAD } else { place as u8 };
-    }
-    (value, code)
 }
 
 fn cases() -> Vec<Case> {

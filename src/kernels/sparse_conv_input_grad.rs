@@ -1,16 +1,15 @@
 //! [`super::conv_input_grad`] over the surviving weights alone (`shaders/sparse_conv_input_grad.wgsl`).
 
-use multiversion::target::target_cfg_f;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::conv_input_grad::ConvInputGrad;
 use super::conv_tile::parsed;
 use super::packed::{Images, with_scratch};
 use super::quads;
+use super::registers::{covered, first, of_mut, registers, store, zero};
 use super::shape::{Batch, Conv, ConvParams, Place, expect};
-use super::sparse::{
-    self, LANES, LayerGates, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams, Vector, vectors,
-};
+use super::sparse::{self, LayerGates, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams};
 use super::sparse_cases::sparse_conv_cases;
 use super::sparse_planes::{Planes, Read};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, always, f32s, f32s_mut, grid};
@@ -132,48 +131,69 @@ fn backward(
     let plane = conv.height * conv.width * stride;
     let closed = channels.iter().zip(input_grad.chunks_exact_mut(plane)).filter(|((_, open), _)| !open);
     closed.for_each(|(_, input_grad)| input_grad.fill(0.0));
-    let open = channels.iter().filter(|(_, open)| *open).map(|(c, _)| *c);
-    let planes = Planes::new(Read::OutputGrad(conv), lists, gates, open);
+    let open: Vec<usize> = channels.iter().filter(|(_, open)| *open).map(|(c, _)| *c).collect();
+    let planes = Planes::new(Read::OutputGrad(conv), lists, gates, &open);
     with_scratch([planes.words()], |[packed]| {
-        let packed = packed.as_chunks_mut::<LANES>().0;
-        for images in vectors(stride, count) {
+        let slot = (stride, count);
+        Arch::new().dispatch(Backward { conv, slot, grad, channels, planes: &planes, packed, input_grad });
+    });
+}
+
+/// The gradients of the channels that are open.
+struct Backward<'a> {
+    conv: &'a Conv,
+    /// B, and how many of its images exist.
+    slot: (usize, u32),
+    grad: (&'a [f32], &'a [u8]),
+    channels: &'a [(usize, bool)],
+    planes: &'a Planes,
+    packed: &'a mut [f32],
+    input_grad: &'a mut [f32],
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { conv, slot: (stride, count), grad, channels, planes, packed, input_grad } = self;
+        let packed = S::as_mut_simd_f32s(packed).0;
+        let (mut taps, mut alive) = (Vec::new(), vec![false; planes.count()]);
+        let row = conv.width * stride;
+        for images in registers::<S>(stride, count) {
             for strip in planes.strips(conv.height) {
-                let alive = planes.pack_dz(conv, images, strip.start, grad, packed);
-                let row = conv.width * stride;
-                let open = channels.iter().zip(input_grad.chunks_exact_mut(plane)).filter(|((_, open), _)| *open);
-                for ((c, _), input_grad) in open {
-                    let taps = planes.taps(lists, *c, &alive);
-                    pixels(conv, &planes, images, &taps, packed, &mut input_grad[strip.start * row..strip.end * row]);
+                planes.pack_dz(simd, (conv, images, strip.start), grad, packed, &mut alive);
+                let all = channels.iter().zip(input_grad.chunks_exact_mut(conv.height * row));
+                for (n, (_, input_grad)) in all.filter(|((_, open), _)| *open).enumerate() {
+                    planes.taps(n, &alive, &mut taps);
+                    let input_grad = &mut input_grad[strip.start * row..strip.end * row];
+                    pixels(simd, (conv.width, planes, images), (&taps, packed), input_grad);
                 }
             }
         }
-    });
-    let covered = sparse::covered(stride, count);
-    if covered < stride {
-        input_grad.chunks_exact_mut(stride).for_each(|pixel| sparse::zero(&mut pixel[covered..]));
+        let covered = covered::<S>(stride, count);
+        if covered < stride {
+            input_grad.chunks_exact_mut(stride).for_each(|pixel| zero(&mut pixel[covered..]));
+        }
     }
 }
 
+/// What sums are of: survivors and what they multiply.
+type Terms<'a, V> = (&'a [(usize, f32)], &'a [V]);
+
 /// All pixels of one input channel in a strip.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq+fma", "x86_64+avx2+fma"))]
-fn pixels(
-    conv: &Conv,
-    planes: &Planes,
-    images: Images,
-    taps: &[(usize, f32)],
-    packed: &[Vector],
-    input_grad: &mut [f32],
-) {
-    const FUSED: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
-    let (width, height) = (conv.width, input_grad.len() / (conv.width * images.stride));
+#[inline(always)]
+fn pixels<S: Simd>(simd: S, at: (usize, &Planes, Images), terms: Terms<'_, S::f32s>, input_grad: &mut [f32]) {
+    let (width, _, images) = at;
+    let height = input_grad.len() / (width * images.stride);
     // Blocks of 2x2 pixels, whose sums stay in registers, and what is left of odd sizes.
     for y in (0..height).step_by(2) {
         for x in (0..width).step_by(2) {
             match (y + 1 < height, x + 1 < width) {
-                (true, true) => block::<2, 2, FUSED>(planes, images, (taps, packed), (y, x), width, input_grad),
-                (true, false) => block::<2, 1, FUSED>(planes, images, (taps, packed), (y, x), width, input_grad),
-                (false, true) => block::<1, 2, FUSED>(planes, images, (taps, packed), (y, x), width, input_grad),
-                (false, false) => block::<1, 1, FUSED>(planes, images, (taps, packed), (y, x), width, input_grad),
+                (true, true) => block::<S, 2, 2>(simd, at, terms, (y, x), input_grad),
+                (true, false) => block::<S, 2, 1>(simd, at, terms, (y, x), input_grad),
+                (false, true) => block::<S, 1, 2>(simd, at, terms, (y, x), input_grad),
+                (false, false) => block::<S, 1, 1>(simd, at, terms, (y, x), input_grad),
             }
         }
     }
@@ -181,18 +201,19 @@ fn pixels(
 
 /// A block of pixels whose first is (y, x) of a strip.
 #[inline(always)]
-fn block<const ROWS: usize, const COLUMNS: usize, const FUSED: bool>(
-    planes: &Planes,
-    images: Images,
-    (taps, packed): (&[(usize, f32)], &[Vector]),
+fn block<S: Simd, const ROWS: usize, const COLUMNS: usize>(
+    simd: S,
+    (width, planes, images): (usize, &Planes, Images),
+    (taps, packed): Terms<'_, S::f32s>,
     (y, x): (usize, usize),
-    width: usize,
     input_grad: &mut [f32],
 ) {
-    let sums = planes.sums::<ROWS, COLUMNS, FUSED>(taps, packed, y * planes.width + x);
+    let (there, nothing) = (first(simd, images.real), simd.splat_f32s(0.0));
+    let sums = planes.sums::<S, ROWS, COLUMNS>(simd, taps, packed, y * planes.width + x);
     for (i, row) in sums.iter().enumerate() {
         for (j, sum) in row.iter().enumerate() {
-            sparse::store(images, input_grad, (y + i) * width + x + j, *sum);
+            let sum = simd.select_f32s(there, *sum, nothing);
+            store(simd, sum, of_mut(images, input_grad, (y + i) * width + x + j));
         }
     }
 }

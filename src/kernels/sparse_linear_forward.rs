@@ -1,12 +1,14 @@
 //! [`super::linear_forward`] over the surviving weights alone (`shaders/sparse_linear_forward.wgsl`).
 
-use multiversion::target::target_cfg_f;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::linear_forward::LinearForward;
+use super::registers::{covered, first, load, of, of_mut, registers, store, zero};
 use super::shape::{Batch, Gates, Linear, LinearParams, Place, expect};
-use super::sparse::{self, LANES, Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams, vectors};
+use super::sparse::{self, Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams};
 use super::sparse_cases::sparse_linear_cases;
+use super::windows::{After, single};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, f32s, f32s_mut, grid};
 use crate::error::Result;
 
@@ -92,40 +94,47 @@ fn twin(call: Call<'_>) {
                     words => f32s(gates)[slot * words + p.gates_at as usize + m],
                 };
                 let taps: Vec<_> = lists.taps(m).map(|tap| (tap.other, tap.weight)).collect();
-                unit(linear.relu, gate, biases[m], &taps, (stride, count), input, output);
+                let (relu, bias, slot) = (linear.relu, biases[m], (stride, count));
+                Arch::new().dispatch(Unit { relu, gate, bias, taps: &taps, slot, input, output });
             }
         });
     });
 }
 
 /// One unit's outputs, `[B]`.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn unit(
+struct Unit<'a> {
     relu: bool,
     gate: f32,
     bias: f32,
-    taps: &[(usize, f32)],
-    (stride, count): (usize, u32),
-    input: &[f32],
-    output: &mut [f32],
-) {
-    const FUSED: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
-    // Closed in front of a ReLU: 0 whatever its sum.
-    if relu && gate == 0.0 {
-        return output.fill(0.0);
-    }
-    for images in vectors(stride, count) {
-        let mut sum = [0.0; LANES];
-        for (n, weight) in taps {
-            sparse::add::<FUSED>(&mut sum, *weight, &sparse::load(images, input, *n));
+    taps: &'a [(usize, f32)],
+    /// B, and how many of its images exist.
+    slot: (usize, u32),
+    input: &'a [f32],
+    output: &'a mut [f32],
+}
+
+impl WithSimd for Unit<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { relu, gate, bias, taps, slot: (stride, count), input, output } = self;
+        // Closed in front of a ReLU: 0 whatever its sum.
+        if relu && gate == 0.0 {
+            return output.fill(0.0);
         }
-        let finish = |sum: f32| {
-            let z = (sum + bias) * gate;
-            if relu && z <= 0.0 { 0.0 } else { z }
-        };
-        sparse::store(images, output, 0, sum.map(finish));
+        let after = After { bias: simd.splat_f32s(bias), gate: simd.splat_f32s(gate), relu };
+        for images in registers::<S>(stride, count) {
+            let mut sum = simd.splat_f32s(0.0);
+            for (n, weight) in taps {
+                sum = simd.mul_add_e_f32s(simd.splat_f32s(*weight), load(simd, of(images, input, *n)), sum);
+            }
+            let (value, _) = single(simd, sum, after);
+            let value = simd.select_f32s(first(simd, images.real), value, simd.splat_f32s(0.0));
+            store(simd, value, of_mut(images, output, 0));
+        }
+        zero(&mut output[covered::<S>(stride, count)..]);
     }
-    sparse::zero(&mut output[sparse::covered(stride, count)..]);
 }
 
 fn cases() -> Vec<Case> {

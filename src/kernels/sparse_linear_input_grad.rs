@@ -1,11 +1,12 @@
 //! [`super::linear_input_grad`] over the surviving weights alone (`shaders/sparse_linear_input_grad.wgsl`).
 
-use multiversion::target::target_cfg_f;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::linear_input_grad::LinearInputGrad;
+use super::registers::{self, covered, load, of, of_mut, registers, store, zero};
 use super::shape::{Batch, Linear, LinearParams, Place, expect};
-use super::sparse::{self, LANES, Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams, vectors};
+use super::sparse::{self, Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams};
 use super::sparse_cases::sparse_linear_cases;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -78,44 +79,55 @@ fn twin(call: Call<'_>) {
         let part = |all| &f32s(all)[slot * words..][..words];
         let (side, row) = (((&linear).into(), Side::Inputs), rows[slot] as usize);
         let lists = RowLists::new(side, row, f32s(weights), p.place(), lists, params.place());
-        let images = (stride, counts[p.counts_at as usize + slot]);
+        let (relu, slot) = (linear.relu, (stride, counts[p.counts_at as usize + slot]));
         let blocks = input_grad.par_chunks_mut(block * stride).enumerate();
         blocks.for_each(|(i, input_grad)| {
-            let first = i * block;
-            backward(linear.relu, images, (part(output), part(output_grad)), &lists, first, input_grad);
+            let (output, output_grad, first) = (part(output), part(output_grad), i * block);
+            let lists = &lists;
+            Arch::new().dispatch(Backward { relu, slot, output, output_grad, lists, first, input_grad });
         });
     });
 }
 
 /// The gradients of the inputs from `first` on, `[inputs][B]`.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn backward(
+struct Backward<'a> {
     relu: bool,
-    (stride, count): (usize, u32),
-    (output, output_grad): (&[f32], &[f32]),
-    lists: &RowLists<'_>,
+    /// B, and how many of its images exist.
+    slot: (usize, u32),
+    output: &'a [f32],
+    output_grad: &'a [f32],
+    lists: &'a RowLists<'a>,
     first: usize,
-    input_grad: &mut [f32],
-) {
-    const FUSED: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
-    for (i, input_grad) in input_grad.chunks_exact_mut(stride).enumerate() {
-        if lists.counts[first + i] == 0 {
-            sparse::zero(input_grad);
-            continue;
-        }
-        for images in vectors(stride, count) {
-            let mut sum = [0.0; LANES];
-            for tap in lists.taps(first + i) {
-                let (output, mut dz) =
-                    (sparse::load(images, output, tap.other), sparse::load(images, output_grad, tap.other));
-                for (dz, output) in dz.iter_mut().zip(output) {
-                    *dz = if relu && output == 0.0 { 0.0 } else { *dz };
-                }
-                sparse::add::<FUSED>(&mut sum, tap.weight, &dz);
+    input_grad: &'a mut [f32],
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { relu, slot: (stride, count), output, output_grad, lists, first, input_grad } = self;
+        let nothing = simd.splat_f32s(0.0);
+        for (i, input_grad) in input_grad.chunks_exact_mut(stride).enumerate() {
+            if lists.counts[first + i] == 0 {
+                zero(input_grad);
+                continue;
             }
-            sparse::store(images, input_grad, 0, sum);
+            for images in registers::<S>(stride, count) {
+                let mut sum = nothing;
+                for tap in lists.taps(first + i) {
+                    let mut dz = load(simd, of(images, output_grad, tap.other));
+                    if relu {
+                        let output = load(simd, of(images, output, tap.other));
+                        dz = simd.select_f32s(simd.equal_f32s(output, nothing), nothing, dz);
+                    }
+                    sum = simd.mul_add_e_f32s(simd.splat_f32s(tap.weight), dz, sum);
+                }
+                let sum = simd.select_f32s(registers::first(simd, images.real), sum, nothing);
+                store(simd, sum, of_mut(images, input_grad, 0));
+            }
+            zero(&mut input_grad[covered::<S>(stride, count)..]);
         }
-        sparse::zero(&mut input_grad[sparse::covered(stride, count)..]);
     }
 }
 

@@ -1,13 +1,17 @@
-//! How the convolutions' sparse twins read images: the planes that some survivor touches, one vector of images and one
+//! How the convolutions' sparse twins read images: the planes that some survivor touches, one register of images and one
 //! strip of rows at a time, with the zeros around them written out. A survivor is then one offset, and no edge has to be
 //! looked for.
 
 use std::ops::Range;
 
+use pulp::Simd;
+
 use super::packed::Images;
+use super::registers::{load, load_codes, of};
 use super::shape::Conv;
-use super::sparse::{LANES, RowLists, Tap, Vector, add, load};
-use super::vectors::each;
+use super::sparse::{RowLists, Tap};
+use super::vectors::LANES;
+use super::windows::won;
 
 /// What is read through the survivors.
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +22,10 @@ pub(super) enum Read<'a> {
     OutputGrad(&'a Conv),
 }
 
-/// Vectors that are packed together: 384 KiB, which a second-level cache keeps.
+/// Registers that are packed together: at most 384 KiB, which a second-level cache keeps.
 const PACKED: usize = 6144;
 
-/// A strip of rows of the planes: `[used channel][rows][width]` vectors.
+/// A strip of rows of the planes: `[used channel][rows][width]` registers.
 #[derive(Debug)]
 pub(super) struct Planes {
     /// Columns of a plane, zeros included.
@@ -32,35 +36,61 @@ pub(super) struct Planes {
     step: usize,
     /// Rows and columns of zeros before the first that is there (negative: rows and columns left out).
     margin: isize,
-    /// Whether a tap reads further up and left the greater it is, as the input gradient does.
-    turned: bool,
-    /// Of each channel its plane, where a survivor touches it and no gate closes it.
-    place: Vec<Option<usize>>,
-    /// The channel of each plane.
+    /// The channel of each plane: those that a survivor touches and no gate closes.
     used: Vec<usize>,
+    /// The survivors that read them, list after list.
+    terms: Vec<Term>,
+    /// Where each list ends.
+    ends: Vec<usize>,
+}
+
+/// A survivor as what it reads of a packed strip.
+#[derive(Clone, Copy, Debug)]
+struct Term {
+    plane: usize,
+    /// From the place of an output in the first row.
+    at: usize,
+    weight: f32,
 }
 
 impl Planes {
     /// The planes that the lists named by `wanted` touch, of channels whose gates are open.
-    pub fn new(read: Read<'_>, lists: &RowLists<'_>, gates: &[f32], wanted: impl Iterator<Item = usize>) -> Self {
+    pub fn new(read: Read<'_>, lists: &RowLists<'_>, gates: &[f32], wanted: &[usize]) -> Self {
+        // An input gradient's tap reads further up and left the greater it is.
         let (turned, channels, width, unit, margin, kernel) = match read {
             Read::Input(c) => (false, c.in_channels, c.pooled().1 * c.pool, c.pool, c.padding as isize, c.kernel),
             Read::OutputGrad(c) => {
                 (true, c.out_channels, c.width, 1, c.kernel as isize - 1 - c.padding as isize, c.kernel)
             }
         };
-        let mut place = vec![None; channels];
-        let mut used = Vec::new();
-        for tap in wanted.flat_map(|list| lists.taps(list)).filter(|tap| gates[tap.other] != 0.0) {
-            place[tap.other].get_or_insert_with(|| {
-                used.push(tap.other);
-                used.len() - 1
-            });
-        }
         let (reach, width) = (kernel - 1, width + kernel - 1);
+        let mut place = vec![None; channels];
+        let (mut used, mut taps, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        for list in wanted {
+            for tap in lists.taps(*list).filter(|tap| gates[tap.other] != 0.0) {
+                let plane = *place[tap.other].get_or_insert_with(|| {
+                    used.push(tap.other);
+                    used.len() - 1
+                });
+                taps.push((plane, tap));
+            }
+            ends.push(taps.len());
+        }
         let fit = (PACKED / (used.len().max(1) * width)).saturating_sub(reach);
         let step = (fit / unit * unit).max(unit);
-        Self { width, reach, step, margin, turned, place, used }
+        let turn = |k: usize| if turned { reach - k } else { k };
+        let term = |(plane, tap): (usize, Tap)| Term {
+            plane,
+            at: (plane * (step + reach) + turn(tap.ky)) * width + turn(tap.kx),
+            weight: tap.weight,
+        };
+        let terms = taps.into_iter().map(term).collect();
+        Self { width, reach, step, margin, used, terms, ends }
+    }
+
+    /// How many planes there are.
+    pub fn count(&self) -> usize {
+        self.used.len()
     }
 
     /// The strips of `height` output rows: the first row and how many.
@@ -79,64 +109,72 @@ impl Planes {
         self.used.len() * self.rows() * self.width * LANES
     }
 
-    /// The survivors of a list as offsets into a packed strip from the place of an output in its first row. Those whose
-    /// plane is all zero are left out, unless their weight is infinite or not a number: then so is what they add.
-    pub fn taps(&self, lists: &RowLists<'_>, list: usize, alive: &[bool]) -> Vec<(usize, f32)> {
-        let offset = |tap: Tap| {
-            let plane = self.place[tap.other].filter(|p| alive[*p] || !tap.weight.is_finite())?;
-            let turn = |k: usize| if self.turned { self.reach - k } else { k };
-            Some(((plane * self.rows() + turn(tap.ky)) * self.width + turn(tap.kx), tap.weight))
-        };
-        lists.taps(list).filter_map(offset).collect()
+    /// The survivors of the `i`-th list that was wanted, as offsets into a packed strip from the place of an output in its
+    /// first row. Those whose plane is all zero are left out, unless their weight is infinite or not a number: then so is
+    /// what they add.
+    pub fn taps(&self, i: usize, alive: &[bool], taps: &mut Vec<(usize, f32)>) {
+        let first = if i == 0 { 0 } else { self.ends[i - 1] };
+        taps.clear();
+        for Term { plane, at, weight } in &self.terms[first..self.ends[i]] {
+            if alive[*plane] || !weight.is_finite() {
+                taps.push((*at, *weight));
+            }
+        }
     }
 
     /// Packs the strip from output row `first` on of the input of one slot, `[C][H][W][B]`, and says of each plane
     /// whether any of it is not zero.
-    pub fn pack_input(
+    #[inline(always)]
+    pub fn pack_input<S: Simd>(
         &self,
-        conv: &Conv,
-        images: Images,
-        first: usize,
+        simd: S,
+        (conv, images, first): (&Conv, Images, usize),
         input: &[f32],
-        packed: &mut [Vector],
-    ) -> Vec<bool> {
+        packed: &mut [S::f32s],
+        alive: &mut [bool],
+    ) {
         let planes = packed.chunks_exact_mut(self.rows() * self.width).zip(&self.used);
-        planes.map(|(plane, c)| pack_plane(self, conv, images, first, input, *c, plane)).collect()
+        for ((plane, c), alive) in planes.zip(alive) {
+            *alive = pack_plane(simd, self, (conv, images, first), input, *c, plane);
+        }
     }
 
     /// Packs the strip from input row `first` on of dz: `output_grad` (`[M][PH][PW][B]`, one slot) at each window's
     /// winner, 0 elsewhere and where dead; says of each plane whether any of it is not zero.
-    pub fn pack_dz(
+    #[inline(always)]
+    pub fn pack_dz<S: Simd>(
         &self,
-        conv: &Conv,
-        images: Images,
-        first: usize,
+        simd: S,
+        at: (&Conv, Images, usize),
         grad: (&[f32], &[u8]),
-        packed: &mut [Vector],
-    ) -> Vec<bool> {
+        packed: &mut [S::f32s],
+        alive: &mut [bool],
+    ) {
         let planes = packed.chunks_exact_mut(self.rows() * self.width).zip(&self.used);
-        planes
-            .map(|(plane, m)| match conv.pool {
-                1 => route_plane::<1>(self, conv, images, first, grad, *m, plane),
-                _ => route_plane::<2>(self, conv, images, first, grad, *m, plane),
-            })
-            .collect()
+        for ((plane, m), alive) in planes.zip(alive) {
+            *alive = match at.0.pool {
+                1 => route_plane::<S, 1>(simd, self, at, grad, *m, plane),
+                _ => route_plane::<S, 2>(simd, self, at, grad, *m, plane),
+            };
+        }
     }
 
     /// The sums of a block of outputs, whose first is at `at` of a strip: few enough to stay in registers.
     #[inline(always)]
-    pub fn sums<const ROWS: usize, const COLUMNS: usize, const FUSED: bool>(
+    pub fn sums<S: Simd, const ROWS: usize, const COLUMNS: usize>(
         &self,
+        simd: S,
         taps: &[(usize, f32)],
-        packed: &[Vector],
+        packed: &[S::f32s],
         at: usize,
-    ) -> [[Vector; COLUMNS]; ROWS] {
-        let mut sums = [[[0.0; LANES]; COLUMNS]; ROWS];
+    ) -> [[S::f32s; COLUMNS]; ROWS] {
+        let mut sums = [[simd.splat_f32s(0.0); COLUMNS]; ROWS];
         for (tap, weight) in taps {
+            let weight = simd.splat_f32s(*weight);
             for (i, sums) in sums.iter_mut().enumerate() {
                 let row = &packed[tap + at + i * self.width..][..COLUMNS];
                 for (sum, x) in sums.iter_mut().zip(row) {
-                    add::<FUSED>(sum, *weight, x);
+                    *sum = simd.mul_add_e_f32s(weight, *x, *sum);
                 }
             }
         }
@@ -149,53 +187,57 @@ impl Planes {
     }
 }
 
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
-fn pack_plane(
+#[inline(always)]
+fn pack_plane<S: Simd>(
+    simd: S,
     planes: &Planes,
-    conv: &Conv,
-    images: Images,
-    first: usize,
+    (conv, images, first): (&Conv, Images, usize),
     input: &[f32],
     c: usize,
-    plane: &mut [Vector],
+    plane: &mut [S::f32s],
 ) -> bool {
-    let mut any = [0; LANES];
+    let (zero, mut any) = (simd.splat_f32s(0.0), simd.splat_u32s(0));
     let edge = conv.padding.min(planes.width);
     let columns = (planes.width - edge).min(conv.width);
     for (row, to) in plane.chunks_exact_mut(planes.width).enumerate() {
         let Some(y) = (first + row).checked_sub(conv.padding).filter(|y| *y < conv.height) else {
-            to.fill([0.0; LANES]);
+            to.fill(zero);
             continue;
         };
-        to[..edge].fill([0.0; LANES]);
-        to[edge + columns..].fill([0.0; LANES]);
+        to[..edge].fill(zero);
+        to[edge + columns..].fill(zero);
         for (x, to) in to[edge..][..columns].iter_mut().enumerate() {
-            *to = load(images, input, (c * conv.height + y) * conv.width + x);
-            any.iter_mut().zip(*to).for_each(|(any, v)| *any |= v.to_bits() << 1);
+            *to = load(simd, of(images, input, (c * conv.height + y) * conv.width + x));
+            any = simd.or_u32s(any, simd.transmute_u32s_f32s(*to));
         }
     }
-    any != [0; LANES]
+    some::<S>(any)
 }
 
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
-fn route_plane<const POOL: usize>(
+/// Whether there is a number besides 0 and -0, of which `any` has the bits of all.
+#[inline(always)]
+fn some<S: Simd>(any: S::u32s) -> bool {
+    bytemuck::cast_slice(&[any]).iter().any(|bits: &u32| bits << 1 != 0)
+}
+
+#[inline(always)]
+fn route_plane<S: Simd, const POOL: usize>(
+    simd: S,
     planes: &Planes,
-    conv: &Conv,
-    images: Images,
-    first: usize,
+    (conv, images, first): (&Conv, Images, usize),
     (output_grad, codes): (&[f32], &[u8]),
     m: usize,
-    plane: &mut [Vector],
+    plane: &mut [S::f32s],
 ) -> bool {
     let (out_h, out_w) = conv.pooled();
-    let mut any = [0; LANES];
+    let (zero, mut any) = (simd.splat_f32s(0.0), simd.splat_u32s(0));
     let before = usize::try_from(planes.margin).unwrap_or(0).min(planes.width);
     let after = (out_w * POOL).saturating_add_signed(planes.margin).min(planes.width);
     for (row, to) in plane.chunks_exact_mut(planes.width).enumerate() {
         let y = (first + row).checked_add_signed(-planes.margin);
         let inside = y.is_some_and(|y| y < out_h * POOL);
-        to[..if inside { before } else { planes.width }].fill([0.0; LANES]);
-        to[after..].fill([0.0; LANES]);
+        to[..if inside { before } else { planes.width }].fill(zero);
+        to[after..].fill(zero);
     }
     for py in 0..out_h {
         let rows: [_; POOL] = std::array::from_fn(|wy| planes.row(py * POOL + wy, first));
@@ -204,23 +246,18 @@ fn route_plane<const POOL: usize>(
         }
         for px in 0..out_w {
             let pixel = (m * out_h + py) * out_w + px;
-            let (grad, code) = (load(images, output_grad, pixel), load(images, codes, pixel));
-            let grad: [u32; LANES] = each(|i| f32::to_bits(grad[i]));
-            let code: [u32; LANES] = each(|i| u32::from(code[i]));
-            for i in 0..LANES {
-                any[i] |= if code[i] < (POOL * POOL) as u32 { grad[i] << 1 } else { 0 };
-            }
+            let (grad, code) = (load(simd, of(images, output_grad, pixel)), load_codes::<S>(of(images, codes, pixel)));
             for (wy, row) in rows.into_iter().enumerate() {
                 let Some(row) = row else { continue };
                 for wx in 0..POOL {
                     let column = (px * POOL + wx).checked_add_signed(planes.margin);
                     let Some(column) = column.filter(|x| *x < planes.width) else { continue };
-                    let place = (wy * POOL + wx) as u32;
-                    let routed = |i: usize| f32::from_bits(if code[i] == place { grad[i] } else { 0 });
-                    plane[row * planes.width + column] = each(routed);
+                    let routed = won(simd, grad, code, simd.splat_f32s((wy * POOL + wx) as f32));
+                    plane[row * planes.width + column] = routed;
+                    any = simd.or_u32s(any, simd.transmute_u32s_f32s(routed));
                 }
             }
         }
     }
-    any != [0; LANES]
+    some::<S>(any)
 }

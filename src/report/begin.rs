@@ -112,7 +112,7 @@ pub(super) fn changed(path: &Path, found: Mark, mark: Mark) -> Error {
     Error::file(path, problem, "put the file back as the run left it, or start the run in another folder")
 }
 
-/// Whether there is nothing in a folder, or only what was being written when a run was ended.
+/// Whether there is nothing in a folder, or only what was being written when a run was ended, or the lock that it held.
 ///
 /// # Errors
 /// What the system says of a folder that cannot be read; one that is not there has nothing in it.
@@ -121,9 +121,17 @@ pub fn is_unfinished(path: &Path) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         entries => {
             let mut entries = entries.map_err(Error::io("read", path))?.flatten();
-            Ok(entries.all(|entry| entry.file_name().to_string_lossy().starts_with(UNFINISHED)))
+            Ok(entries.all(|entry| {
+                let name = entry.file_name();
+                name.to_string_lossy().starts_with(UNFINISHED)
+                    || (name == "checkpoint" && is_locked_only(&entry.path()))
+            }))
         }
     }
+}
+
+fn is_locked_only(checkpoints: &Path) -> bool {
+    fs::read_dir(checkpoints).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|e| e.file_name() == "lock")))
 }
 
 /// Removes what was being written in a run's folder when the run was ended.

@@ -27,7 +27,7 @@ pub struct HistoryRound {
 /// One seed's part of a round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SeedRound {
-    /// Without its clients.
+    /// Without its clients, those that dropped out, and its sparsity.
     pub record: RoundRecord,
     /// Where circuits were looked for.
     pub fates: Option<Fates>,
@@ -82,8 +82,16 @@ pub(super) fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> std::result
     Ok(read.into_iter().map(|number| number.unwrap_or(f64::NAN)).collect())
 }
 
+/// Numbers by name that are `null` where they are none.
+pub(super) fn numbers_by_name<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Vec<(String, f64)>, D::Error> {
+    let read: Vec<(String, Option<f64>)> = from_map(deserializer)?;
+    Ok(read.into_iter().map(|(name, number)| (name, number.unwrap_or(f64::NAN))).collect())
+}
+
 /// The members of a JSON object in their order: what [`as_map`] wrote.
-pub(super) fn from_map<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+fn from_map<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> std::result::Result<Vec<(String, T)>, D::Error> {
     struct Members<T>(PhantomData<T>);
@@ -132,7 +140,7 @@ mod tests {
 
     fn round(number: usize) -> HistoryRound {
         let mut record = record(number);
-        record.sparsity = vec![("z".into(), 1.0 / 3.0), ("a".into(), 0.0)];
+        record.sparsity = vec![("z".into(), 1.0 / 3.0), ("a".into(), 0.0), ("nobody's".into(), f64::NAN)];
         record.global.per_class_accuracy = vec![0.1 + 0.2, f64::NAN];
         record.seconds.total = 1e-7;
         let seeds = [vec![(Figure::Loss, 0.1), (Figure::Accuracy, f64::NAN)], vec![(Figure::Loss, 0.7)]];

@@ -4,7 +4,7 @@
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::history::{from_map, number, numbers};
+use super::history::{number, numbers, numbers_by_name};
 
 pub use crate::circuits::{Against, Comparison, Control, CurvePoint, Diagnosis, Level, Removals, area};
 
@@ -22,7 +22,7 @@ pub struct RoundRecord {
     /// The drawn clients that dropped out, ascending.
     pub dropped: Vec<usize>,
     /// Per layer, in the network's order, the share of zero weights in the trained clients' models, averaged over clients.
-    #[serde(serialize_with = "as_map", deserialize_with = "from_map")]
+    #[serde(serialize_with = "as_map", deserialize_with = "numbers_by_name")]
     pub sparsity: Vec<(String, f64)>,
     /// How often the device was read.
     pub readbacks: u64,

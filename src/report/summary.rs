@@ -37,11 +37,11 @@ pub struct DataRecord {
 /// What computed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRecord {
-    /// The adapter's name, or the processor's.
+    /// The adapter's name, or `CPU engine`.
     pub name: String,
-    /// `vulkan`, `metal`, `dx12` or `cpu`.
+    /// `vulkan`, `metal` or `dx12`, and `rayon` for the CPU engine.
     pub backend: String,
-    /// The driver and its version; empty for the CPU engine.
+    /// The driver and its version, or the instructions that the CPU engine uses.
     pub driver: String,
 }
 

@@ -11,7 +11,7 @@ use crate::circuits::round::{RoundBuffers, Tally};
 use crate::circuits::subject::Subject;
 use crate::device::{Buffer, Device};
 use crate::error::Result;
-use crate::federation::{Member, Pulse, Stage, slots_that_fit, upload};
+use crate::federation::{Member, Pulse, Stage, upload, wave_that_fits};
 use crate::kernels::complement::complement;
 
 impl Laboratory {
@@ -106,14 +106,14 @@ impl Laboratory {
         Ok(())
     }
 
-    /// How many of `wanted` pairs fit the device at once.
+    /// How many of `wanted` pairs go side by side.
     ///
     /// # Errors
     /// [`crate::Error::TooLarge`] when not even one does.
     pub fn fitting(&self, stage: Stage<'_>, wanted: usize) -> Result<usize> {
         let (total, largest) = self.search_words(stage);
         let what = format!("the search for one circuit (circuits.steps = {})", self.circuits.steps);
-        slots_that_fit(stage.budget, wanted, total, largest, &what)
+        wave_that_fits(stage.budget, wanted, total, largest, &what)
     }
 
     /// Bytes that the searches for the circuits of `members` take, as many at once as fit.
@@ -126,7 +126,7 @@ impl Laboratory {
     /// Words that one search takes, or the test of what it found: in all, and in the largest buffer.
     fn search_words(&self, stage: Stage<'_>) -> (usize, usize) {
         // A minibatch of one class holds at most a whole batch.
-        let search = discover::words(stage, &self.circuits, self.batch_size.next_multiple_of(4));
+        let search = discover::search_words(stage, &self.circuits, self.batch_size.next_multiple_of(4));
         let ablation =
             ablate::words(stage, self.circuits.ablation, self.probes.iter().map(Vec::len).max().unwrap_or(0));
         (search.0.max(ablation.0), search.1.max(ablation.1))

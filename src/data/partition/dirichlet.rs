@@ -125,8 +125,7 @@ pub(super) fn shares(alpha: f64, open: &[bool], rng: &mut ChaCha8Rng) -> Vec<f64
 
 #[cfg(test)]
 mod tests {
-    use super::super::class_counts;
-    use super::super::tests::{deal_exactly, labels, refused, rng};
+    use super::super::tests::{class_counts, deal_exactly, labels, refused, rng};
     use super::*;
 
     const PLAIN: Dirichlet = Dirichlet { num_clients: 5, alpha: 0.5, min_partition_size: 10, self_balancing: false };

@@ -97,8 +97,7 @@ fn draw(wanted: &mut Vec<f64>, left: &[Vec<u32>], alpha: f64, rng: &mut ChaCha8R
 
 #[cfg(test)]
 mod tests {
-    use super::super::class_counts;
-    use super::super::tests::{deal_exactly, labels, refused, rng};
+    use super::super::tests::{class_counts, deal_exactly, labels, refused, rng};
     use super::*;
 
     const PLAIN: InnerDirichlet = InnerDirichlet { num_clients: 7, alpha: 0.3, examples_per_client: None };

@@ -1,8 +1,7 @@
 //! Dealing the training examples to clients: one file a kind, named and defined as in Flower Datasets.
 //!
 //! Every kind takes the labels `[N]` and returns, client by client, the positions of its examples; `bootstrap` returns them
-//! when a client is asked for. No client is empty.
-//! Within a client the order carries no meaning: training shuffles it.
+//! when a client is asked for. No client is empty. Within a client the order carries no meaning: training shuffles it.
 
 mod bootstrap;
 mod by_class;
@@ -21,14 +20,6 @@ pub use pathological::{ClassAssignment, Pathological, pathological};
 pub use shards::{Shards, shards};
 
 use crate::error::{Error, Result};
-
-/// How many examples of each class each client has: `[clients][classes]`.
-///
-/// # Panics
-/// If a client names an example that is not in `labels`, or a label is not below `classes`.
-pub fn class_counts(clients: &[Vec<u32>], labels: &[u8], classes: usize) -> Vec<Vec<u32>> {
-    clients.iter().map(|examples| count_classes(examples, labels, classes)).collect()
-}
 
 /// `[class]`: how many of `examples` belong to each class.
 pub fn count_classes(examples: &[u32], labels: &[u8], classes: usize) -> Vec<u32> {
@@ -76,6 +67,11 @@ mod tests {
     /// A stream for test number `case`.
     pub fn rng(case: u64) -> ChaCha8Rng {
         stream(case, 0, 0, Purpose::Partition)
+    }
+
+    /// How many examples of each class each client has: `[clients][classes]`.
+    pub fn class_counts(clients: &[Vec<u32>], labels: &[u8], classes: usize) -> Vec<Vec<u32>> {
+        clients.iter().map(|examples| count_classes(examples, labels, classes)).collect()
     }
 
     /// `n` labels over `classes` classes, in an order that is neither sorted nor periodic.

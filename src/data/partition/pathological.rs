@@ -109,8 +109,7 @@ fn fault(problem: String, help: String) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::class_counts;
-    use super::super::tests::{deal_exactly, labels, refused, rng};
+    use super::super::tests::{class_counts, deal_exactly, labels, refused, rng};
     use super::*;
     use ClassAssignment::{Deterministic, FirstDeterministic, Random};
 

@@ -3,7 +3,7 @@
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{check_clients, even_parts};
+use super::check_clients;
 use crate::data::indices_by_class;
 use crate::error::{Error, Result};
 
@@ -14,13 +14,12 @@ pub struct Shards {
     pub num_clients: usize,
     /// Shards a client gets; 2 in the paper.
     pub shards_per_client: usize,
-    /// Examples in a shard (300 in the paper). `None` cuts as many shards as are dealt, with sizes that differ by at
-    /// most one, so that every example is used.
-    pub shard_size: Option<usize>,
+    /// Examples in a shard (300 in the paper).
+    pub shard_size: usize,
 }
 
 /// Sorts the examples by label (equal labels in the order of the data), cuts them into shards, deals these at random.
-/// With a given size, a remainder too small for a shard and shards beyond those dealt are left out.
+/// A remainder too small for a shard and shards beyond those dealt are left out.
 ///
 /// # Errors
 /// `Config` for `partition.num_clients` (zero, above N), `partition.shards_per_client` (zero, or more shards in all
@@ -28,10 +27,7 @@ pub struct Shards {
 pub fn shards(labels: &[u8], classes: usize, split: &Shards, rng: &mut ChaCha8Rng) -> Result<Vec<Vec<u32>>> {
     let dealt = check(split, labels.len())?;
     let sorted = indices_by_class(labels, classes).concat();
-    let mut pieces: Vec<&[u32]> = match split.shard_size {
-        Some(size) => sorted.chunks_exact(size).collect(),
-        None => even_parts(&sorted, dealt).collect(),
-    };
+    let mut pieces: Vec<&[u32]> = sorted.chunks_exact(split.shard_size).collect();
     pieces.shuffle(rng);
     Ok(pieces[..dealt].chunks_exact(split.shards_per_client).map(<[&[u32]]>::concat).collect())
 }
@@ -49,16 +45,15 @@ fn check(split: &Shards, examples: usize) -> Result<usize> {
     }
     let dealt = split.num_clients * split.shards_per_client;
     let largest = examples / dealt;
-    match split.shard_size {
-        Some(size) if !(1..=largest).contains(&size) => {
-            let problem = format!(
-                "{dealt} shards of {size} examples are needed ({} clients, {} each), but there are {examples} examples",
-                split.num_clients, split.shards_per_client
-            );
-            Err(Error::config("partition.shard_size", problem, format!("give 1 to {largest}")))
-        }
-        _ => Ok(dealt),
+    let size = split.shard_size;
+    if !(1..=largest).contains(&size) {
+        let problem = format!(
+            "{dealt} shards of {size} examples are needed ({} clients, {} each), but there are {examples} examples",
+            split.num_clients, split.shards_per_client
+        );
+        return Err(Error::config("partition.shard_size", problem, format!("give 1 to {largest}")));
     }
+    Ok(dealt)
 }
 
 #[cfg(test)]
@@ -66,36 +61,33 @@ mod tests {
     use super::super::tests::{deal_exactly, labels, refused, rng};
     use super::*;
 
-    fn split(num_clients: usize, shards_per_client: usize, shard_size: Option<usize>) -> Shards {
+    fn split(num_clients: usize, shards_per_client: usize, shard_size: usize) -> Shards {
         Shards { num_clients, shards_per_client, shard_size }
     }
 
     #[test]
     fn shards_are_runs_of_the_examples_sorted_by_label() {
         // Sorted by label: 1 4 | 0 3 | 2 5.
-        let clients = shards(&[1, 0, 2, 1, 0, 2], 3, &split(3, 1, Some(2)), &mut rng(0)).unwrap();
+        let clients = shards(&[1, 0, 2, 1, 0, 2], 3, &split(3, 1, 2), &mut rng(0)).unwrap();
         let mut sorted = clients.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, [[0, 3], [1, 4], [2, 5]]);
-        let order = |case| shards(&[1, 0, 2, 1, 0, 2], 3, &split(3, 1, Some(2)), &mut rng(case)).unwrap();
+        let order = |case| shards(&[1, 0, 2, 1, 0, 2], 3, &split(3, 1, 2), &mut rng(case)).unwrap();
         assert!((1..20).any(|case| order(case) != clients), "the deal is random");
     }
 
     #[test]
     fn deals_every_example_once() {
         for case in 0..30 {
-            let clients = shards(&labels(600, 10), 10, &split(10, 2, Some(30)), &mut rng(case)).unwrap();
+            let clients = shards(&labels(600, 10), 10, &split(10, 2, 30), &mut rng(case)).unwrap();
             deal_exactly(&clients, 0..600);
             assert!(clients.iter().all(|client| client.len() == 60));
-            let clients = shards(&labels(607, 10), 10, &split(10, 3, None), &mut rng(case)).unwrap();
-            deal_exactly(&clients, 0..607);
-            assert!(clients.iter().all(|client| (60..=63).contains(&client.len())));
         }
     }
 
     #[test]
     fn what_does_not_fill_a_shard_is_left_out() {
-        let clients = shards(&[0; 11], 1, &split(2, 2, Some(2)), &mut rng(0)).unwrap();
+        let clients = shards(&[0; 11], 1, &split(2, 2, 2), &mut rng(0)).unwrap();
         let mut all = clients.concat();
         all.sort_unstable();
         all.dedup();
@@ -106,11 +98,11 @@ mod tests {
     #[test]
     fn refuses_too_few_shards() {
         let deal = |k, s, size| shards(&[0; 12], 1, &split(k, s, size), &mut rng(0));
-        refused(deal(0, 1, None), "partition.num_clients", "no clients");
-        refused(deal(13, 1, None), "partition.num_clients", "at most 12");
-        refused(deal(3, 0, None), "partition.shards_per_client", "give 1 to 4");
-        refused(deal(3, usize::MAX, None), "partition.shards_per_client", "give 1 to 4");
-        refused(deal(3, 2, Some(3)), "partition.shard_size", "6 shards of 3 examples are needed");
-        refused(deal(3, 2, Some(0)), "partition.shard_size", "give 1 to 2");
+        refused(deal(0, 1, 1), "partition.num_clients", "no clients");
+        refused(deal(13, 1, 1), "partition.num_clients", "at most 12");
+        refused(deal(3, 0, 1), "partition.shards_per_client", "give 1 to 4");
+        refused(deal(3, usize::MAX, 1), "partition.shards_per_client", "give 1 to 4");
+        refused(deal(3, 2, 3), "partition.shard_size", "6 shards of 3 examples are needed");
+        refused(deal(3, 2, 0), "partition.shard_size", "give 1 to 2");
     }
 }

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::{Arc, Mutex, Once};
 
-use super::lock;
-use crate::error::Error;
+use super::{DeviceInfo, lock};
+use crate::error::{Error, mib};
 
 /// What wgpu reported aside.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,8 +89,10 @@ fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     done.ok()
 }
 
-pub(super) fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+/// Largest buffer for a use: one that is only copied to and read is no binding.
+pub(super) fn most_bytes(info: &DeviceInfo, usage: wgpu::BufferUsages) -> u64 {
+    let bound = usage.intersects(wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM);
+    if bound { info.max_binding_bytes.min(info.max_buffer_bytes) } else { info.max_buffer_bytes }
 }
 
 pub(super) fn too_large(label: &str, bytes: u64, limit: String) -> Error {
@@ -121,6 +123,15 @@ mod tests {
         assert_eq!(error.exit_code(), 1);
         let text = error.to_string();
         assert!(text.starts_with("a device was lost: three four\n") && text.contains("--resume"), "{text}");
+    }
+
+    #[test]
+    fn what_is_read_back_need_not_be_a_binding() {
+        let cpu = crate::device::Cpu::new(Some(1)).unwrap();
+        let info = DeviceInfo { max_binding_bytes: 2, max_buffer_bytes: 5, ..cpu.info().clone() };
+        let most = |usage| most_bytes(&info, wgpu::BufferUsages::COPY_DST | usage);
+        assert_eq!(most(wgpu::BufferUsages::MAP_READ), 5);
+        assert_eq!([wgpu::BufferUsages::STORAGE, wgpu::BufferUsages::UNIFORM].map(most), [2, 2]);
     }
 
     #[test]

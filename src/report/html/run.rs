@@ -13,8 +13,9 @@ use super::weights::Weights;
 use crate::report::{Comparison, Estimate};
 use crate::{Error, Result};
 
-/// Bytes of a file that is shown as it stands, at most; a run writes a few thousand.
-const TEXT: u64 = 128 << 10;
+/// Bytes of a file that is shown as it stands, at most: of `experiment.toml`, in which every default is written out, more than
+/// an experiment may have. A run writes a few thousand.
+const TEXT: u64 = 1 << 20;
 
 /// A run.
 pub struct Run {
@@ -130,7 +131,8 @@ impl Run {
 
     /// Whether MNIST was asked for and not found.
     pub fn fell_back(&self) -> bool {
-        self.source != self.setting("data.source")
+        let asked = self.setting("data.source");
+        !asked.is_empty() && self.source != asked
     }
 
     /// The last round of all seeds; 0 without any.

@@ -199,6 +199,19 @@ fn caveats(run: &Run) -> Vec<String> {
     }
     said.extend(overlap_caveat(run));
     said.extend(permuted_caveat(run));
+    said.extend(missing_controls(run));
+    if run.source == "digits" {
+        let why = if run.fell_back() { "MNIST's files were not found: the" } else { "The" };
+        said.push(format!(
+            "{why} images are the built-in digits, easier than MNIST, so the numbers do not compare with published ones."
+        ));
+    }
+    said
+}
+
+/// What is not known where a control was not asked for.
+fn missing_controls(run: &Run) -> Vec<String> {
+    let mut said = Vec::new();
     for (control, key, what) in [
         (
             "repeat",
@@ -220,12 +233,6 @@ fn caveats(run: &Run) -> Vec<String> {
     let asked = run.setting("circuits.controls.random").parse::<u32>().is_ok_and(|random| random > 0);
     if !asked && last_with(run, "random_p").is_empty() {
         said.push("No random circuits were tried: sufficiency has no baseline here.".into());
-    }
-    if run.source == "digits" {
-        let why = if run.fell_back() { "MNIST's files were not found: the" } else { "The" };
-        said.push(format!(
-            "{why} images are the built-in digits, easier than MNIST, so the numbers do not compare with published ones."
-        ));
     }
     said
 }

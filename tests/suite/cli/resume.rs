@@ -288,6 +288,31 @@ fn another_run_is_not_gone_on_with() {
     assert!(before == timeless(&desk.path("out")));
 }
 
+/// A round in which all dropped out has no share of zeros, which is as good a round to go on after as any.
+#[test]
+fn rounds_that_nobody_took_part_in_are_gone_on_with() {
+    let desk = desk();
+    let args = ["rich.toml", "--device=cpu", "--set", "cohort.dropout_rate=0.9"];
+    let rounds = |out: &str, rounds: &str, more: &[&str]| {
+        desk.fedcircuit(&[&["run"], &args[..], &["--out", out, "--rounds", rounds], more].concat())
+    };
+    done(rounds("out", "3", &[]), "written to out");
+    assert!(super::rounds(&desk.path("out")).iter().any(|round| round["clients"] == Value::Array(Vec::new())));
+    done(rounds("out", "5", &["--resume"]), "going on after round 3\n");
+    done(rounds("whole", "5", &[]), "written to whole");
+    assert_same_folders(&desk.path("out"), &desk.path("whole"), "rounds without clients");
+}
+
+#[test]
+fn a_run_that_was_ended_with_nothing_but_its_lock_begins() {
+    let desk = desk();
+    fs::create_dir_all(desk.path("out/checkpoint")).unwrap();
+    fs::write(desk.path("out/checkpoint/lock"), "").unwrap();
+    let run = |more: &[&str]| desk.fedcircuit(&[&["run", "tiny.toml", "--device=cpu", "--out", "out"], more].concat());
+    assert_eq!(run(&[]).code, Some(2));
+    done(run(&["--resume"]), "written to out");
+}
+
 #[test]
 fn a_full_disk_leaves_the_last_checkpoint() {
     let desk = desk();

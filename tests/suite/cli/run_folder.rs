@@ -139,6 +139,14 @@ fn data_that_took_the_place_of_others_are_named() {
     assert_eq!(environment["data"]["source"], "digits");
     let page = fs::read_to_string(desk.path("out/report.html")).unwrap();
     assert!(page.contains("1 seed · digits · iid") && page.contains("MNIST's files were not found: the images are"));
+    // Of several sets, it is told of every one that it happened to, and once.
+    let compare = "[[compare]]\nname = \"a\"\nset = {}\n[[compare]]\nname = \"b\"\n\
+                   set = { \"data.source\" = \"mnist\", \"data.fallback\" = \"digits\" }\n[[compare]]\nname = \"c\"\n\
+                   set = { \"data.source\" = \"mnist\", \"data.fallback\" = \"digits\", \"data.test_examples\" = 30 }\n";
+    let tiny = fs::read_to_string(desk.path("tiny.toml")).unwrap();
+    fs::write(desk.path("sets.toml"), format!("{tiny}{compare}")).unwrap();
+    let ended = desk.run(&["sets.toml", "--rounds", "1", "--out", "sets", "--data", "nowhere"]);
+    assert!(ended.code == Some(0) && ended.err.matches("built-in digits").count() == 1, "{ended:?}");
 }
 
 /// A class that is listed, and that a client lacks: no row in the table, an empty entry in the paper's layout.

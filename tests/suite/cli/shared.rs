@@ -57,13 +57,27 @@ fn experiments_in_the_same_waves_leave_the_files_they_leave_alone() {
     }
 }
 
+/// Kills a command once a file of the desk has so many lines.
+#[cfg(unix)]
+fn killed(desk: &Desk, args: &[&str], file: &str, lines: usize) {
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+
+    let mut command = desk.command(env!("CARGO_BIN_EXE_fedcircuit"));
+    let mut run = command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while fs::read_to_string(desk.path(file)).unwrap_or_default().lines().count() < lines {
+        assert!(begun.elapsed() < Duration::from_secs(240), "{file}: no round in four minutes");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+}
+
 /// However often it is ended without a word, in the first group or the second.
 #[test]
 #[cfg(unix)]
 fn a_group_that_is_ended_goes_on_to_the_same_files() {
-    use std::process::Stdio;
-    use std::time::{Duration, Instant};
-
     let desk = desk("");
     let args = |out: &'static str| ["sweep", "swept.toml", "--device=cpu", "--rounds=4", "--jobs=shared", "--out", out];
     assert_eq!(desk.fedcircuit(&args("whole")).code, Some(0));
@@ -71,17 +85,8 @@ fn a_group_that_is_ended_goes_on_to_the_same_files() {
     // The first group's last experiment has so many rounds, or the second group's first.
     let moments = [("target-0.5_lr-0.01", 1), ("target-0.5_lr-0.01", 2), ("target-0.4_lr-0.001", 2)];
     for (label, rounds) in moments {
-        let file = desk.path("out").join(label).join("seed_5/rounds.jsonl");
-        let mut command = desk.command(env!("CARGO_BIN_EXE_fedcircuit"));
         let args = if desk.path("out").exists() { &again[..] } else { &again[..again.len() - 1] };
-        let mut run = command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let begun = Instant::now();
-        while fs::read_to_string(&file).unwrap_or_default().lines().count() < rounds {
-            assert!(begun.elapsed() < Duration::from_secs(240), "{label}: no round in four minutes");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        run.kill().unwrap();
-        run.wait().unwrap();
+        killed(&desk, args, &format!("out/{label}/seed_5/rounds.jsonl"), rounds);
     }
     let ended = desk.fedcircuit(&again);
     assert!(ended.code == Some(0) && ended.err.contains("going on after round"), "{ended:?}");
@@ -89,6 +94,23 @@ fn a_group_that_is_ended_goes_on_to_the_same_files() {
     let ended = desk.fedcircuit(&again);
     assert!(ended.code == Some(0) && ended.err.matches("all 4 rounds are done").count() == 4, "{ended:?}");
     assert!(!ended.err.contains("waves: "), "{ended:?}");
+    assert_same(&desk, "out", "whole");
+}
+
+/// Of those that would share waves, one was ended before its first checkpoint, and the other after it.
+#[test]
+#[cfg(unix)]
+fn experiments_with_a_checkpoint_and_without_one_are_not_in_one_group() {
+    let desk = desk("");
+    let only_the_first = ["--rounds=3", "--set", "output.checkpoint_every=100"];
+    let args = |out: &'static str| {
+        [&["sweep", "swept.toml", "--device=cpu", "--jobs=shared", "--out", out][..], &only_the_first].concat()
+    };
+    assert_eq!(desk.fedcircuit(&args("whole")).code, Some(0));
+    killed(&desk, &args("out"), "out/target-0.5_lr-0.001/seed_5/rounds.jsonl", 1);
+    fs::remove_dir_all(desk.path("out/target-0.5_lr-0.01")).unwrap();
+    let ended = desk.fedcircuit(&[&args("out")[..], &["--resume"]].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_same(&desk, "out", "whole");
 }
 

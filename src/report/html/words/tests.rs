@@ -105,6 +105,16 @@ fn labels_of_one_class_cannot_be_permuted() {
     assert_eq!(with(&[(1, 6, 9), (1, 7, 9)]), "");
 }
 
+#[test]
+fn data_that_nobody_is_known_to_have_asked_for_took_no_place() {
+    let with = |config: &str| {
+        let read = Run { source: "digits".into(), ..run(config, vec![seed(1, vec![circuit(1, 0, "preserved", &[])])]) };
+        caveats(&read).iter().any(|said| said.contains("MNIST's files were not found"))
+    };
+    assert!(with("data.source = \"mnist\"\n"));
+    assert!(!with("data.source = \"digits\"\n") && !with(""));
+}
+
 /// Not beside the accuracy on all classes: the control knows only those with circuits.
 #[test]
 fn the_centralised_model_is_beside_the_global_one_on_the_same_classes() {
