@@ -92,6 +92,11 @@ pub fn sparse_conv_forward(
 }
 
 fn twin(call: Call<'_>) {
+    twin_on(Arch::new(), call);
+}
+
+/// With some of the processor's instructions.
+pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
     let params: SparseConvParams = call.params();
     let p = params.conv;
     let ([input, weights, rows, counts, gates, lists], [output, codes]) = call.buffers();
@@ -115,7 +120,7 @@ fn twin(call: Call<'_>) {
         blocks.for_each(|(i, (output, codes))| {
             let own = i * block..i * block + output.len() / plane;
             let channels: Vec<_> = own.map(|m| Channel { list: m, bias: biases[m], gate: own_gates[m] }).collect();
-            forward(&conv, count, stride, (input, &input_gates), &lists, &channels, output, codes);
+            forward(arch, &conv, (stride, count), (input, &input_gates), &lists, &channels, (output, codes));
         });
     });
 }
@@ -137,28 +142,26 @@ impl Channel {
 }
 
 /// The outputs of some channels, `[channels][PH][PW][B]`, of one slot's input and its channels' gates.
-#[expect(clippy::too_many_arguments)]
 fn forward(
+    arch: Arch,
     conv: &Conv,
-    count: u32,
-    stride: usize,
+    slot: (usize, u32),
     (input, gates): (&[f32], &[f32]),
     lists: &RowLists<'_>,
     channels: &[Channel],
-    output: &mut [f32],
-    codes: &mut [u8],
+    (output, codes): (&mut [f32], &mut [u8]),
 ) {
     let plane = output.len() / channels.len();
     let each = channels.iter().zip(output.chunks_exact_mut(plane).zip(codes.chunks_exact_mut(plane)));
     for (_, out) in each.filter(|(channel, _)| channel.closed(conv)) {
-        close(stride, count, out);
+        close(slot, out);
     }
     let open: Vec<_> = channels.iter().enumerate().filter(|(_, c)| !c.closed(conv)).map(|(i, c)| (i, *c)).collect();
     let wanted: Vec<usize> = open.iter().map(|(_, c)| c.list).collect();
     let planes = Planes::new(Read::Input(conv), lists, gates, &wanted);
     with_scratch([planes.words()], |[packed]| {
-        let (slot, out) = ((stride, count), (output, codes));
-        Arch::new().dispatch(Forward { conv, slot, input, channels: &open, planes: &planes, packed, plane, out });
+        let out = (output, codes);
+        arch.dispatch(Forward { conv, slot, input, channels: &open, planes: &planes, packed, plane, out });
     });
 }
 
@@ -210,7 +213,7 @@ impl WithSimd for Forward<'_> {
 }
 
 /// What a closed channel gives.
-fn close(stride: usize, count: u32, (output, codes): (&mut [f32], &mut [u8])) {
+fn close((stride, count): (usize, u32), (output, codes): (&mut [f32], &mut [u8])) {
     output.fill(0.0);
     // The first pixel's, then twice as many at a time: pixels are so short that a fill of each costs more.
     let (there, padding) = codes[..stride].split_at_mut((count as usize).min(stride));

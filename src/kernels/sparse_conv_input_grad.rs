@@ -90,6 +90,11 @@ pub fn sparse_conv_input_grad(
 }
 
 fn twin(call: Call<'_>) {
+    twin_on(Arch::new(), call);
+}
+
+/// With some of the processor's instructions.
+pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
     let params: SparseConvParams = call.params();
     let p = params.conv;
     let ([output_grad, codes, weights, rows, counts, gates, lists], [input_grad]) = call.buffers();
@@ -112,7 +117,7 @@ fn twin(call: Call<'_>) {
         blocks.for_each(|(i, input_grad)| {
             let own = i * block..i * block + input_grad.len() / plane;
             let channels: Vec<_> = own.map(|c| (c, input_gates[c] != 0.0)).collect();
-            backward(&conv, count, stride, (grad, &own_gates), &lists, &channels, input_grad);
+            backward(arch, &conv, (stride, count), (grad, &own_gates), &lists, &channels, input_grad);
         });
     });
 }
@@ -120,22 +125,21 @@ fn twin(call: Call<'_>) {
 /// The gradients of some input channels (their numbers, and whether they are open), `[channels][H][W][B]`, from one slot's
 /// output gradient, codes, and output gates.
 fn backward(
+    arch: Arch,
     conv: &Conv,
-    count: u32,
-    stride: usize,
+    slot: (usize, u32),
     (grad, gates): ((&[f32], &[u8]), &[f32]),
     lists: &RowLists<'_>,
     channels: &[(usize, bool)],
     input_grad: &mut [f32],
 ) {
-    let plane = conv.height * conv.width * stride;
+    let plane = conv.height * conv.width * slot.0;
     let closed = channels.iter().zip(input_grad.chunks_exact_mut(plane)).filter(|((_, open), _)| !open);
     closed.for_each(|(_, input_grad)| input_grad.fill(0.0));
     let open: Vec<usize> = channels.iter().filter(|(_, open)| *open).map(|(c, _)| *c).collect();
     let planes = Planes::new(Read::OutputGrad(conv), lists, gates, &open);
     with_scratch([planes.words()], |[packed]| {
-        let slot = (stride, count);
-        Arch::new().dispatch(Backward { conv, slot, grad, channels, planes: &planes, packed, input_grad });
+        arch.dispatch(Backward { conv, slot, grad, channels, planes: &planes, packed, input_grad });
     });
 }
 

@@ -75,6 +75,11 @@ pub fn sparse_linear_forward(
 }
 
 fn twin(call: Call<'_>) {
+    twin_on(Arch::new(), call);
+}
+
+/// With some of the processor's instructions.
+pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
     let params: SparseLinearParams = call.params();
     let p = params.linear;
     let ([input, weights, rows, counts, gates, lists], [output]) = call.buffers();
@@ -95,7 +100,7 @@ fn twin(call: Call<'_>) {
                 };
                 let taps: Vec<_> = lists.taps(m).map(|tap| (tap.other, tap.weight)).collect();
                 let (relu, bias, slot) = (linear.relu, biases[m], (stride, count));
-                Arch::new().dispatch(Unit { relu, gate, bias, taps: &taps, slot, input, output });
+                arch.dispatch(Unit { relu, gate, bias, taps: &taps, slot, input, output });
             }
         });
     });

@@ -68,6 +68,11 @@ pub fn sparse_linear_input_grad(
 }
 
 fn twin(call: Call<'_>) {
+    twin_on(Arch::new(), call);
+}
+
+/// With some of the processor's instructions.
+pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
     let params: SparseLinearParams = call.params();
     let p = params.linear;
     let ([output, output_grad, weights, rows, counts, lists], [input_grad]) = call.buffers();
@@ -84,7 +89,7 @@ fn twin(call: Call<'_>) {
         blocks.for_each(|(i, input_grad)| {
             let (output, output_grad, first) = (part(output), part(output_grad), i * block);
             let lists = &lists;
-            Arch::new().dispatch(Backward { relu, slot, output, output_grad, lists, first, input_grad });
+            arch.dispatch(Backward { relu, slot, output, output_grad, lists, first, input_grad });
         });
     });
 }

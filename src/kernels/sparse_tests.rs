@@ -1,12 +1,14 @@
 //! The sparse twins against the dense ones, against float64, and against themselves with another B and order of slots.
 
+use pulp::Arch;
+
 use super::layer_cases::{ConvCase, Setting};
 use super::linear_cases::LinearCase;
 use super::reference::{self, run};
 use super::sparse::Side;
 use super::sparse_cases::{sparse_conv_cases, sparse_linear_cases};
 use super::*;
-use crate::device::{Compare, compare, f32s};
+use crate::device::{Call, Compare, Kernel, compare, f32s};
 
 /// What a kernel makes of a case: its outputs.
 fn outputs(kernel: &'static Kernel, params: &[u32], inputs: &[Vec<u32>], words: &[usize]) -> Vec<Vec<u32>> {
@@ -93,6 +95,62 @@ fn sparse_twins_agree_with_dense_ones() {
         same(name, &[close], &linear_forward(&c, c.input(), true), &linear_forward(&c, c.input(), false));
         let want = linear_backward(&c, c.output(), c.output_grad(), false);
         same(name, &[close], &linear_backward(&c, c.output(), c.output_grad(), true), &want);
+    }
+}
+
+/// Whatever the processor's registers hold: of one image, of eight, or of as many as here.
+#[test]
+fn narrower_registers_agree() {
+    fn eight() -> Arch {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(simd) = pulp::x86::V3::try_new() {
+            return Arch::V3(simd);
+        }
+        Arch::Scalar
+    }
+    type Twin = fn(Call<'_>);
+    let twins: [(&'static Kernel, Twin, Twin); 4] = [
+        (
+            &sparse_conv_forward::KERNEL,
+            |c| sparse_conv_forward::twin_on(Arch::Scalar, c),
+            |c| {
+                sparse_conv_forward::twin_on(eight(), c);
+            },
+        ),
+        (
+            &sparse_conv_input_grad::KERNEL,
+            |c| sparse_conv_input_grad::twin_on(Arch::Scalar, c),
+            |c| {
+                sparse_conv_input_grad::twin_on(eight(), c);
+            },
+        ),
+        (
+            &sparse_linear_forward::KERNEL,
+            |c| sparse_linear_forward::twin_on(Arch::Scalar, c),
+            |c| {
+                sparse_linear_forward::twin_on(eight(), c);
+            },
+        ),
+        (
+            &sparse_linear_input_grad::KERNEL,
+            |c| sparse_linear_input_grad::twin_on(Arch::Scalar, c),
+            |c| {
+                sparse_linear_input_grad::twin_on(eight(), c);
+            },
+        ),
+    ];
+    for (kernel, of_one, of_eight) in twins {
+        let Kernel { name, source, variants, bindings, params_words, workgroup, cases, large, .. } = *kernel;
+        for twin in [of_one, of_eight] {
+            let narrow = Kernel { name, source, variants, bindings, params_words, workgroup, twin, cases, large };
+            let narrow: &'static Kernel = Box::leak(Box::new(narrow));
+            for case in cases() {
+                let [got, want] = [narrow, kernel].map(|kernel| run(kernel, &case.params, &case.buffers));
+                for (binding, (got, want)) in bindings.iter().zip(got.iter().zip(&want)) {
+                    compare(binding.compare, got, want).unwrap_or_else(|e| panic!("{name}, {}: {e}", case.name));
+                }
+            }
+        }
     }
 }
 
