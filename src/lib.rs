@@ -79,8 +79,8 @@
 //! chance comes from the host, and sums run in a fixed order: the same seed on the same device gives the same bits, whatever
 //! the wave size or the number of threads. Every kernel has a twin that it is tested against. One read-back a round.
 //!
-//! `docs/extending.md` says how to add a kernel, a strategy, a data set or a measure, and `docs/files.md` what the files of
-//! a run hold.
+//! `docs/extending.md` says how to add a kernel, a strategy, a data set or a measure, `docs/experiments.md` what partitions
+//! and files of several experiments are, and `docs/files.md` what the files of a run hold.
 
 pub mod bench;
 pub mod circuits;

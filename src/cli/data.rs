@@ -1,4 +1,4 @@
-//! `fedcircuit data <list | fetch NAME>`.
+//! `fedcircuit data <list | draw | fetch NAME>`.
 
 use std::path::PathBuf;
 
@@ -16,8 +16,9 @@ use crate::{Error, Result};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  fedcircuit data list
-  fedcircuit data fetch mnist")]
+  fedcircuit data list           what there is, and how to get it
+  fedcircuit data fetch mnist    real MNIST, 11 MB
+  fedcircuit data draw           the drawn digits as files, for other programs")]
 pub struct DataArgs {
     /// What to do.
     #[command(subcommand)]
@@ -75,7 +76,7 @@ mnist   handwritten digits, 28x28, 60,000 + 10,000; `fedcircuit data fetch mnist
 digits  handwritten-looking digits, 28x28, drawn by the program; nothing to fetch, `fedcircuit data draw` writes files
 ";
 
-/// Lists or fetches.
+/// Lists, writes out or fetches.
 pub fn execute(args: DataArgs) -> Result<()> {
     match args.action {
         DataAction::List => print(LIST),

@@ -87,7 +87,7 @@ pub enum Command {
     Devices(DevicesArgs),
     /// Measure a device: its peaks, every kernel against them, training, and whole rounds
     Bench(BenchArgs),
-    /// List data sets, or download one
+    /// List, download or write out data sets
     Data(DataArgs),
     /// Print what makes a shell complete fedcircuit's subcommands and options
     Completions(CompletionsArgs),

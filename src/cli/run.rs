@@ -22,7 +22,7 @@ Examples:
   fedcircuit run my.toml --resume                               goes on where it was ended
 
 Ctrl-C ends a run after the step under way, with all finished rounds on disk; a second one ends it at once. Exit status: 0
-done, 1 the run failed, 2 bad usage, configuration or data.";
+done, 1 the run failed or Ctrl-C ended it, 2 bad usage, configuration or data, 130 a second Ctrl-C ended it.";
 
 /// Ends the help of `fedcircuit sweep`.
 pub const SWEEP_EXAMPLES: &str = "\
@@ -36,7 +36,8 @@ The swept keys stand in the experiment file, each with a list of values or a ran
   \"sparsity.target\" = [0.95, 0.99, 0.995]
   \"training.lr\" = { from = 0.0005, to = 0.002, steps = 3, scale = \"log\" }
 
-Every combination has a folder of its own, unless mode = \"zipped\"; sweep.csv has the last rounds of all.";
+Every combination is an experiment with a folder of its own; with mode = \"zipped\", the first values together, then the
+second, and so on. sweep.csv has the last rounds of all.";
 
 /// Flags of `fedcircuit run`.
 #[derive(Clone, Debug, Args)]
@@ -50,7 +51,8 @@ pub struct RunArgs {
     /// What computes: auto takes a hardware GPU, else the CPU engine
     ///
     /// cpu is the CPU engine, gpu the first GPU, software Vulkan included; anything else is part of an adapter's name, such
-    /// as nvidia or llvmpipe. `fedcircuit devices` lists them.
+    /// as nvidia or llvmpipe. `fedcircuit devices` lists them. shadow is the CPU engine and the first GPU, each kernel on
+    /// both: the run ends at the first whose outputs differ.
     #[arg(long, value_name = "auto|cpu|gpu|PART OF A NAME", default_value = "auto")]
     pub device: String,
     /// Where data sets are looked for: DIR and DIR/mnist [default: data]
@@ -82,7 +84,8 @@ pub struct RunArgs {
     pub set: Vec<String>,
     /// Go on with the run in the folder where it was ended, to the same results
     ///
-    /// However it was ended: what is left then is what a run that was never ended leaves, to the bit.
+    /// However it was ended: what is left then is what a run that was never ended leaves, to the bit. Device, data, version
+    /// and experiment must be those that it began with; only keys of [device] may differ, and rounds may be more.
     #[arg(long)]
     pub resume: bool,
     /// Print nothing but errors
@@ -90,8 +93,8 @@ pub struct RunArgs {
     pub quiet: bool,
     /// Serve the growing report to browsers on this machine, and open one
     ///
-    /// Its address is printed; with a port, such as --live=8080, it is always the same. The page puts itself in order after
-    /// every round, and ends with the run, whose folder keeps report.html. Without it, nothing is served.
+    /// Its address is printed; with a port, such as --live=8080, it is always the same. The page updates after every
+    /// round, and ends with the run, whose folder keeps report.html. Without it, nothing is served.
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     pub live: Option<u16>,
     /// With --live: open no browser, as where there is no screen or standard error is no terminal
@@ -105,7 +108,7 @@ pub struct SweepArgs {
     /// Those of a run.
     #[command(flatten)]
     pub run: RunArgs,
-    /// Experiments at a time, such as 2; or "shared": those that may are trained in the same waves
+    /// Experiments at a time, such as 2; or "shared": experiments that can share waves are trained together
     ///
     /// Of several at a time each has its share of the threads and of device.memory. Waves are shared by experiments that
     /// differ in seeds, partition (of as many clients), training.lr and, on a GPU, in sparsity alone, as long as the same
