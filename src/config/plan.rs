@@ -10,6 +10,7 @@
 use toml::{Table, Value};
 
 use super::keys::{Keys, refused};
+use super::overrides::{collide, within};
 use super::sweep::{Point, points};
 use super::{Experiment, Override, read};
 use crate::{Error, Result};
@@ -115,21 +116,18 @@ fn compared(table: &Table, compare: &Value, overrides: &[Override]) -> Result<Ve
 
 fn swept(table: &Table, sweep: &Value, overrides: &[Override]) -> Result<Vec<Variant>> {
     let variant = |point: Point| {
-        let both = |o: &Override| point.changes.iter().any(|c| within(&o.key, &c.key) || within(&c.key, &o.key));
-        if let Some(set) = overrides.iter().find(|o| both(o)) {
-            let help = "accepted: keys that [sweep] does not name";
-            return Err(Error::config(format!("--set {}", set.key), "is swept by the file", help));
+        for set in overrides {
+            if let Some(swept) = point.changes.iter().find(|change| collide(&set.key, &change.key)) {
+                let problem = format!("is swept by the file, as {}", swept.key);
+                let help = "accepted: keys that [sweep] does not name; --seed sets seeds, and --rounds rounds";
+                return Err(Error::config(set.key.as_str(), problem, help));
+            }
         }
         let mut experiment = resolve(table.clone(), &point.changes, overrides)?;
         experiment.name = format!("{}-{}", experiment.name, point.label);
         Ok(Variant { label: Some(point.label), swept: point.changes, experiment })
     };
     points(sweep, MAX_VARIANTS)?.into_iter().map(variant).collect()
-}
-
-/// Whether the dotted key `inner` is `outer` or lies in it.
-fn within(outer: &str, inner: &str) -> bool {
-    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 fn read_entry(mut keys: Keys<'_>) -> Result<(String, Vec<Override>)> {
@@ -200,8 +198,11 @@ mod tests {
         assert_eq!(plan.variants[1].experiment.name, "a-lr-0.2");
         assert_eq!(plan.variants[1].swept, [Override::new("training.lr", 0.2)]);
         for (text, set, says) in [
-            (&text, "training.lr=0.3", "--set training.lr: is swept by the file"),
-            (&text, "training={ lr = 0.3 }", "--set training: is swept by the file"),
+            (&text, "training.lr=0.3", "--set training.lr: is swept by the file, as training.lr"),
+            (&text, "training={ lr = 0.3 }", "--set training: is swept by the file, as training.lr"),
+            // As --seed does: a seed and a list of seeds exclude each other, and every variant would have had that one.
+            (&format!("{BASE}[sweep]\nseed = [1, 2]\n"), "seeds=[7]", "--set seeds: is swept by the file, as seed"),
+            (&format!("{BASE}[sweep]\nseeds = [[1], [2]]\n"), "seed=5", "--set seed: is swept by the file, as seeds"),
             (&format!("{text}[[compare]]\nname = \"b\"\nset = {{}}\n"), "rounds=2", "a.toml: sweep: stands beside"),
             (&format!("{BASE}[sweep]\ntraining.lr = [0.1, -1]\n"), "rounds=2", "a.toml: training.lr: the number -1"),
             (&format!("{BASE}[sweep]\ntraining.rl = [0.1]\n"), "rounds=2", "did you mean lr?"),
