@@ -31,7 +31,7 @@ pub(crate) use keys::{did_you_mean, nearest};
 pub use model::{Activation, Architecture, Layer, LayerKind, Model, ModelPreset};
 pub use overrides::Override;
 pub use plan::{Plan, Variant, load};
-pub use seeds::Seeds;
+pub use seeds::{Seeds, names_seed};
 
 use crate::{Error, Result};
 

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use super::keys::{Keys, refused};
 use super::overrides::{collide, within};
 use super::sweep::{Point, points};
-use super::{Experiment, Override, read};
+use super::{Experiment, Override, names_seed, read};
 use crate::{Error, Result};
 
 /// The experiments of one file, in the order in which they run.
@@ -51,6 +51,9 @@ impl Plan {
 }
 
 const MAX_VARIANTS: usize = 100;
+
+/// What else is written beside the folders of variants: pictures of all, and what `fedcircuit report` says of some of them.
+const TAKEN: [&str; 2] = ["plots", "comparison"];
 
 /// Bytes of an experiment, at most: classes for ten thousand clients take half of them. Parsed, a text takes a hundred times
 /// as much.
@@ -136,6 +139,12 @@ fn read_entry(mut keys: Keys<'_>) -> Result<(String, Vec<Override>)> {
     let plain = label.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
     if !plain || label.is_empty() || label.len() > 40 {
         return Err(Error::config(keys.path_of("name"), format!("{label:?} cannot name a folder"), help));
+    }
+    // Some file systems know no case.
+    if names_seed(&label.to_lowercase()) || TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(label)) {
+        let problem = format!("{label:?} is what a folder of the run's own is called");
+        let help = "accepted: another name than seed_N, plots and comparison, such as one that says what differs";
+        return Err(Error::config(keys.path_of("name"), problem, help));
     }
     let path = keys.path_of("set");
     let help = "accepted: a table of dotted keys, such as { \"training.lr\" = 0.01 }";
