@@ -83,12 +83,24 @@ pub fn load(text: &str, origin: &str, overrides: &[Override]) -> Result<Plan> {
         }
     };
     let variants = variants.map_err(blame)?;
+    check_threads(&variants).map_err(blame)?;
     let mut base = table;
     for change in overrides {
         change.apply(&mut base).map_err(blame)?;
     }
     let name = base.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
     Ok(Plan { name, variants })
+}
+
+/// Refuses variants with threads of their own: the device is opened once, before all of them.
+fn check_threads(variants: &[Variant]) -> Result<()> {
+    let mut threads = variants.iter().map(|variant| variant.experiment.device.threads);
+    let first = threads.next();
+    if threads.all(|other| Some(other) == first) {
+        return Ok(());
+    }
+    let problem = "differs between variants, for all of which the device is opened once";
+    Err(Error::config("device.threads", problem, "accepted: one number for the whole file, in [device] or with --set"))
 }
 
 fn compared(table: &Table, compare: &Value, overrides: &[Override]) -> Result<Vec<Variant>> {
@@ -220,6 +232,18 @@ mod tests {
             let error = load(text, "a.toml", &[Override::parse(set).unwrap()]).unwrap_err();
             assert!(error.exit_code() == 2 && error.to_string().contains(says), "{set}: {error}");
         }
+    }
+
+    /// The device is opened with the threads of the first; what a wave may take is each one's own.
+    #[test]
+    fn threads_are_the_same_for_all_variants() {
+        let read = |sweep: &str, sets: &[Override]| load(&format!("{BASE}[sweep]\n{sweep}\n"), "a.toml", sets);
+        for sweep in ["device.threads = [1, 2]", "device = [{ threads = 1 }, { max_wave = 3 }]"] {
+            let message = read(sweep, &[]).unwrap_err().to_string();
+            assert!(message.starts_with("a.toml: device.threads: differs between variants"), "{sweep}: {message}");
+        }
+        let all = read("device.max_wave = [1, 2]", &[Override::new("device.threads", 2)]).unwrap();
+        assert!(all.variants.iter().all(|variant| variant.experiment.device.threads == Some(2)));
     }
 
     #[test]

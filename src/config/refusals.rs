@@ -205,6 +205,10 @@ fn comparisons_that_cannot_be_told_apart_or_do_nothing_are_refused() {
         ("compare = [{ name = \"a\", set = { name = \"b\" } }]\n", "compare[0].set.name: cannot differ"),
         ("compare = [{ name = \"a\", set = {} }, { name = \"a\", set = {} }]\n", "names two variants"),
         ("compare = [{ name = \"a\", set = { rouns = 1 } }]\n", "rouns: unknown key"),
+        (
+            "compare = [{ name = \"a\", set = {} }, { name = \"b\", set = { \"device.threads\" = 1 } }]\n",
+            "device.threads: differs between variants",
+        ),
     ] {
         let message = read(&format!("{entry}{BASE}"), &[]).unwrap_err().to_string();
         assert!(message.contains(says), "{entry}: {message}");
