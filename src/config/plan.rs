@@ -123,7 +123,7 @@ fn compared(table: &Table, compare: &Value, overrides: &[Override]) -> Result<Ve
             ));
         }
         let mut experiment = resolve(table.clone(), &changes, overrides)?;
-        experiment.name = format!("{}-{label}", experiment.name);
+        experiment.name = name_of(&experiment.name, &label)?;
         variants.push(Variant { label: Some(label), swept: Vec::new(), experiment });
     }
     Ok(variants)
@@ -139,10 +139,22 @@ fn swept(table: &Table, sweep: &Value, overrides: &[Override]) -> Result<Vec<Var
             }
         }
         let mut experiment = resolve(table.clone(), &point.changes, overrides)?;
-        experiment.name = format!("{}-{}", experiment.name, point.label);
+        experiment.name = name_of(&experiment.name, &point.label)?;
         Ok(Variant { label: Some(point.label), swept: point.changes, experiment })
     };
     points(sweep, MAX_VARIANTS)?.into_iter().map(variant).collect()
+}
+
+/// What a variant's experiment is called. Refused where `experiment.toml` in its folder could not be read again.
+fn name_of(name: &str, label: &str) -> Result<String> {
+    let whole = format!("{name}-{label}");
+    if whole.len() > read::MAX_NAME {
+        let problem = format!("makes {whole:?}, of {} characters, with the variant's name", whole.len());
+        let most = read::MAX_NAME;
+        let help = format!("accepted: at most {most} characters for both and the - between them: shorten one of them");
+        return Err(Error::config("name", problem, help));
+    }
+    Ok(whole)
 }
 
 fn read_entry(mut keys: Keys<'_>) -> Result<(String, Vec<Override>)> {
@@ -232,6 +244,21 @@ mod tests {
             let error = load(text, "a.toml", &[Override::parse(set).unwrap()]).unwrap_err();
             assert!(error.exit_code() == 2 && error.to_string().contains(says), "{set}: {error}");
         }
+    }
+
+    #[test]
+    fn a_variants_name_is_one_that_can_be_read_again() {
+        let compare = |length: usize| {
+            let name = Override::new("name", "n".repeat(length));
+            load(&format!("{BASE}[[compare]]\nname = \"one\"\nset = {{}}\n"), "a.toml", &[name])
+        };
+        let longest = compare(96).unwrap().variants.remove(0).experiment;
+        let again = load(&longest.to_toml().unwrap(), "again.toml", &[]).unwrap();
+        assert_eq!(again.variants[0].experiment, longest);
+        let message = compare(97).unwrap_err().to_string();
+        assert!(message.starts_with("--set name: makes \"nnn") && message.contains("of 101 characters"), "{message}");
+        let swept = format!("{BASE}[sweep]\ntraining.lr = [0.1]\n").replace("\"a\"", &format!("{:?}", "n".repeat(99)));
+        assert!(load(&swept, "a.toml", &[]).unwrap_err().to_string().contains("-lr-0.1\", of 106 characters"));
     }
 
     /// The device is opened with the threads of the first; what a wave may take is each one's own.
