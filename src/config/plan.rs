@@ -50,7 +50,7 @@ impl Plan {
     }
 }
 
-const MAX_VARIANTS: usize = 100;
+pub(super) const MAX_VARIANTS: usize = 100;
 
 /// What else is written beside the folders of variants: pictures of all, and what `fedcircuit report` says of some of them.
 const TAKEN: [&str; 2] = ["plots", "comparison"];
@@ -158,8 +158,9 @@ fn name_of(name: &str, label: &str) -> Result<String> {
 }
 
 fn read_entry(mut keys: Keys<'_>) -> Result<(String, Vec<Override>)> {
-    let help = "accepted: a name of at most 40 letters, digits, - and _";
-    let label = keys.text("name", "a name")?.ok_or_else(|| keys.missing("name", help))?;
+    let accepted = "a name of at most 40 letters, digits, - and _";
+    let help = format!("accepted: {accepted}");
+    let label = keys.text("name", accepted)?.ok_or_else(|| keys.missing("name", &help))?;
     let plain = label.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
     if !plain || label.is_empty() || label.len() > 40 {
         return Err(Error::config(keys.path_of("name"), format!("{label:?} cannot name a folder"), help));

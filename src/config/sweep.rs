@@ -30,6 +30,7 @@ struct Axis {
 }
 
 const HELP: &str = "accepted: dotted keys, each with a list of values or { from, to, steps, scale }, and a mode";
+const VALUES: &str = "accepted: a list of values, such as [0.1, 0.2], or { from, to, steps, scale }";
 const MAX_LABEL: usize = 60;
 
 /// The experiments of a `[sweep]`, at most `most`: keys go in alphabetical order, and of crossed ones the last
@@ -98,7 +99,7 @@ fn collect(table: &Table, prefix: &str, axes: &mut Vec<Axis>) -> Result<()> {
                 collect(deeper, &format!("{key}."), axes)?;
                 continue;
             }
-            other => return Err(refused(path, other, HELP)),
+            other => return Err(refused(path, other, VALUES)),
         };
         if values.is_empty() {
             return Err(Error::config(path, "has no values", HELP));
