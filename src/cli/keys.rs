@@ -13,9 +13,11 @@ Examples:
   fedcircuit keys               every key, section by section
   fedcircuit keys partition     those of the partition
   fedcircuit keys lr            the learning rates
+  fedcircuit keys sweep         what a [sweep] takes
 
-Each is a key of the experiment file, and of --set on the command line: --set training.lr=0.01. Beside them a file may have
-[[compare]] entries, as in `fedcircuit presets show quickstart`, or a [sweep], as in `fedcircuit presets show paper-sparsity`.")]
+Each is a key of the experiment file and, but for those of [sweep] and [[compare]], of --set on the command line: --set
+training.lr=0.01. `fedcircuit presets show paper-sparsity` has a [sweep], `fedcircuit presets show quickstart` has [[compare]]
+entries.")]
 pub struct KeysArgs {
     /// Only keys with this in their path, such as circuits.controls or lr [default: all]
     #[arg(value_name = "PART OF A NAME", default_value = "", hide_default_value = true)]

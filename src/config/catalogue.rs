@@ -1,20 +1,15 @@
 //! Every key of an experiment file, with what it accepts and what it means. Nothing is told here that is told elsewhere:
 //! which keys there are and what they accept is what `read.rs` says when it refuses one, and what they mean is the
-//! documentation of the fields that they fill.
+//! documentation of the fields that they fill; but for what changes from experiment to experiment, see `variants.rs`.
+
+mod documented;
+mod variants;
 
 use toml::{Table, Value};
 
+use self::documented::{choices, documented, meaning};
 use super::{Override, read};
 use crate::error::{Error, Result};
-
-/// Where the fields are documented.
-const SOURCES: [&str; 5] = [
-    include_str!("mod.rs"),
-    include_str!("analysis.rs"),
-    include_str!("circuits.rs"),
-    include_str!("cohort.rs"),
-    include_str!("model.rs"),
-];
 
 /// The smallest experiment.
 const BASE: &str = "name = \"a\"\ndata = { source = \"digits\" }\npartition = { kind = \"iid\", num_clients = 2 }\n";
@@ -77,7 +72,7 @@ const PARTS: [Part; 23] = [
     part("training", "Training", "training = {}", ""),
     part("training", "Training", "training = { optimizer = \"sgd\" }", " with optimizer = \"sgd\""),
     part("sparsity", "Sparsity", "sparsity = {}", ""),
-    part("strategy", "Strategy", "strategy = {}", ""),
+    part("strategy", "Strategy", "strategy = { kind = \"fedavg\" }", ""),
     part("circuits", "Circuits", "circuits = {}", ""),
     part("circuits.measures", "Measures", "circuits = { measures = {} }", ""),
     part("circuits.controls", "Controls", "circuits = { controls = {} }", ""),
@@ -120,6 +115,9 @@ pub fn catalogue() -> Result<Vec<Section>> {
         if !part.set.is_empty() {
             Override::parse(part.set)?.apply(&mut base)?;
         }
+        let name = part.path.split(".layers").next().unwrap_or_default();
+        let general = if name.is_empty() { String::new() } else { format!("[{name}]") };
+        let tag = tag(&mut base, part.path);
         let mut keys = Vec::new();
         for name in names(&base, part.path) {
             let Some(accepted) = refusal(&base, part.path, &name) else { continue };
@@ -129,20 +127,27 @@ pub fn catalogue() -> Result<Vec<Section>> {
             };
             let prefix = part.path.replace(".0", "[]").replace(".1", "[]");
             let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-            let meaning = meaning(&types, part.kind, &name).unwrap_or_default();
+            let meaning = meaning(&types, part.kind, &tag, &name).unwrap_or_default();
             let choices = choices(&types, part.kind, &name, accepted);
             let key = Key { path, accepted: accepted.to_string(), meaning, choices };
-            // What another kind of the section has too is told once.
-            if !sections.iter().any(|section| section.keys.contains(&key)) {
+            // Which kinds there are, and what the section has whatever its kind, is told once.
+            let told =
+                |section: &Section| (name == "kind" || section.heading == general) && section.keys.contains(&key);
+            if !sections.iter().any(told) {
                 keys.push(key);
             }
         }
-        let name = part.path.split(".layers").next().unwrap_or_default();
-        let heading = if name.is_empty() { String::new() } else { format!("[{name}]{}", part.heading) };
-        sections.push(Section { heading, keys });
+        sections.push(Section { heading: format!("{general}{}", part.heading), keys });
     }
-    sections.retain(|section| !section.keys.is_empty());
+    sections.extend(variants::sections());
     Ok(sections)
+}
+
+/// Which kind of its section a table is; empty where it does not say.
+fn tag(base: &mut Table, path: &str) -> String {
+    let table = at(base, path);
+    let kind = table.and_then(|table| table.get("kind").or(table.get("optimizer"))).and_then(Value::as_str);
+    kind.unwrap_or_default().to_string()
 }
 
 /// The table at a path, in which a number is a place in a list.
@@ -175,91 +180,6 @@ fn names(base: &Table, path: &str) -> Vec<String> {
     list.map(|(_, list)| list.split(", ").map(String::from).collect()).unwrap_or_default()
 }
 
-/// A struct or an enum as it is documented.
-#[derive(Debug, Default)]
-struct Documented {
-    name: String,
-    doc: String,
-    fields: Vec<Field>,
-    /// Names and documentation.
-    variants: Vec<(String, String)>,
-}
-
-/// A field of it, or of a variant of it.
-#[derive(Debug)]
-struct Field {
-    name: String,
-    kind: String,
-    doc: String,
-    flat: bool,
-}
-
-/// The types of the configuration, from their source as rustfmt leaves it.
-fn documented() -> Vec<Documented> {
-    let mut types: Vec<Documented> = Vec::new();
-    let (mut doc, mut flat) = (String::new(), false);
-    for line in SOURCES.iter().flat_map(|source| source.lines()) {
-        let text = line.trim();
-        if let Some(more) = text.strip_prefix("///") {
-            doc = format!("{doc}{more}");
-            continue;
-        }
-        if text.starts_with('#') {
-            flat |= text.contains("flatten");
-            continue;
-        }
-        let said = std::mem::take(&mut doc).trim().to_string();
-        let declared = text.strip_prefix("pub struct ").or(text.strip_prefix("pub enum "));
-        let word = text.trim_start_matches("pub ").split([':', ' ', ',', '(']).next().unwrap_or_default().to_string();
-        if let Some(name) = declared.and_then(|rest| rest.strip_suffix(" {")) {
-            types.push(Documented { name: name.into(), doc: said, ..Documented::default() });
-        } else if let Some(of) = types.last_mut().filter(|_| !said.is_empty()) {
-            match text.split_once(": ") {
-                Some((_, kind)) => {
-                    let kind = kind.trim_end_matches(',').trim_start_matches("Option<").trim_start_matches("Vec<");
-                    let kind = kind.trim_end_matches('>').into();
-                    of.fields.push(Field { name: word, kind, doc: said, flat });
-                }
-                None => of.variants.push((word.to_lowercase(), said)),
-            }
-        }
-        flat = false;
-    }
-    types
-}
-
-/// What the documentation of the type `kind` says of `key`.
-fn meaning(types: &[Documented], kind: &str, key: &str) -> Option<String> {
-    let of = types.iter().find(|of| of.name == kind)?;
-    let found = of.fields.iter().find(|field| field.name == key).map(|field| field.doc.clone());
-    found
-        .or_else(|| {
-            // What is flattened into the table: keys of its own, one for each variant, or the name of the variant.
-            of.fields.iter().filter(|field| field.flat).find_map(|field| {
-                let inner = types.iter().find(|of| of.name == field.kind);
-                let variant = inner.is_some_and(|inner| inner.variants.iter().any(|(variant, _)| variant == key));
-                let named = variant || field.name.starts_with(key);
-                meaning(types, &field.kind, key).or_else(|| named.then(|| field.doc.clone()))
-            })
-        })
-        .or_else(|| (key == "kind").then(|| of.doc.clone()))
-}
-
-/// The names that a key accepts, with what the type that they stand for says of each: both are in the same order.
-fn choices(types: &[Documented], kind: &str, key: &str, accepted: &str) -> Vec<(String, String)> {
-    let find = |name: &str| types.iter().find(|of| of.name == name);
-    let flat = |of: &Documented| of.fields.iter().filter(|field| field.flat).find_map(|field| find(&field.kind));
-    let Some(of) = find(kind) else { return Vec::new() };
-    let own = of.fields.iter().find(|field| field.name == key).and_then(|field| find(&field.kind));
-    // `kind` and `optimizer` tell the variants of their table, or of what is flattened into it.
-    let tag = || if key == "kind" && of.fields.iter().all(|field| !field.flat) { Some(of) } else { flat(of) };
-    let names: Vec<&str> = accepted.split('"').skip(1).step_by(2).collect();
-    let Some(of) = own.or_else(tag).filter(|of| !names.is_empty() && of.variants.len() == names.len()) else {
-        return Vec::new();
-    };
-    names.into_iter().zip(&of.variants).map(|(name, (_, doc))| (name.to_string(), doc.clone())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,6 +205,51 @@ mod tests {
         {
             find(&sections, path);
         }
+    }
+
+    /// What two kinds call the same may be two things.
+    #[test]
+    fn every_kind_of_partition_is_told_with_all_its_keys() {
+        let sections = catalogue().unwrap();
+        let kinds = find(&sections, "partition.kind").choices;
+        assert_eq!(kinds.len(), 7);
+        for (i, (kind, _)) in kinds.iter().enumerate() {
+            let heading = format!("[partition] of kind {kind}");
+            let section = sections.iter().find(|section| section.heading == heading).unwrap();
+            let part = PARTS.iter().find(|part| part.heading == format!(" of kind {kind}")).unwrap();
+            let mut base: Table = toml::from_str(BASE).unwrap();
+            if !part.set.is_empty() {
+                Override::parse(part.set).unwrap().apply(&mut base).unwrap();
+            }
+            let all: Vec<String> = names(&base, "partition").iter().map(|name| format!("partition.{name}")).collect();
+            let told: Vec<String> = section.keys.iter().map(|key| key.path.clone()).collect();
+            assert_eq!(told, all[usize::from(i > 0)..], "{kind}: which kinds there are is told in the first");
+        }
+        let alpha = |kind: &str| {
+            let mut of = sections.iter().filter(|section| section.heading.ends_with(kind));
+            find(std::slice::from_ref(of.next().unwrap()), "partition.alpha").meaning
+        };
+        assert_eq!(alpha(" dirichlet"), "Concentration, above 0. Required.");
+        assert!(alpha(" bootstrap").ends_with("Without it, all examples are equally likely."));
+    }
+
+    #[test]
+    fn every_name_that_a_key_accepts_is_explained() {
+        let sections = catalogue().unwrap();
+        let mut explained = 0;
+        for key in sections.iter().flat_map(|section| &section.keys) {
+            let names: Vec<&str> = key.accepted.split('"').skip(1).step_by(2).collect();
+            let rest = key.accepted.split('"').step_by(2).collect::<String>().replace("a list of", "");
+            if !names.is_empty() && rest.trim_matches([',', ' ']).is_empty() {
+                let told: Vec<&str> = key.choices.iter().map(|(name, _)| name.as_str()).collect();
+                assert!(told == names && key.choices.iter().all(|(_, what)| what.len() > 3), "{key:?}");
+                explained += 1;
+            }
+        }
+        assert!(explained > 15, "{explained}");
+        assert!(find(&sections, "model.preset").choices[0].1.starts_with("The paper's: three 3x3 convolutions"));
+        assert_eq!(find(&sections, "model.layers").choices, []);
+        assert_eq!(find(&sections, "circuits.clients").choices, [("all".into(), "Every client.".into())]);
     }
 
     /// A table or a kind that is new has a part here, or its keys would be missing.

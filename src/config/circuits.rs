@@ -12,7 +12,8 @@ use crate::{Error, Result};
 /// `[circuits]`: which circuits are found after each round, and how.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Circuits {
-    /// The classes whose circuits are found in each client. Default owned.
+    /// The classes whose circuits are found in each client; of a class with fewer than two training examples there, none is.
+    /// Default owned.
     pub classes: CircuitClasses,
     /// The clients in which circuits are looked for. Default all.
     pub clients: CircuitClients,
@@ -21,9 +22,9 @@ pub struct Circuits {
     /// The root of the searches' random draws. Default: the experiment's seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// How. Default gates.
+    /// How circuits are found. Default gates.
     pub method: Method,
-    /// How large the circuits of the other methods are. Default gates.
+    /// Size of circuits found by attribution or magnitude. Default gates.
     pub size: CircuitSize,
     /// Optimiser steps of the search. Default 200.
     pub steps: usize,
@@ -102,16 +103,16 @@ pub struct Thresholds {
 /// Classes whose circuits are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CircuitClasses {
-    /// Those of which the client has training examples: `"owned"`.
+    /// Those of which the client has training examples.
     Owned,
-    /// The same list for every client; a client without examples of a class has no circuit for it.
+    /// The same list for every client.
     List(Vec<u32>),
 }
 
 /// Clients in which circuits are looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CircuitClients {
-    /// Every client: `"all"`.
+    /// Every client.
     All,
     /// So many, evenly taken.
     Count(usize),
@@ -122,7 +123,7 @@ pub enum CircuitClients {
 /// How many channels a circuit found by rank has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CircuitSize {
-    /// As many in every layer as the gates would keep, which costs their search: `"gates"`.
+    /// As many in every layer as the gates would keep, which costs their search.
     Gates,
     /// This share of every layer's channels, rounded up.
     Share(f64),

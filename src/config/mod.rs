@@ -31,7 +31,7 @@ pub(crate) use keys::{did_you_mean, nearest};
 pub use model::{Activation, Architecture, Layer, LayerKind, Model, ModelPreset};
 pub use overrides::Override;
 pub use plan::{Plan, Variant, load};
-pub use seeds::Seeds;
+pub use seeds::{Seeds, names_seed};
 
 use crate::{Error, Result};
 
@@ -285,7 +285,7 @@ pub struct Sparsity {
     pub min_alive: usize,
 }
 
-/// `[strategy]`.
+/// `[strategy]`: how updates become the next global model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Strategy {
@@ -309,7 +309,8 @@ pub enum Weighting {
 /// `[device]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Device {
-    /// Memory a wave of clients may take, such as `"2GiB"`. Default: 1 GiB.
+    /// Memory, such as `"2GiB"`: at most so much for a wave of training clients, and as much again for searches. Default
+    /// 1 GiB; on the CPU engine a wave is also kept to what the caches hold, unless memory or max_wave is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
     /// At most so many clients at once. Default: as many as fit.

@@ -217,7 +217,8 @@ fn read_layer(mut keys: Keys<'_>) -> Result<Draft> {
             return Err(Error::config(keys.path_of("kernel"), "the number 4 is not accepted", "accepted: 3 or 5"));
         }
         // More zeros than the kernel's reach would only add rows and columns that see nothing but zeros.
-        let reach = Limits::new(0, kernel as u64 - 1, "less than the kernel");
+        let reach =
+            Limits::new(0, kernel as u64 - 1, "less than the kernel: at most 2 with kernel = 3, 4 with kernel = 5");
         let padding = keys.count("padding", &reach)?.unwrap_or(kernel / 2);
         let pool = keys.count("pool", &Limits::new(1, 2, "1 for none, 2 for halves"))?.unwrap_or(1);
         (LayerKind::Conv { channels, kernel, padding, pool }, "a layer of kind \"conv\"")

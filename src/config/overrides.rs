@@ -72,6 +72,17 @@ impl Override {
     }
 }
 
+/// Whether the dotted key `inner` is `outer` or lies in it.
+pub(super) fn within(outer: &str, inner: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// Whether setting one of two keys may undo what the other sets: `seed` and `seeds` are two names of one thing.
+pub(super) fn collide(one: &str, other: &str) -> bool {
+    let seeds = |key: &str| ["seed", "seeds"].contains(&key);
+    within(one, other) || within(other, one) || seeds(one) && seeds(other)
+}
+
 fn read_value(text: &str) -> std::result::Result<Value, String> {
     let parsed = toml::from_str::<Table>(&format!("value = {text}"));
     match parsed {
@@ -112,6 +123,21 @@ mod tests {
         set(DEEPEST).unwrap();
         let message = set(40_000).unwrap_err().to_string();
         assert!(message.contains("a.a.a") && message.contains("lies in 40000 sections"), "{message}");
+    }
+
+    #[test]
+    fn keys_collide_where_one_lies_in_the_other_and_all_keys_of_the_seeds_are_one() {
+        for (one, other, found) in [
+            ("training.lr", "training.lr", true),
+            ("training", "training.lr", true),
+            ("model.layers", "model.layers[0]", true),
+            ("training.lr", "training.lr_decay", false),
+            ("training.lr", "circuits.lr", false),
+            ("seed", "seeds", true),
+            ("circuits.seed", "seeds", false),
+        ] {
+            assert_eq!([collide(one, other), collide(other, one)], [found; 2], "{one}, {other}");
+        }
     }
 
     #[test]

@@ -10,8 +10,9 @@
 use toml::{Table, Value};
 
 use super::keys::{Keys, refused};
+use super::overrides::{collide, within};
 use super::sweep::{Point, points};
-use super::{Experiment, Override, read};
+use super::{Experiment, Override, names_seed, read};
 use crate::{Error, Result};
 
 /// The experiments of one file, in the order in which they run.
@@ -49,7 +50,10 @@ impl Plan {
     }
 }
 
-const MAX_VARIANTS: usize = 100;
+pub(super) const MAX_VARIANTS: usize = 100;
+
+/// What else is written beside the folders of variants: pictures of all, and what `fedcircuit report` says of some of them.
+const TAKEN: [&str; 2] = ["plots", "comparison"];
 
 /// Bytes of an experiment, at most: classes for ten thousand clients take half of them. Parsed, a text takes a hundred times
 /// as much.
@@ -79,12 +83,24 @@ pub fn load(text: &str, origin: &str, overrides: &[Override]) -> Result<Plan> {
         }
     };
     let variants = variants.map_err(blame)?;
+    check_threads(&variants).map_err(blame)?;
     let mut base = table;
     for change in overrides {
         change.apply(&mut base).map_err(blame)?;
     }
     let name = base.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
     Ok(Plan { name, variants })
+}
+
+/// Refuses variants with threads of their own: the device is opened once, before all of them.
+fn check_threads(variants: &[Variant]) -> Result<()> {
+    let mut threads = variants.iter().map(|variant| variant.experiment.device.threads);
+    let first = threads.next();
+    if threads.all(|other| Some(other) == first) {
+        return Ok(());
+    }
+    let problem = "differs between variants, for all of which the device is opened once";
+    Err(Error::config("device.threads", problem, "accepted: one number for the whole file, in [device] or with --set"))
 }
 
 fn compared(table: &Table, compare: &Value, overrides: &[Override]) -> Result<Vec<Variant>> {
@@ -107,7 +123,7 @@ fn compared(table: &Table, compare: &Value, overrides: &[Override]) -> Result<Ve
             ));
         }
         let mut experiment = resolve(table.clone(), &changes, overrides)?;
-        experiment.name = format!("{}-{label}", experiment.name);
+        experiment.name = name_of(&experiment.name, &label)?;
         variants.push(Variant { label: Some(label), swept: Vec::new(), experiment });
     }
     Ok(variants)
@@ -115,29 +131,45 @@ fn compared(table: &Table, compare: &Value, overrides: &[Override]) -> Result<Ve
 
 fn swept(table: &Table, sweep: &Value, overrides: &[Override]) -> Result<Vec<Variant>> {
     let variant = |point: Point| {
-        let both = |o: &Override| point.changes.iter().any(|c| within(&o.key, &c.key) || within(&c.key, &o.key));
-        if let Some(set) = overrides.iter().find(|o| both(o)) {
-            let help = "accepted: keys that [sweep] does not name";
-            return Err(Error::config(format!("--set {}", set.key), "is swept by the file", help));
+        for set in overrides {
+            if let Some(swept) = point.changes.iter().find(|change| collide(&set.key, &change.key)) {
+                let problem = format!("is swept by the file, as {}", swept.key);
+                let help = "accepted: keys that [sweep] does not name; --seed sets seeds, and --rounds rounds";
+                return Err(Error::config(set.key.as_str(), problem, help));
+            }
         }
         let mut experiment = resolve(table.clone(), &point.changes, overrides)?;
-        experiment.name = format!("{}-{}", experiment.name, point.label);
+        experiment.name = name_of(&experiment.name, &point.label)?;
         Ok(Variant { label: Some(point.label), swept: point.changes, experiment })
     };
     points(sweep, MAX_VARIANTS)?.into_iter().map(variant).collect()
 }
 
-/// Whether the dotted key `inner` is `outer` or lies in it.
-fn within(outer: &str, inner: &str) -> bool {
-    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+/// What a variant's experiment is called. Refused where `experiment.toml` in its folder could not be read again.
+fn name_of(name: &str, label: &str) -> Result<String> {
+    let whole = format!("{name}-{label}");
+    if whole.len() > read::MAX_NAME {
+        let problem = format!("makes {whole:?}, of {} characters, with the variant's name", whole.len());
+        let most = read::MAX_NAME;
+        let help = format!("accepted: at most {most} characters for both and the - between them: shorten one of them");
+        return Err(Error::config("name", problem, help));
+    }
+    Ok(whole)
 }
 
 fn read_entry(mut keys: Keys<'_>) -> Result<(String, Vec<Override>)> {
-    let help = "accepted: a name of at most 40 letters, digits, - and _";
-    let label = keys.text("name", "a name")?.ok_or_else(|| keys.missing("name", help))?;
+    let accepted = "a name of at most 40 letters, digits, - and _";
+    let help = format!("accepted: {accepted}");
+    let label = keys.text("name", accepted)?.ok_or_else(|| keys.missing("name", &help))?;
     let plain = label.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
     if !plain || label.is_empty() || label.len() > 40 {
         return Err(Error::config(keys.path_of("name"), format!("{label:?} cannot name a folder"), help));
+    }
+    // Some file systems know no case.
+    if names_seed(&label.to_lowercase()) || TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(label)) {
+        let problem = format!("{label:?} is what a folder of the run's own is called");
+        let help = "accepted: another name than seed_N, plots and comparison, such as one that says what differs";
+        return Err(Error::config(keys.path_of("name"), problem, help));
     }
     let path = keys.path_of("set");
     let help = "accepted: a table of dotted keys, such as { \"training.lr\" = 0.01 }";
@@ -200,8 +232,11 @@ mod tests {
         assert_eq!(plan.variants[1].experiment.name, "a-lr-0.2");
         assert_eq!(plan.variants[1].swept, [Override::new("training.lr", 0.2)]);
         for (text, set, says) in [
-            (&text, "training.lr=0.3", "--set training.lr: is swept by the file"),
-            (&text, "training={ lr = 0.3 }", "--set training: is swept by the file"),
+            (&text, "training.lr=0.3", "--set training.lr: is swept by the file, as training.lr"),
+            (&text, "training={ lr = 0.3 }", "--set training: is swept by the file, as training.lr"),
+            // As --seed does: a seed and a list of seeds exclude each other, and every variant would have had that one.
+            (&format!("{BASE}[sweep]\nseed = [1, 2]\n"), "seeds=[7]", "--set seeds: is swept by the file, as seed"),
+            (&format!("{BASE}[sweep]\nseeds = [[1], [2]]\n"), "seed=5", "--set seed: is swept by the file, as seeds"),
             (&format!("{text}[[compare]]\nname = \"b\"\nset = {{}}\n"), "rounds=2", "a.toml: sweep: stands beside"),
             (&format!("{BASE}[sweep]\ntraining.lr = [0.1, -1]\n"), "rounds=2", "a.toml: training.lr: the number -1"),
             (&format!("{BASE}[sweep]\ntraining.rl = [0.1]\n"), "rounds=2", "did you mean lr?"),
@@ -210,6 +245,33 @@ mod tests {
             let error = load(text, "a.toml", &[Override::parse(set).unwrap()]).unwrap_err();
             assert!(error.exit_code() == 2 && error.to_string().contains(says), "{set}: {error}");
         }
+    }
+
+    #[test]
+    fn a_variants_name_is_one_that_can_be_read_again() {
+        let compare = |length: usize| {
+            let name = Override::new("name", "n".repeat(length));
+            load(&format!("{BASE}[[compare]]\nname = \"one\"\nset = {{}}\n"), "a.toml", &[name])
+        };
+        let longest = compare(96).unwrap().variants.remove(0).experiment;
+        let again = load(&longest.to_toml().unwrap(), "again.toml", &[]).unwrap();
+        assert_eq!(again.variants[0].experiment, longest);
+        let message = compare(97).unwrap_err().to_string();
+        assert!(message.starts_with("--set name: makes \"nnn") && message.contains("of 101 characters"), "{message}");
+        let swept = format!("{BASE}[sweep]\ntraining.lr = [0.1]\n").replace("\"a\"", &format!("{:?}", "n".repeat(99)));
+        assert!(load(&swept, "a.toml", &[]).unwrap_err().to_string().contains("-lr-0.1\", of 106 characters"));
+    }
+
+    /// The device is opened with the threads of the first; what a wave may take is each one's own.
+    #[test]
+    fn threads_are_the_same_for_all_variants() {
+        let read = |sweep: &str, sets: &[Override]| load(&format!("{BASE}[sweep]\n{sweep}\n"), "a.toml", sets);
+        for sweep in ["device.threads = [1, 2]", "device = [{ threads = 1 }, { max_wave = 3 }]"] {
+            let message = read(sweep, &[]).unwrap_err().to_string();
+            assert!(message.starts_with("a.toml: device.threads: differs between variants"), "{sweep}: {message}");
+        }
+        let all = read("device.max_wave = [1, 2]", &[Override::new("device.threads", 2)]).unwrap();
+        assert!(all.variants.iter().all(|variant| variant.experiment.device.threads == Some(2)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ const EPOCHS: Limits = Limits::new(1, 10_000, "");
 const BATCH: Limits = Limits::new(1, 65_536, "a whole batch is on the device at once");
 const EXAMPLES: Limits = Limits::new(1, 10_000_000, "the data set is held in the device's memory");
 const MIN_ALIVE: Limits = Limits::new(0, 4096, "no filter is larger where it matters");
+pub(super) const MAX_NAME: usize = 100;
 const ALPHA: &str = "a number above 0, at most 1000000";
 pub(super) const RATE: &str = "a number above 0, at most 1000";
 pub(super) const CLASS_LIST: &str = "a list of classes such as [0, 1, 2]";
@@ -60,11 +61,12 @@ pub(super) fn section<T>(keys: &mut Keys<'_>, key: &'static str, read: fn(Keys<'
 }
 
 fn name(keys: &mut Keys<'_>) -> Result<String> {
-    let help =
-        "a name of at most 100 letters, digits, -, _ and ., not starting with a point (it names the run's folder)";
-    let name = keys.text("name", help)?.ok_or_else(|| keys.missing("name", &format!("add {help}")))?;
+    let help = format!(
+        "a name of at most {MAX_NAME} letters, digits, -, _ and ., not starting with a point (it names the run's folder)"
+    );
+    let name = keys.text("name", &help)?.ok_or_else(|| keys.missing("name", &format!("add {help}")))?;
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if !plain || name.is_empty() || name.len() > 100 || name.starts_with('.') {
+    if !plain || name.is_empty() || name.len() > MAX_NAME || name.starts_with('.') {
         return Err(Error::config("name", format!("{name:?} cannot name a folder"), format!("accepted: {help}")));
     }
     Ok(name.to_string())

@@ -196,15 +196,30 @@ fn comparisons_that_cannot_be_told_apart_or_do_nothing_are_refused() {
         ("compare = []\n", "compare: has 0 entries"),
         ("compare = [{ set = {} }]\n", "compare[0].name: is missing"),
         ("compare = [{ name = \"a/b\", set = {} }]\n", "compare[0].name: \"a/b\" cannot name a folder"),
+        ("compare = [{ name = \"seed_1\", set = {} }]\n", "compare[0].name: \"seed_1\" is what a folder of"),
+        ("compare = [{ name = \"Plots\", set = {} }]\n", "compare[0].name: \"Plots\" is what a folder of"),
+        ("compare = [{ name = \"comparison\", set = {} }]\n", "is what a folder of the run's own is called"),
         ("compare = [{ name = \"a\" }]\n", "compare[0].set: is missing"),
         ("compare = [{ name = \"a\", sets = {} }]\n", "compare[0].sets: unknown key\n  did you mean set?"),
         ("compare = [{ name = \"a\", set = {}, x = 1 }]\n", "compare[0].x: unknown key"),
         ("compare = [{ name = \"a\", set = { name = \"b\" } }]\n", "compare[0].set.name: cannot differ"),
         ("compare = [{ name = \"a\", set = {} }, { name = \"a\", set = {} }]\n", "names two variants"),
         ("compare = [{ name = \"a\", set = { rouns = 1 } }]\n", "rouns: unknown key"),
+        (
+            "compare = [{ name = \"a\", set = {} }, { name = \"b\", set = { \"device.threads\" = 1 } }]\n",
+            "device.threads: differs between variants",
+        ),
     ] {
         let message = read(&format!("{entry}{BASE}"), &[]).unwrap_err().to_string();
         assert!(message.contains(says), "{entry}: {message}");
+    }
+}
+
+#[test]
+fn names_that_only_resemble_a_seeds_folder_are_accepted() {
+    for name in ["seed_a", "seed_", "seeds_1", "seed-1", "model"] {
+        let text = format!("compare = [{{ name = \"{name}\", set = {{}} }}]\n{BASE}");
+        assert_eq!(load(&text, "a.toml", &[]).unwrap().variants[0].label.as_deref(), Some(name));
     }
 }
 

@@ -87,6 +87,12 @@ fn listed(list: &[Value], accepted: &str) -> Result<Seeds> {
     Ok(Seeds(seeds))
 }
 
+/// Whether a folder of this name is that of one seed among several, as `report::seed_folder` calls it.
+pub fn names_seed(folder: &str) -> bool {
+    let number = folder.strip_prefix("seed_").unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+}
+
 impl Serialize for Seeds {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(1))?;

@@ -11,6 +11,7 @@ use toml::{Table, Value};
 
 use super::Override;
 use super::keys::{Keys, Limits, refused};
+use super::overrides::collide;
 use crate::{Error, Result};
 
 /// One experiment of a sweep.
@@ -29,6 +30,7 @@ struct Axis {
 }
 
 const HELP: &str = "accepted: dotted keys, each with a list of values or { from, to, steps, scale }, and a mode";
+const VALUES: &str = "accepted: a list of values, such as [0.1, 0.2], or { from, to, steps, scale }";
 const MAX_LABEL: usize = 60;
 
 /// The experiments of a `[sweep]`, at most `most`: keys go in alphabetical order, and of crossed ones the last
@@ -47,6 +49,7 @@ pub(super) fn points(sweep: &Value, most: usize) -> Result<Vec<Point>> {
     if axes.is_empty() {
         return Err(Error::config("sweep", "names no keys", HELP));
     }
+    check_apart(&axes)?;
     let sizes: Vec<usize> = axes.iter().map(|axis| axis.values.len()).collect();
     let count = if zipped {
         if let Some(other) = axes.iter().find(|axis| axis.values.len() != sizes[0]) {
@@ -96,7 +99,7 @@ fn collect(table: &Table, prefix: &str, axes: &mut Vec<Axis>) -> Result<()> {
                 collect(deeper, &format!("{key}."), axes)?;
                 continue;
             }
-            other => return Err(refused(path, other, HELP)),
+            other => return Err(refused(path, other, VALUES)),
         };
         if values.is_empty() {
             return Err(Error::config(path, "has no values", HELP));
@@ -107,6 +110,21 @@ fn collect(table: &Table, prefix: &str, axes: &mut Vec<Axis>) -> Result<()> {
         axes.push(Axis { key, values });
     }
     Ok(())
+}
+
+/// Refuses two axes that would set the same: the values of one of them would be shown and not used.
+fn check_apart(axes: &[Axis]) -> Result<()> {
+    let mut keys: Vec<&str> = axes.iter().map(|axis| axis.key.as_str()).collect();
+    // Section by section, so that keys that collide are neighbours.
+    keys.sort_unstable_by(|one, other| one.split('.').cmp(other.split('.')));
+    match keys.windows(2).find(|pair| collide(pair[0], pair[1])) {
+        None => Ok(()),
+        Some(pair) => {
+            let problem = format!("sets what {} sets", pair[0]);
+            let help = "accepted: each key once, a whole section or keys in it, and one of seed and seeds";
+            Err(Error::config(format!("sweep.{}", pair[1]), problem, help))
+        }
+    }
 }
 
 /// The values of a range, both ends included; whole numbers where both ends are.
@@ -214,6 +232,9 @@ mod tests {
             ("[sweep]\nrounds = []", "has no values"),
             ("[sweep]\nrounds = [1, 2, 1]", "has 1 twice"),
             ("[sweep]\nname = [\"a\"]", "cannot be swept"),
+            ("[sweep]\n\"a.b\" = [1]\na.b = [2]", "sweep.a.b: sets what a.b sets"),
+            ("[sweep]\n\"a.b\" = [1]\na-c = [1]\na = [{ b = 2 }]", "sweep.a.b: sets what a sets"),
+            ("[sweep]\nseed = [1, 2]\nseeds = [3, 4]", "sweep.seeds: sets what seed sets"),
             ("[sweep]\nmode = \"zipped\"\nrounds = [1]\nseed = [1, 2]", "sweep.seed: has 2 values, rounds has 1"),
             ("[sweep]\na.b = { from = 0, steps = 3 }", "sweep.a.b.to"),
             ("[sweep]\na.b = { from = 0, to = 1, steps = 1 }", "sweep.a.b.steps"),

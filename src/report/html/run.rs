@@ -10,6 +10,7 @@ use super::scene::Paint;
 use super::seed::{Circuit, Global, Seed};
 use super::swept;
 use super::weights::Weights;
+use crate::config::names_seed;
 use crate::report::{Comparison, Estimate};
 use crate::{Error, Result};
 
@@ -87,9 +88,7 @@ impl Run {
         if is_run(folder) {
             return Self::read(folder, vec![folder.into()]).map(Some);
         }
-        let named = |path: &PathBuf| {
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("seed_"))
-        };
+        let named = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(names_seed);
         let seeds: Vec<PathBuf> = subfolders(folder)?.into_iter().filter(|path| named(path) && is_run(path)).collect();
         if seeds.is_empty() { Ok(None) } else { Self::read(folder, seeds).map(Some) }
     }

@@ -206,6 +206,18 @@ fn seeds_have_intervals_and_several_runs_are_compared() {
     assert!(report(&[parent.path()]).contains("2 runs compared"));
 }
 
+/// As `[[compare]]` may name them.
+#[test]
+fn variants_named_like_seeds_are_runs_of_their_own() {
+    let parent = tempfile::tempdir().unwrap();
+    for (i, variant) in ["seed_a", "seed_b"].iter().enumerate() {
+        write_run(&parent.path().join(variant), variant, i + 1);
+    }
+    let page = report(&[parent.path()]);
+    check(&page);
+    assert!(page.contains("2 runs compared"), "not one run of two seeds");
+}
+
 /// Runs as a sweep leaves them, of two seeds each: by name, the values of its keys.
 fn write_sweep(folder: &Path, keys: &str, variants: &[(&str, &str)]) {
     let mut table = format!("variant,{keys},round,figure,mean,std,low,high,n,undefined\n");
