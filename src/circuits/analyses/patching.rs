@@ -87,8 +87,10 @@ struct Patch {
 }
 
 pub(super) fn run(scene: &Scene<'_>, pulse: &mut Pulse<'_>) -> Result<Found<Patching>> {
-    if scene.subject.locals.len() < 2 {
-        return Ok(Err("there is one client: no circuits of two can share a channel".into()));
+    let clients = scene.subject.locals.len();
+    if clients < 2 {
+        let took_part = if clients == 0 { "no client" } else { "1 client" };
+        return Ok(Err(format!("{took_part} took part in the last round: no circuits of two can share a channel")));
     }
     let shared = shared_channels(scene);
     if shared.is_empty() {
