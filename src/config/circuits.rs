@@ -5,6 +5,7 @@ use toml::Value;
 
 use super::analysis::Analysis;
 use super::keys::{Keys, Limits, did_you_mean, refused};
+use super::model::FEATURES;
 use super::read::{CLASS_LIST, CLIENTS, RATE, class_list, is_rate, section};
 use super::seeds::SEED;
 use crate::{Error, Result};
@@ -329,7 +330,8 @@ fn read_size(keys: &mut Keys<'_>) -> Result<CircuitSize> {
 }
 
 fn measures(mut keys: Keys<'_>) -> Result<Measures> {
-    let removals = keys.count("removals", &Limits::new(0, 65_536, "no layer has more channels"))?.unwrap_or(16);
+    let removals = Limits::new(0, FEATURES.max, "no layer has more channels");
+    let removals = keys.count("removals", &removals)?.unwrap_or(16);
     let path = keys.path_of("curve");
     let curve = match keys.list("curve", SHARES)? {
         None => CURVE.to_vec(),

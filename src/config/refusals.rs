@@ -160,12 +160,19 @@ fn layers_out_of_range_are_refused_where_they_stand() {
         (format!("[{linear}, {{kind=\"conv\",channels=3}}, {linear}]"), "model.layers[1]: is a convolution", "first"),
         ("[{kind=\"conv\",channels=3}]".into(), "model.layers[0]: is a convolution", "a linear one"),
         ("[{kind=\"linear\",features=10,activation=\"relu\"}]".into(), "model.layers[0].activation", "\"none\""),
+        (wide(65_536), "model.layers[0].features: the number 65536", "from 1 to 65535"),
     ] {
         let message = refusal(&format!("model.layers={layers}"));
         assert!(message.contains(says) && message.contains(accepted), "{layers}: {message}");
     }
+    read(BASE, &[&format!("model.layers={}", wide(65_535))]).unwrap();
     let both = refusal(&format!("model={{preset=\"simple-cnn\",layers=[{linear}]}}"));
     assert!(both.contains("model.layers: is given beside model.preset"), "{both}");
+}
+
+/// One hidden layer of so many units.
+fn wide(features: usize) -> String {
+    format!("[{{kind=\"linear\",features={features}}}, {{kind=\"linear\",features=10}}]")
 }
 
 /// One convolution with `keys` before the last layer.
