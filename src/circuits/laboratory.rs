@@ -173,9 +173,8 @@ impl Laboratory {
 
     /// The controls of one-based `round` that take a search each.
     fn searched(&self, round: usize) -> Vec<Control> {
-        let controls = &self.circuits.controls;
-        let due = round == self.rounds || round.is_multiple_of(controls.every);
-        Control::ALL.into_iter().filter(|c| due && c.asked(controls)).collect()
+        let due = self.circuits.controls(round, self.rounds);
+        Control::ALL.into_iter().filter(|c| due && c.asked(&self.circuits.controls)).collect()
     }
 
     /// The result of pair `i` from what was read back.

@@ -69,8 +69,8 @@ pub struct Controls {
     pub random: usize,
     /// Test images of the class that the random circuits are tried on. Default 50.
     pub random_images: usize,
-    /// Rounds between the controls below, which each cost a search of their own; the last round has them too.
-    /// Default 10.
+    /// Rounds between the controls below, which each cost a search of their own: the first round with circuits at or
+    /// after every multiple of it has them, and the last. Default 10.
     pub every: usize,
     /// The search in the global model again, with other minibatches: how alike are two circuits of the same class in
     /// the same weights? Default false.
@@ -195,6 +195,12 @@ impl Circuits {
     /// Whether circuits are found in one-based `round` of `rounds`.
     pub fn studies(&self, round: usize, rounds: usize) -> bool {
         round == rounds || round.is_multiple_of(self.every)
+    }
+
+    /// Whether one-based `round` of `rounds`, in which circuits are found, has the controls that are searched.
+    pub fn controls(&self, round: usize, rounds: usize) -> bool {
+        let before = (round - 1) / self.every * self.every;
+        round == rounds || before / self.controls.every < round / self.controls.every
     }
 }
 

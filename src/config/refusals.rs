@@ -286,6 +286,22 @@ fn a_resolved_experiment_reads_back_as_itself() {
     }
 }
 
+/// Whatever the two numbers are: a multiple of both may be far beyond the last round.
+#[test]
+fn controls_are_in_the_first_studied_round_at_or_after_each_multiple() {
+    let with = |every: usize, controls: &str| {
+        let experiment = read(BASE, &[&format!("circuits={{every={every},controls={{{controls}}}}}")]).unwrap();
+        let circuits = experiment.circuits.unwrap();
+        (1..=60).filter(|r| circuits.studies(*r, 60) && circuits.controls(*r, 60)).collect::<Vec<_>>()
+    };
+    assert_eq!(with(1, ""), [10, 20, 30, 40, 50, 60]);
+    assert_eq!(with(7, ""), [14, 21, 35, 42, 56, 60]);
+    assert_eq!(with(5, "every=20"), [20, 40, 60]);
+    assert_eq!(with(25, ""), [25, 50, 60]);
+    assert_eq!(with(100, "every=3"), [60]);
+    assert_eq!(with(6, "every=6"), (1..=10).map(|i| 6 * i).collect::<Vec<_>>());
+}
+
 #[test]
 fn weights_are_saved_in_the_last_round_and_every_so_many() {
     let saved = |save_every| {
