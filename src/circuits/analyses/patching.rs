@@ -248,7 +248,7 @@ impl<'a> Trial<'a> {
     /// Lets the gated channels of a layer take the specialist's values.
     fn patch(&self, layer: usize, space: &Workspace, donors: View<'_>, values: View<'_>) -> Result<()> {
         let network = self.stage.network;
-        let Some(range) = network.layout.gates.iter().find(|g| g.layer == layer) else { return Ok(()) };
+        let Some(range) = network.layout.gates_of(layer) else { return Ok(()) };
         let plane = network.layers[layer].sizes().1 / range.channels * self.stride;
         let buffers = patch_channels::Buffers {
             donor: self.space.output(layer),
