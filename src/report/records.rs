@@ -189,7 +189,7 @@ pub struct ControlRecord {
     pub client: usize,
     /// The class.
     pub class: u32,
-    /// Per gated layer, the channels kept, ascending.
+    /// Per gated layer, the channels kept, ascending; empty where the control's training diverged.
     pub active_nodes: Vec<(String, Vec<u32>)>,
     /// Accuracy on the class in the control's weights, nothing ablated.
     pub accuracy: f64,
