@@ -2,7 +2,7 @@
 
 use super::fill::{self, Fills, Ready};
 use crate::config;
-use crate::device::{Buffer, View};
+use crate::device::{Buffer, Device, View};
 use crate::error::Result;
 use crate::federation::{Orders, Stage};
 use crate::kernels::confusion::{self, confusion};
@@ -76,6 +76,13 @@ impl<'a> Ablation<'a> {
             losses: device.alloc("ablated losses", classes.len())?,
             batches,
         })
+    }
+
+    /// `[slots]`: the sums of the losses of all counts so far.
+    pub(super) fn losses(&self, device: &dyn Device) -> Result<Buffer> {
+        let losses = device.alloc("losses so far", self.losses.words())?;
+        device.copy(self.losses.all(), losses.all())?;
+        Ok(losses)
     }
 
     /// The workspace, for another.

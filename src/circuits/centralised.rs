@@ -89,15 +89,38 @@ impl Centralised {
 }
 
 impl Pool {
-    /// The examples of one-based `round`.
+    /// The examples of one-based `round`. Of a pool that has fewer than a client, as where clients draw with replacement,
+    /// each comes as often as any other, give or take one.
     fn draw(&self, round: usize) -> Vec<u32> {
         let mut rng = stream(self.seed, round as u64, NO_CLIENT, Purpose::Centralised);
         let mut pool = self.examples.clone();
-        pool.partial_shuffle(&mut rng, self.drawn).0.to_vec()
+        let mut drawn = Vec::with_capacity(self.drawn);
+        while drawn.len() < self.drawn && !pool.is_empty() {
+            drawn.extend_from_slice(pool.partial_shuffle(&mut rng, self.drawn - drawn.len()).0);
+        }
+        drawn
     }
 }
 
 /// The virtual client of a training without federation.
 fn nobody<'a>(replicate: usize, seed: u64, examples: &'a [u32], steps: usize) -> Member<'a> {
     Member { replicate, seed, client: usize::MAX, examples, steps, longest: steps }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_is_drawn_from_again_until_there_are_as_many_examples_as_a_client_has() {
+        let draw = |drawn| Pool { seed: 3, examples: (10..20).collect(), drawn }.draw(2);
+        for (drawn, fewest) in [(4, 0), (10, 1), (25, 2), (40, 4)] {
+            let examples = draw(drawn);
+            assert_eq!(examples.len(), drawn);
+            let counts = (10..20).map(|wanted| examples.iter().filter(|e| **e == wanted).count());
+            assert!(counts.into_iter().all(|n| n == fewest || n == fewest + 1), "{examples:?}");
+        }
+        // The first of them are those of a whole pool.
+        assert_eq!(draw(25)[..10], draw(10));
+    }
 }

@@ -129,6 +129,15 @@ pub(super) fn iou(a: &[Vec<u32>], b: &[Vec<u32>]) -> Option<f64> {
 /// Pairs of one comparison beyond which only an even sample of them is taken: a table of millions of rows helps nobody.
 const MOST_PAIRS: usize = 20_000;
 
+/// A comparison of `count` pairs in a replicate, of which one in `stride` is listed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sampled {
+    pub replicate: usize,
+    pub comparison: Comparison,
+    pub stride: usize,
+    pub count: usize,
+}
+
 /// Rows of masks to compare. A round's circuits are rows 0..Q in the local models and Q..2Q in the global one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Plan {
@@ -136,7 +145,8 @@ pub(super) struct Plan {
     pub within: Vec<(Comparison, u32, u32)>,
     /// A row of the round before, and one of this.
     pub across: Vec<(Comparison, u32, u32)>,
-    /// All pairs of this round of the comparisons of which `within` has a sample.
+    /// The comparisons of which `within` has a sample, and all of their pairs.
+    pub sampled: Vec<Sampled>,
     pub all: AllPairs,
 }
 
@@ -185,7 +195,7 @@ impl Plan {
     /// Compares every two rows of each list, the first moved by `offset.0` and the second by `offset.1`, in both orders
     /// where these differ. Each list is of a class or of a client.
     fn add(&mut self, what: (usize, Comparison), lists: &[(Option<u32>, Vec<u32>)], offset: (u32, u32)) {
-        let comparison = what.1;
+        let (replicate, comparison) = what;
         let orders = if offset.0 == offset.1 { 1 } else { 2 };
         let count: usize = lists.iter().map(|(_, rows)| orders * rows.len() * (rows.len() - 1) / 2).sum();
         let stride = count.div_ceil(MOST_PAIRS).max(1);
@@ -196,10 +206,7 @@ impl Plan {
         if stride == 1 {
             return;
         }
-        let name = comparison.name();
-        tracing::warn!(
-            "{name}: one in {stride} of {count} pairs is in overlap.csv; overlap_means.csv is over all of them"
-        );
+        self.sampled.push(Sampled { replicate, comparison, stride, count });
         let moved = |(class, rows): &(Option<u32>, Vec<u32>)| (*class, rows.iter().map(|row| offset.0 + row).collect());
         let lists: Vec<_> = lists.iter().map(moved).collect();
         match offset.1 - offset.0 {
@@ -278,7 +285,11 @@ mod tests {
         assert_eq!(count, 14_950);
         // All of them are counted too, a task for each circuit of either model.
         assert_eq!(plan.all.out_words(0), 3 * 600);
-        assert_eq!(Plan::new(&pairs(&crowd[..200]), &[]).all, AllPairs::default());
+        let sampled = plan.sampled.iter().map(|s| (s.comparison, s.stride, s.count)).collect::<Vec<_>>();
+        let both = [Comparison::InterClientLocal, Comparison::InterClientGlobal];
+        assert_eq!(sampled, both.map(|comparison| (comparison, 3, 44_850)));
+        let few = Plan::new(&pairs(&crowd[..200]), &[]);
+        assert!(few.all == AllPairs::default() && few.sampled.is_empty());
     }
 
     /// 240 clients of ten classes: 21,600 pairs of two classes, of which each is there in both orders or in none.

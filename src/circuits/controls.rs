@@ -228,11 +228,13 @@ pub(super) struct ControlCounts {
     pub whole: Buffer,
     /// `[Q][classes][classes]`: predictions of the circuits alone.
     pub kept: Buffer,
+    /// `[Q]`: sums of the losses with nothing ablated.
+    pub losses: Buffer,
 }
 
 impl ControlCounts {
     /// Buffers whose views are read back for each control, in this order.
-    pub const VIEWS: usize = 3;
+    pub const VIEWS: usize = 4;
 
     pub fn new(device: &dyn Device, control: Control, pairs: usize, classes: usize, mask_words: usize) -> Result<Self> {
         let cells = pairs * classes * classes;
@@ -241,11 +243,12 @@ impl ControlCounts {
             masks: device.alloc("masks of a control", pairs * mask_words)?,
             whole: device.alloc("answers of a control", cells)?,
             kept: device.alloc("answers of a control's circuits", cells)?,
+            losses: device.alloc("losses of a control", pairs)?,
         })
     }
 
     pub fn views(&self) -> [View<'_>; Self::VIEWS] {
-        [self.masks.all(), self.whole.all(), self.kept.all()]
+        [self.masks.all(), self.whole.all(), self.kept.all(), self.losses.all()]
     }
 
     /// Puts what was found for the subject's pairs, `at..` of the round, where it belongs.
@@ -255,13 +258,14 @@ impl ControlCounts {
         layout: &MaskLayout,
         found: &Found,
         at: usize,
-        (whole, kept): (&Buffer, &Buffer),
+        (whole, losses, kept): (&Buffer, &Buffer, &Buffer),
     ) -> Result<()> {
         let (device, slots) = (subject.stage.device, subject.pairs.len());
         let gates = Rows { slots, words: found.hard.words() / slots };
         let masks = device.alloc("some masks of a control", slots * layout.words)?;
         pack_bits(device, gates, found.hard.all(), layout.word_table.all(), masks.all())?;
-        for (from, to) in [(&masks, &self.masks), (whole, &self.whole), (kept, &self.kept)] {
+        let found = [(&masks, &self.masks), (whole, &self.whole), (kept, &self.kept), (losses, &self.losses)];
+        for (from, to) in found {
             device.copy(from.all(), to.view(at * (from.words() / slots), from.words()))?;
         }
         Ok(())

@@ -1,6 +1,8 @@
 //! Families of masks made from every circuit, each tried on a sample of the class's test images: random circuits as large,
 //! the circuit and the network without one channel at a time, and the highest ranks at several sizes.
 
+use std::ops::Range;
+
 use rand::Rng;
 
 use super::ablate::{self, Ablation};
@@ -13,7 +15,7 @@ use super::subject::Subject;
 use crate::config::Circuits;
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
-use crate::federation::{Pulse, slots_that_fit, upload};
+use crate::federation::{Pulse, Stage, slots_that_fit, upload};
 use crate::kernels::pick::pick;
 use crate::kernels::ranked_gates::{Spans, ranked_gates};
 use crate::kernels::shape;
@@ -60,7 +62,7 @@ impl Family {
     }
 }
 
-/// Words of the masks that are tried at once: more of them would leave every cache behind, and keep no device busier.
+/// Words of the masks that are made and tried at once: more of them would leave every cache behind, and keep no device busier.
 const AT_ONCE: usize = 1 << 24;
 
 /// How many images each mask of each family got right, for the circuits of one model: by family, `[Q][masks]`.
@@ -114,28 +116,20 @@ impl Families {
         counts: &Counts,
         pulse: &mut Pulse<'_>,
     ) -> Result<()> {
-        let (device, slots) = (subject.stage.device, subject.pairs.len());
-        let removals = self.circuits.measures.removals;
-        let (kept, whole) = (self.masks(device, slots, removals)?, self.masks(device, slots, removals)?);
-        if removals > 0 {
-            let rows = shape::Rows { slots, words: self.gate_words };
-            without_one(device, rows, removals, found.hard.all(), kept.all(), whole.all())?;
-        }
-        let mut space = None;
+        let (device, mut space) = (subject.stage.device, None);
         for (family, right) in Family::ALL.into_iter().zip(&counts.right) {
-            let masks = family.masks(&self.circuits);
-            if masks == 0 {
+            let each = family.masks(&self.circuits);
+            if each == 0 {
                 continue;
             }
-            let made = match family {
-                Family::KeptBesideRandom | Family::Kept => found.hard.clone(),
-                Family::Random => self.random(subject, finder, found)?,
-                Family::WithoutKept => kept.clone(),
-                Family::WithoutWhole => whole.clone(),
-                Family::Ranked => self.ranked(device, slots, finder, found)?,
-            };
-            let count = self.try_out(subject, fills, (&made, masks), self.sample(family), &mut space, pulse)?;
-            device.copy(count.all(), right.view(at * masks, count.words()))?;
+            for some in portions(subject.pairs.len(), each, self.fitting(subject.stage, family)?) {
+                let first = (at + some.pairs.start) * each + some.numbers.start;
+                let masks = self.make(subject, finder, found, family, &some)?;
+                let count = self.try_out(subject, fills, (&masks, &some), self.sample(family), &mut space)?;
+                device.copy(count.all(), right.view(first, count.words()))?;
+                // No step of a client, but it can take long.
+                pulse.beat(0)?;
+            }
         }
         Ok(())
     }
@@ -147,24 +141,77 @@ impl Families {
         }
     }
 
-    fn masks(&self, device: &dyn Device, slots: usize, each: usize) -> Result<Buffer> {
-        device.alloc("masks of a family", slots * each * self.gate_words)
+    /// How many masks of a family fit at once.
+    fn fitting(&self, stage: Stage<'_>, family: Family) -> Result<usize> {
+        let images = self.sample(family).iter().map(Vec::len).max().unwrap_or(0);
+        let (trial, largest) = ablate::words(stage, self.circuits.ablation, images);
+        // The mask itself, and what it is made beside, or of.
+        let total = trial + 3 * self.gate_words;
+        let most = (AT_ONCE / total).max(1);
+        slots_that_fit(stage.budget, most, total, largest.max(self.gate_words), "one mask of a circuit")
     }
 
-    /// For every circuit random ones as large, `[slots][draws][G]`. Circuits of one federation draw alike, and as they
+    /// Some of a family's masks, `[pairs][numbers][G]`.
+    fn make(
+        &self,
+        subject: &Subject<'_>,
+        finder: &Finder,
+        found: &Found,
+        family: Family,
+        some: &Portion,
+    ) -> Result<Buffer> {
+        let device = subject.stage.device;
+        let circuits = || self.rows(device, &found.hard, some.pairs.clone());
+        match family {
+            Family::KeptBesideRandom | Family::Kept => circuits(),
+            Family::Random => self.random(subject, finder, found, some),
+            Family::WithoutKept | Family::WithoutWhole => {
+                let (pairs, removals) = (some.pairs.len(), self.circuits.measures.removals);
+                let (kept, whole) = (self.masks(device, pairs * removals)?, self.masks(device, pairs * removals)?);
+                let rows = shape::Rows { slots: pairs, words: self.gate_words };
+                without_one(device, rows, removals, circuits()?.all(), kept.all(), whole.all())?;
+                let made = if family == Family::WithoutKept { kept } else { whole };
+                // Of several pairs they are all wanted, and of one pair some, whose places depend on how many there are.
+                let wanted = some.numbers.start..some.numbers.start + some.masks();
+                if some.masks() == pairs * removals { Ok(made) } else { self.rows(device, &made, wanted) }
+            }
+            Family::Ranked => {
+                let sizes = self.rows(device, &self.sizes, some.numbers.clone())?;
+                let keys = self.rows(device, &found.keys, some.pairs.clone())?;
+                let gates = self.masks(device, some.masks())?;
+                let spans = Spans { circuit: 1, keys: some.numbers.len() };
+                ranked_gates(device, spans, sizes.all(), keys.all(), finder.layers.all(), gates.all())?;
+                Ok(gates)
+            }
+        }
+    }
+
+    fn masks(&self, device: &dyn Device, masks: usize) -> Result<Buffer> {
+        device.alloc("masks of a family", masks * self.gate_words)
+    }
+
+    /// Some rows of `all`, `[rows][G]`.
+    fn rows(&self, device: &dyn Device, all: &Buffer, rows: Range<usize>) -> Result<Buffer> {
+        let some = self.masks(device, rows.len())?;
+        device.copy(all.view(rows.start * self.gate_words, some.words()), some.all())?;
+        Ok(some)
+    }
+
+    /// For some circuits random ones as large, `[pairs][numbers][G]`. Circuits of one federation draw alike, and as they
     /// would without the others.
-    fn random(&self, subject: &Subject<'_>, finder: &Finder, found: &Found) -> Result<Buffer> {
-        let (device, draws, width) = (subject.stage.device, self.circuits.controls.random, self.gate_words);
-        let gates = self.masks(device, subject.pairs.len(), draws)?;
+    fn random(&self, subject: &Subject<'_>, finder: &Finder, found: &Found, some: &Portion) -> Result<Buffer> {
+        let (device, draws, width) = (subject.stage.device, some.numbers.len(), self.gate_words);
+        let gates = self.masks(device, some.masks())?;
         let seed = |pair: &super::pair::Pair| subject.member(pair).seed;
         let mut at = 0;
-        for run in subject.pairs.chunk_by(|a, b| seed(a) == seed(b)) {
+        for run in subject.pairs[some.pairs.clone()].chunk_by(|a, b| seed(a) == seed(b)) {
             let mut rng = stream(seed(&run[0]), subject.round as u64, NO_CLIENT, Purpose::Controls);
+            rng.set_word_pos((some.numbers.start * width) as u128);
             let keys: Vec<u32> = (0..draws * width).map(|_| rng.next_u32()).collect();
             let keys = upload(device, "keys of random circuits", &keys)?;
-            let own = device.alloc("circuits of a seed", run.len() * width)?;
-            device.copy(found.hard.view(at * width, own.words()), own.all())?;
-            let drawn = self.masks(device, run.len(), draws)?;
+            let first = some.pairs.start + at;
+            let own = self.rows(device, &found.hard, first..first + run.len())?;
+            let drawn = self.masks(device, run.len() * draws)?;
             let spans = Spans { circuit: draws, keys: 1 };
             ranked_gates(device, spans, own.all(), keys.all(), finder.layers.all(), drawn.all())?;
             device.copy(drawn.all(), gates.view(at * width * draws, drawn.words()))?;
@@ -173,53 +220,29 @@ impl Families {
         Ok(gates)
     }
 
-    /// The highest ranks at every size of the curve, `[slots][T][G]`.
-    fn ranked(&self, device: &dyn Device, slots: usize, finder: &Finder, found: &Found) -> Result<Buffer> {
-        let sizes = self.circuits.measures.curve.len();
-        let gates = self.masks(device, slots, sizes)?;
-        let spans = Spans { circuit: 1, keys: sizes };
-        ranked_gates(device, spans, self.sizes.all(), found.keys.all(), finder.layers.all(), gates.all())?;
-        Ok(gates)
-    }
-
-    /// How many images of its class every mask gets right, `[slots][each]`; as many masks at once as fit. The
-    /// workspace is used again.
+    /// How many images of its class each of these masks gets right, `[pairs][numbers]`. The workspace is used again.
     fn try_out(
         &self,
         subject: &Subject<'_>,
         fills: &Fills,
-        (masks, each): (&Buffer, usize),
+        (masks, some): (&Buffer, &Portion),
         images: &[Vec<u32>],
         space: &mut Option<Workspace>,
-        pulse: &mut Pulse<'_>,
     ) -> Result<Buffer> {
-        let (stage, width) = (subject.stage, self.gate_words);
-        let (device, classes) = (stage.device, stage.network.classes);
-        let repeat = |list: Vec<u32>| list.iter().flat_map(|v| vec![*v; each]).collect::<Vec<_>>();
-        let (rows, targets) = (repeat(subject.rows()), repeat(subject.classes()));
-        let right = device.alloc("right answers", rows.len())?;
-        let (total, largest) =
-            ablate::words(stage, self.circuits.ablation, images.iter().map(Vec::len).max().unwrap_or(0));
-        let most = (AT_ONCE / total.max(1)).clamp(1, rows.len().max(1));
-        let fit = slots_that_fit(stage.budget, most, total, largest, "one mask of a circuit")?;
-        for (i, (rows, targets)) in rows.chunks(fit).zip(targets.chunks(fit)).enumerate() {
-            let part = device.alloc("some masks", rows.len() * width)?;
-            device.copy(masks.view(i * fit * width, part.words()), part.all())?;
-            let rows = upload(device, "rows", rows)?;
-            let ablation = Ablation::within(stage, subject.weights, &rows, targets, images, space.take())?;
-            let pairs: Vec<usize> = (i * fit..i * fit + targets.len()).map(|slot| slot / each).collect();
-            let counts = ablation.count_filled(stage, part.all(), fills, &pairs)?;
-            // Of the table of a slot, the word where class and answer are the slot's.
-            let place =
-                |(slot, class): (usize, &u32)| (slot * classes * classes + *class as usize * classes) as u32 + class;
-            let places = upload(device, "places", &targets.iter().enumerate().map(place).collect::<Vec<_>>())?;
-            let some = device.alloc("some right answers", targets.len())?;
-            pick(device, counts.all(), places.all(), some.all())?;
-            device.copy(some.all(), right.view(i * fit, some.words()))?;
-            *space = Some(ablation.into_space());
-            // No step of a client, but it can take long.
-            pulse.beat(0)?;
-        }
+        let (stage, classes) = (subject.stage, subject.stage.network.classes);
+        let device = stage.device;
+        let pairs: Vec<usize> = some.pairs.clone().flat_map(|pair| vec![pair; some.numbers.len()]).collect();
+        let each = |list: Vec<u32>| pairs.iter().map(|pair| list[*pair]).collect::<Vec<_>>();
+        let (rows, targets) = (upload(device, "rows", &each(subject.rows()))?, each(subject.classes()));
+        let ablation = Ablation::within(stage, subject.weights, &rows, &targets, images, space.take())?;
+        let counts = ablation.count_filled(stage, masks.all(), fills, &pairs)?;
+        // Of the table of a slot, the word where class and answer are the slot's.
+        let place =
+            |(slot, class): (usize, &u32)| (slot * classes * classes + *class as usize * classes) as u32 + class;
+        let places = upload(device, "places", &targets.iter().enumerate().map(place).collect::<Vec<_>>())?;
+        let right = device.alloc("right answers", targets.len())?;
+        pick(device, counts.all(), places.all(), right.all())?;
+        *space = Some(ablation.into_space());
         Ok(right)
     }
 
@@ -248,6 +271,26 @@ impl Families {
     }
 }
 
+/// Masks that are made and tried at once: of several pairs all of a family, or of one pair some.
+#[derive(Clone, Debug, PartialEq)]
+struct Portion {
+    pairs: Range<usize>,
+    numbers: Range<usize>,
+}
+
+impl Portion {
+    fn masks(&self) -> usize {
+        self.pairs.len() * self.numbers.len()
+    }
+}
+
+/// The masks of `pairs` pairs, `each` of every one, in portions of at most `fit`.
+fn portions(pairs: usize, each: usize, fit: usize) -> impl Iterator<Item = Portion> {
+    let (some, few) = ((fit / each).max(1), fit.min(each));
+    let starts = (0..pairs).step_by(some).flat_map(move |pair| (0..each).step_by(few).map(move |n| (pair, n)));
+    starts.map(move |(pair, n)| Portion { pairs: pair..(pair + some).min(pairs), numbers: n..(n + few).min(each) })
+}
+
 /// What the families say of a circuit.
 pub(super) struct Measured {
     pub random: Option<Against>,
@@ -268,6 +311,21 @@ impl Removals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_mask_is_in_one_portion_and_none_is_too_large() {
+        for (pairs, each, fit) in [(5, 4, 100), (5, 4, 9), (5, 4, 8), (5, 4, 3), (3, 7, 1), (0, 4, 9), (1, 1, 1)] {
+            let all: Vec<Portion> = portions(pairs, each, fit).collect();
+            assert!(all.iter().all(|some| some.masks() > 0 && some.masks() <= fit), "{all:?}");
+            // One after the other, as they lie in what is counted.
+            let masks = all.iter().flat_map(|some| {
+                let numbers = some.numbers.clone();
+                some.pairs.clone().flat_map(move |pair| numbers.clone().map(move |number| pair * each + number))
+            });
+            assert_eq!(masks.collect::<Vec<_>>(), (0..pairs * each).collect::<Vec<_>>());
+            assert!(all.iter().all(|some| some.pairs.len() == 1 || some.numbers.len() == each), "{all:?}");
+        }
+    }
 
     #[test]
     fn removals_by_hand() {

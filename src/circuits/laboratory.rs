@@ -173,9 +173,8 @@ impl Laboratory {
 
     /// The controls of one-based `round` that take a search each.
     fn searched(&self, round: usize) -> Vec<Control> {
-        let controls = &self.circuits.controls;
-        let due = round == self.rounds || round.is_multiple_of(controls.every);
-        Control::ALL.into_iter().filter(|c| due && c.asked(controls)).collect()
+        let due = self.circuits.controls(round, self.rounds);
+        Control::ALL.into_iter().filter(|c| due && c.asked(&self.circuits.controls)).collect()
     }
 
     /// The result of pair `i` from what was read back.
@@ -204,6 +203,9 @@ impl Laboratory {
         let local = circuit(i, Model::Local);
         let global = circuit(pairs.len() + i, Model::Global);
         let control = |(control, words): (&Control, &[Vec<u32>])| {
+            if !f32::from_bits(words[3][i]).is_finite() {
+                return ControlResult::undefined(*control);
+            }
             let channels = self.masks.channels(&words[0][i * self.masks.words..][..self.masks.words]);
             let kept = Answers::new(table(&words[2]), class);
             ControlResult {
@@ -359,7 +361,9 @@ impl Observer for Laboratory {
         for (i, (part, told)) in self.parts.iter().zip(&mut self.told).enumerate() {
             let [start, end] =
                 [part.start, part.end].map(|bound| self.results.partition_point(|r| r.replicate < bound));
-            let notes = told.of_round(self.round, last, &self.results[start..end]);
+            let sampled = buffers.sampled().iter().filter(|s| part.contains(&s.replicate));
+            let mut notes = told.of_round(self.round, last, &self.results[start..end]);
+            notes.extend(told.of_comparisons(self.round, sampled));
             self.notes.extend(notes.into_iter().map(|note| (i, note)));
         }
         self.overlaps = decoded.overlaps;

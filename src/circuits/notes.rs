@@ -1,5 +1,7 @@
 //! What a user should be told in words: circuits that cannot be looked for, measured, or read as such.
 
+use super::compare::Sampled;
+use super::controls::Control;
 use super::results::{CircuitResult, PairResult};
 use crate::config::{CircuitClasses, Circuits};
 
@@ -47,6 +49,8 @@ pub(super) struct Told {
     pub empty: bool,
     pub broken: bool,
     pub absent: bool,
+    pub diverged: bool,
+    pub sampled: bool,
 }
 
 impl Told {
@@ -60,7 +64,23 @@ impl Told {
         })
     }
 
-    /// After one-based `round`: circuits that are empty or have an empty layer, the first time and in the last round.
+    /// Of one-based `round`, the comparisons of which only a sample is listed; the first time.
+    pub fn of_comparisons<'a>(
+        &mut self,
+        round: usize,
+        sampled: impl Iterator<Item = &'a Sampled> + Clone,
+    ) -> Option<String> {
+        let first = sampled.clone().next().filter(|_| !self.sampled)?;
+        self.sampled = true;
+        let one = |s: &Sampled| format!("one in {} of {} pairs of {}", s.stride, s.count, s.comparison.name());
+        // Those of other seeds are of about as many circuits.
+        let own: Vec<String> = sampled.filter(|s| s.replicate == first.replicate).map(one).collect();
+        let listed = own.join(", ");
+        Some(format!("round {round}: in overlap.csv there is {listed}; overlap_means.csv is over all of them"))
+    }
+
+    /// After one-based `round`: circuits that are empty or have an empty layer, and a control whose training diverged, the
+    /// first time and in the last round.
     pub fn of_round(&mut self, round: usize, last: bool, results: &[PairResult]) -> Vec<String> {
         let sides = results.iter().flat_map(|pair| [(pair, "local", &pair.local), (pair, "global", &pair.global)]);
         let which = |wanted: fn(&CircuitResult) -> bool| -> Vec<String> {
@@ -84,6 +104,15 @@ impl Told {
                  the image: {who}"
             ));
         }
+        let beside = results.iter().flat_map(|pair| &pair.controls).filter(|c| c.control == Control::Centralised);
+        let (all, diverged) = (beside.clone().count(), beside.filter(|c| !c.is_defined()).count());
+        if diverged > 0 && (last || !self.diverged) {
+            notes.push(format!(
+                "round {round}: training without federation diverged, so the control \"centralised\" says nothing of \
+                 {diverged} of {all} circuits; lower training.lr, or leave circuits.controls.centralised out"
+            ));
+        }
+        self.diverged |= diverged > 0;
         self.empty |= !empty.is_empty();
         self.broken |= !broken.is_empty();
         notes
@@ -94,4 +123,26 @@ impl Told {
 fn named(all: &[String]) -> String {
     let first = all[..all.len().min(NAMED)].join("; ");
     if all.len() > NAMED { format!("{first}; and {} more", all.len() - NAMED) } else { first }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::compare::Comparison;
+    use super::*;
+
+    #[test]
+    fn comparisons_of_which_a_sample_is_listed_are_told_of_once() {
+        let sampled = |replicate, comparison, stride, count| Sampled { replicate, comparison, stride, count };
+        let both = [
+            sampled(2, Comparison::Mismatched, 2, 21_600),
+            sampled(2, Comparison::InterClientLocal, 3, 44_850),
+            sampled(3, Comparison::Mismatched, 2, 21_600),
+        ];
+        let mut told = Told::default();
+        assert_eq!(told.of_comparisons(1, [].iter()), None);
+        let want = "round 2: in overlap.csv there is one in 2 of 21600 pairs of mismatched, one in 3 of 44850 pairs of \
+                    inter_client_local; overlap_means.csv is over all of them";
+        assert_eq!(told.of_comparisons(2, both.iter()).unwrap(), want);
+        assert_eq!(told.of_comparisons(3, both.iter()), None);
+    }
 }

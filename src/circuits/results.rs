@@ -88,12 +88,13 @@ impl PairResult {
     }
 }
 
-/// The circuit of a search that should find something else, or the same again.
+/// The circuit of a search that should find something else, or the same again. In weights that are no numbers, as where
+/// the control's training diverged, nothing of it is defined: every gate would close, and every image be of class 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlResult {
     /// Which.
     pub control: Control,
-    /// Channels kept, of each gated layer, ascending.
+    /// Channels kept, of each gated layer, ascending; of no layer where nothing is defined.
     pub channels: Vec<Vec<u32>>,
     /// Accuracy on the class of the control's weights, nothing ablated.
     pub accuracy: f64,
@@ -103,6 +104,19 @@ pub struct ControlResult {
     pub false_positive: f64,
     /// Overlap with the pair's circuit in the global model, all layers together; `None` where both are empty.
     pub iou: Option<f64>,
+}
+
+impl ControlResult {
+    /// Of a search in weights whose loss is not finite.
+    pub(super) fn undefined(control: Control) -> Self {
+        let nan = f64::NAN;
+        Self { control, channels: Vec::new(), accuracy: nan, sufficiency: nan, false_positive: nan, iou: None }
+    }
+
+    /// Whether the weights were numbers.
+    pub(super) fn is_defined(&self) -> bool {
+        !self.channels.is_empty()
+    }
 }
 
 #[cfg(test)]

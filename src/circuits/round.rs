@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::all_pairs::OverlapTotal;
-use super::compare::{Comparison, Level, OverlapCounts, OverlapResult, Plan};
+use super::compare::{Comparison, Level, OverlapCounts, OverlapResult, Plan, Sampled};
 use super::controls::{Control, ControlCounts};
 use super::edges::{EdgeLayout, Feeds};
 use super::families::{Counts, Family};
@@ -125,6 +125,11 @@ impl RoundBuffers {
             },
             plan,
         })
+    }
+
+    /// The comparisons of which only a sample is listed.
+    pub fn sampled(&self) -> &[Sampled] {
+        &self.plan.sampled
     }
 
     /// First gate of pair `at`'s circuit in `model`.
@@ -268,7 +273,7 @@ pub(super) struct Decoded {
     pub tallies: Vec<Vec<u32>>,
     /// For both models, by family.
     pub families: [Vec<Vec<u32>>; 2],
-    /// Masks, whole and kept answers of every control.
+    /// Masks, whole and kept answers, and losses of every control.
     pub controls: Vec<Vec<u32>>,
 }
 

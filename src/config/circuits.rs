@@ -5,6 +5,7 @@ use toml::Value;
 
 use super::analysis::Analysis;
 use super::keys::{Keys, Limits, did_you_mean, refused};
+use super::model::FEATURES;
 use super::read::{CLASS_LIST, CLIENTS, RATE, class_list, is_rate, section};
 use super::seeds::SEED;
 use crate::{Error, Result};
@@ -69,8 +70,8 @@ pub struct Controls {
     pub random: usize,
     /// Test images of the class that the random circuits are tried on. Default 50.
     pub random_images: usize,
-    /// Rounds between the controls below, which each cost a search of their own; the last round has them too.
-    /// Default 10.
+    /// Rounds between the controls below, which each cost a search of their own: the first round with circuits at or
+    /// after every multiple of it has them, and the last. Default 10.
     pub every: usize,
     /// The search in the global model again, with other minibatches: how alike are two circuits of the same class in
     /// the same weights? Default false.
@@ -195,6 +196,12 @@ impl Circuits {
     /// Whether circuits are found in one-based `round` of `rounds`.
     pub fn studies(&self, round: usize, rounds: usize) -> bool {
         round == rounds || round.is_multiple_of(self.every)
+    }
+
+    /// Whether one-based `round` of `rounds`, in which circuits are found, has the controls that are searched.
+    pub fn controls(&self, round: usize, rounds: usize) -> bool {
+        let before = (round - 1) / self.every * self.every;
+        round == rounds || before / self.controls.every < round / self.controls.every
     }
 }
 
@@ -330,7 +337,8 @@ fn read_size(keys: &mut Keys<'_>) -> Result<CircuitSize> {
 }
 
 fn measures(mut keys: Keys<'_>) -> Result<Measures> {
-    let removals = keys.count("removals", &Limits::new(0, 65_536, "no layer has more channels"))?.unwrap_or(16);
+    let removals = Limits::new(0, FEATURES.max, "no layer has more channels");
+    let removals = keys.count("removals", &removals)?.unwrap_or(16);
     let path = keys.path_of("curve");
     let curve = match keys.list("curve", SHARES)? {
         None => CURVE.to_vec(),

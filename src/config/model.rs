@@ -143,7 +143,8 @@ fn default_names(kinds: &[LayerKind]) -> Vec<String> {
 
 const MAX_LAYERS: usize = 64;
 const CHANNELS: Limits = Limits::new(1, 4096, "wider layers fit no wave of clients");
-const FEATURES: Limits = Limits::new(1, 65_536, "wider layers fit no wave of clients");
+/// Searches for circuits have a workgroup for every output, and no grid has more.
+pub(super) const FEATURES: Limits = Limits::new(1, 65_535, "no GPU's grid is wider");
 const LAYERS: &str =
     "a list such as [{ kind = \"conv\", channels = 32, pool = 2 }, { kind = \"linear\", features = 10 }]";
 
@@ -280,6 +281,11 @@ mod tests {
 
     fn names(preset: ModelPreset) -> Vec<String> {
         preset.layers().into_iter().map(|layer| layer.name).collect()
+    }
+
+    #[test]
+    fn a_layer_is_as_wide_as_a_grid_at_most() {
+        assert_eq!(FEATURES.max, u64::from(crate::device::grid::LIMIT));
     }
 
     #[test]

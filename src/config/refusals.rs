@@ -160,12 +160,19 @@ fn layers_out_of_range_are_refused_where_they_stand() {
         (format!("[{linear}, {{kind=\"conv\",channels=3}}, {linear}]"), "model.layers[1]: is a convolution", "first"),
         ("[{kind=\"conv\",channels=3}]".into(), "model.layers[0]: is a convolution", "a linear one"),
         ("[{kind=\"linear\",features=10,activation=\"relu\"}]".into(), "model.layers[0].activation", "\"none\""),
+        (wide(65_536), "model.layers[0].features: the number 65536", "from 1 to 65535"),
     ] {
         let message = refusal(&format!("model.layers={layers}"));
         assert!(message.contains(says) && message.contains(accepted), "{layers}: {message}");
     }
+    read(BASE, &[&format!("model.layers={}", wide(65_535))]).unwrap();
     let both = refusal(&format!("model={{preset=\"simple-cnn\",layers=[{linear}]}}"));
     assert!(both.contains("model.layers: is given beside model.preset"), "{both}");
+}
+
+/// One hidden layer of so many units.
+fn wide(features: usize) -> String {
+    format!("[{{kind=\"linear\",features={features}}}, {{kind=\"linear\",features=10}}]")
 }
 
 /// One convolution with `keys` before the last layer.
@@ -292,6 +299,22 @@ fn a_resolved_experiment_reads_back_as_itself() {
     {
         assert!(text.contains(spelled_out), "{spelled_out} in {text}");
     }
+}
+
+/// Whatever the two numbers are: a multiple of both may be far beyond the last round.
+#[test]
+fn controls_are_in_the_first_studied_round_at_or_after_each_multiple() {
+    let with = |every: usize, controls: &str| {
+        let experiment = read(BASE, &[&format!("circuits={{every={every},controls={{{controls}}}}}")]).unwrap();
+        let circuits = experiment.circuits.unwrap();
+        (1..=60).filter(|r| circuits.studies(*r, 60) && circuits.controls(*r, 60)).collect::<Vec<_>>()
+    };
+    assert_eq!(with(1, ""), [10, 20, 30, 40, 50, 60]);
+    assert_eq!(with(7, ""), [14, 21, 35, 42, 56, 60]);
+    assert_eq!(with(5, "every=20"), [20, 40, 60]);
+    assert_eq!(with(25, ""), [25, 50, 60]);
+    assert_eq!(with(100, "every=3"), [60]);
+    assert_eq!(with(6, "every=6"), (1..=10).map(|i| 6 * i).collect::<Vec<_>>());
 }
 
 #[test]

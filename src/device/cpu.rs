@@ -33,7 +33,8 @@ impl Cpu {
             driver: instruction_set().into(),
             software: false,
             threads,
-            max_binding_bytes: 1 << 40,
+            // Kernels count in words of 32 bits, as on a GPU.
+            max_binding_bytes: 4 * u64::from(u32::MAX),
             max_buffer_bytes: 1 << 40,
         };
         Ok(Self { info, pool, readbacks: 0.into(), bytes: 0.into(), dispatches: 0.into() })

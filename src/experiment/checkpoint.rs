@@ -20,7 +20,7 @@ pub(super) use origin::Origin;
 pub(super) use store::{Newest, Store, lock, remove};
 
 /// Of this layout; another number is another layout.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// Bytes of a file's header, at most: it names a few tensors and what the run is of. Parsed, a hostile one takes some
 /// twenty times as much.
@@ -83,7 +83,13 @@ struct Description {
     format: u32,
     origin: Origin,
     round: usize,
-    told: [bool; 3],
+    told: [bool; 5],
+}
+
+/// The same of any layout.
+#[derive(Deserialize)]
+struct Numbered {
+    format: u32,
 }
 
 /// The tensors of the file, `[n]` each, in the order in which the checksum takes them: the resolved experiment as text,
@@ -149,11 +155,12 @@ impl Checkpoint {
         if !cfg!(fuzzing) && checksum(description, &parts) != *sum {
             return Err("is damaged: its checksum is another".into());
         }
-        let Description { format, origin, round, told } =
-            serde_json::from_str(description).map_err(|e| unreadable(&e))?;
+        // Of another layout the rest may not be readable either.
+        let Numbered { format } = serde_json::from_str(description).map_err(|e| unreadable(&e))?;
         if format != FORMAT {
             return Err(format!("has format {format}, and this program reads format {FORMAT}"));
         }
+        let Description { origin, round, told, .. } = serde_json::from_str(description).map_err(|e| unreadable(&e))?;
         let experiment = String::from_utf8(parts[0].to_vec()).map_err(|e| unreadable(&e))?;
         let words =
             |i: usize| -> Vec<u32> { parts[i].as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect() };

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use super::alike::check_alike;
-use super::inputs::{network, partition};
+use super::inputs::{network, partition, unassigned};
 use super::keeper::Keeper;
 use super::records::record;
 use super::state::Held;
@@ -122,7 +122,7 @@ impl<'d> Federation<'d> {
             // Here rather than after the first round's training.
             laboratory.fitting(simulation.stage(), 1)?;
         }
-        Ok(Self {
+        let mut federation = Self {
             experiment: experiment.clone(),
             names: experiments.iter().map(|experiment| experiment.name.clone()).collect(),
             laboratory,
@@ -135,7 +135,12 @@ impl<'d> Federation<'d> {
             round: 0,
             failed: false,
             held: None,
-        })
+        };
+        for (of, part) in federation.parts().into_iter().enumerate() {
+            let note = unassigned(experiments[of], dataset, &federation.simulation.replicates()[part]);
+            federation.notes.extend(note.map(|note| federation.noted(of, note)));
+        }
+        Ok(federation)
     }
 
     /// Layers with circuits, and their channels; the layers of all others are never gated.
@@ -182,8 +187,8 @@ impl<'d> Federation<'d> {
         self.simulation.wave_size()
     }
 
-    /// What the user should know and has not been told yet: of rounds without clients, and of circuits that cannot be
-    /// found or mean nothing.
+    /// What the user should know and has not been told yet: of classes without clients, of rounds without clients, and of
+    /// circuits that cannot be found or mean nothing.
     pub fn take_notes(&mut self) -> Vec<String> {
         let mut notes = std::mem::take(&mut self.notes);
         notes.append(&mut self.simulation.take_notes());

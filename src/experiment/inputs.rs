@@ -6,6 +6,7 @@ use crate::config::{self, Activation, Assignment, Experiment, LayerKind, Partiti
 use crate::data::partition as deal;
 use crate::data::{Dataset, Population, digits, mnist};
 use crate::error::{Error, Result};
+use crate::federation::Replicate;
 use crate::model::{Input, LayerSpec, Network, SpecKind, chain};
 use crate::rng::{NO_CLIENT, NO_ROUND, Purpose, stream};
 
@@ -111,6 +112,30 @@ pub fn partition(experiment: &Experiment, dataset: &Dataset) -> Result<Populatio
         }
     };
     dealt.map(Population::from)
+}
+
+/// What to tell of classes in the data that chance assigned to no client, if there are any: `seeds` are an experiment's.
+/// Who deals classes by hand knows which are left out.
+pub(super) fn unassigned(experiment: &Experiment, dataset: &Dataset, seeds: &[Replicate]) -> Option<String> {
+    if !matches!(experiment.partition, Partition::Pathological { .. }) {
+        return None;
+    }
+    let (labels, classes) = (dataset.train.labels.as_slice(), dataset.classes);
+    let there = deal::count_classes(&(0..labels.len() as u32).collect::<Vec<_>>(), labels, classes);
+    let of = |replicate: &Replicate| {
+        let held = replicate.clients.held(labels, classes);
+        let lost = (0..classes).filter(|class| there[*class] > 0 && !held[*class]).map(|class| class.to_string());
+        let lost = lost.collect::<Vec<_>>().join(", ");
+        let with = if seeds.len() > 1 { format!(" with seed {}", replicate.seed) } else { String::new() };
+        (!lost.is_empty()).then(|| lost + &with)
+    };
+    let lost: Vec<String> = seeds.iter().filter_map(of).collect();
+    (!lost.is_empty()).then(|| {
+        format!(
+            "partition: classes that no client was assigned, so that their examples are left out: {}",
+            lost.join("; ")
+        )
+    })
 }
 
 /// The layers of `[model]`, as the model module describes them.

@@ -142,6 +142,17 @@ mod tests {
         assert_eq!(wave_that_fits(Budget::new(&gpu, None, None), 1000, 1 << 18, 1, "a client").unwrap(), 1000);
     }
 
+    /// What a kernel adds up to find a word is itself a word.
+    #[test]
+    fn no_memory_is_enough_for_a_buffer_that_kernels_cannot_count_through() {
+        let info = crate::device::Device::info(&crate::device::Cpu::new(Some(1)).unwrap()).clone();
+        let budget = Budget::new(&info, Some(1 << 50), None);
+        let row: usize = (1 << 20) + 4;
+        let fit = slots_that_fit(budget, usize::MAX, row, row, "a client").unwrap();
+        assert!(fit > 1000 && u32::try_from(fit * row).is_ok(), "{fit} rows of {row} words");
+        assert!(slots_that_fit(budget, 1, 1 << 33, 1 << 33, "a client").is_err());
+    }
+
     #[test]
     fn the_tightest_limit_decides() {
         let budget = Budget { bytes: 4000, binding: 1200, max_wave: 100, models: 0, cache: None };

@@ -177,6 +177,14 @@ mod tests {
         assert_eq!(run(2, 2, 1, &x, &g), [9.0, -2.5, -0.5, 9.0, 9.0, 1.5, 3.5, 9.0]);
     }
 
+    /// The widest that the configuration accepts.
+    #[test]
+    fn a_layer_may_be_as_wide_as_a_grid() {
+        let channels = crate::device::grid::LIMIT as usize;
+        let grads = run(1, channels, 1, &vec![0.5; 4 * channels], &vec![1.0; 4 * channels]);
+        assert_eq!(grads, [vec![9.0], vec![2.0; channels], vec![9.0]].concat());
+    }
+
     #[test]
     fn a_closed_gate_feels_nothing() {
         let (x, g) = (bits(&[1.0; 8]), bits(&[2.0; 8]));

@@ -153,11 +153,11 @@ impl Network {
         grads: View<'_>,
     ) -> Result<()> {
         for (i, layer) in self.layers.iter().enumerate().rev() {
-            if let Some((gated, range)) = self.layout.gates.iter().enumerate().find(|(_, g)| g.layer == i) {
+            if let Some(range) = self.layout.gates_of(i) {
                 let io = AblateGrad {
-                    z: before.z[gated].all(),
-                    fill: fill.view(gated),
-                    codes: before.codes[gated].as_ref().map_or_else(|| space.codes(i), Buffer::all),
+                    z: before.z[i].all(),
+                    fill: fill.view(i),
+                    codes: before.codes[i].as_ref().map_or_else(|| space.codes(i), Buffer::all),
                     output_grad: space.output_grad(i),
                     grads,
                 };

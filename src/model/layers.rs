@@ -103,7 +103,7 @@ pub fn chain(specs: &[LayerSpec], input: Input, classes: usize) -> Result<Vec<La
         let fault = |problem: String, help: &str| {
             Err(Error::config(format!("model.layers[{i}] ({})", spec.name), problem, help))
         };
-        let reaches = format!("{} x {} x {}", at.channels, at.height, at.width);
+        let reaches = format!("{} x {} x {} that reaches it", at.channels, at.height, at.width);
         let op = match spec.kind {
             SpecKind::Linear { features } => {
                 let inputs = at.channels * at.height * at.width;
@@ -116,26 +116,16 @@ pub fn chain(specs: &[LayerSpec], input: Input, classes: usize) -> Result<Vec<La
                 );
             }
             SpecKind::Conv { channels, kernel, padding, pool } => {
-                if padding >= kernel || at.height + 2 * padding < kernel || at.width + 2 * padding < kernel {
-                    let problem = format!(
-                        "a {kernel}x{kernel} filter with padding {padding} does not fit the {reaches} that reaches it"
-                    );
+                let Input { channels: in_channels, height, width } = at;
+                let (out_channels, relu) = (channels, spec.relu);
+                let conv = Conv { in_channels, out_channels, height, width, kernel, padding, pool, relu };
+                if !fits(&conv) {
                     return fault(
-                        problem,
+                        format!("a {kernel}x{kernel} filter with padding {padding} does not fit the {reaches}"),
                         "take a smaller kernel, more padding (less than the kernel), or less pooling before it",
                     );
                 }
-                let (in_channels, height, width) = (at.channels, at.height, at.width);
-                Op::Conv(Conv {
-                    in_channels,
-                    out_channels: channels,
-                    height,
-                    width,
-                    kernel,
-                    padding,
-                    pool,
-                    relu: spec.relu,
-                })
+                Op::Conv(conv)
             }
         };
         let layer = Layer { name: spec.name.clone(), op };
@@ -148,15 +138,18 @@ pub fn chain(specs: &[LayerSpec], input: Input, classes: usize) -> Result<Vec<La
         };
         flat |= matches!(op, Op::Linear(_));
         if at.height == 0 || at.width == 0 {
-            return fault(
-                format!("nothing is left of the {reaches} that reaches it"),
-                "take less pooling or more padding",
-            );
+            return fault(format!("nothing is left of the {reaches}"), "take less pooling or more padding");
         }
         layers.push(layer);
     }
     last_fits(&layers, classes)?;
     Ok(layers)
+}
+
+/// Whether the filter fits the padded image, and sees some of it wherever it stands.
+fn fits(conv: &Conv) -> bool {
+    let Conv { height, width, kernel, padding, .. } = *conv;
+    padding < kernel && height + 2 * padding >= kernel && width + 2 * padding >= kernel
 }
 
 fn last_fits(layers: &[Layer], classes: usize) -> Result<()> {

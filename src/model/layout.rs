@@ -49,7 +49,7 @@ pub struct Layout {
     /// P: words of a row. Every tensor starts at a multiple of 4, and P is one; the words between belong to nobody and
     /// stay zero.
     pub words: usize,
-    /// Gates of every layer but the last, which is never gated.
+    /// Gates of every layer but the last, which is never gated: in the order of the layers.
     pub gates: Vec<GateRange>,
     /// G: gates in all.
     pub gate_words: usize,
@@ -87,6 +87,11 @@ impl Layout {
         Place { row_words: self.words, weights_at: weight.at, bias_at: bias.at }
     }
 
+    /// The gates of `layer`'s output channels, if it has any.
+    pub fn gates_of(&self, layer: usize) -> Option<&GateRange> {
+        self.gates.get(layer)
+    }
+
     /// The tensors that pruning touches: every weight, no bias.
     pub fn prunable(&self) -> impl Iterator<Item = &Tensor> {
         self.tensors.iter().filter(|t| !t.is_bias())
@@ -107,6 +112,8 @@ mod tests {
         let layout = Layout::new(&super::super::layers::tests::simple_cnn());
         assert_eq!(layout.parameters(), 104_202);
         assert_eq!(layout.gate_words, 224);
+        let gates = (0..4).map(|layer| layout.gates_of(layer).map(|g| (g.layer, g.at, g.channels)));
+        assert_eq!(gates.collect::<Vec<_>>(), [Some((0, 0, 32)), Some((1, 32, 64)), Some((2, 96, 128)), None]);
         let names: Vec<_> = layout.tensors.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names[..2], ["conv1.weight", "conv1.bias"]);
         assert_eq!(names[6..], ["fc.weight", "fc.bias"]);

@@ -252,8 +252,11 @@ impl Network {
 
     /// The gates of a layer's own output channels, if it has any.
     fn own_gates<'a>(&self, layer: usize, gates: Option<View<'a>>) -> Option<Gates<'a>> {
-        let range = self.layout.gates.iter().find(|g| g.layer == layer);
-        gates.zip(range).map(|(values, g)| Gates { values, row_words: self.layout.gate_words, at: g.at })
+        gates.zip(self.layout.gates_of(layer)).map(|(values, g)| Gates {
+            values,
+            row_words: self.layout.gate_words,
+            at: g.at,
+        })
     }
 
     /// From the gradient of the logits ([`Workspace::logits_grad`]) to what is wanted. Follows a forward pass over
@@ -273,7 +276,7 @@ impl Network {
             match wants {
                 Wants::Weights(grads) => self.weight_grads(device, space, batch, from, i, grads)?,
                 Wants::Gates { hard, grads } => {
-                    if let Some(range) = self.layout.gates.iter().find(|g| g.layer == i) {
+                    if let Some(range) = self.layout.gates_of(i) {
                         let pixels = layer.sizes().1 / range.channels;
                         let (output, grad) = (space.layers[i].output.all(), space.output_grad(i));
                         let gates = Gates { values: grads, row_words: self.layout.gate_words, at: range.at };
@@ -294,7 +297,7 @@ impl Network {
 
     /// The gates around layer `i` in rows of gates.
     fn layer_gates<'a>(&self, i: usize, values: View<'a>) -> LayerGates<'a> {
-        let at = |layer: Option<usize>| self.layout.gates.iter().find(|g| Some(g.layer) == layer).map(|g| g.at);
+        let at = |layer: Option<usize>| self.layout.gates_of(layer?).map(|g| g.at);
         let row_words = self.layout.gate_words;
         LayerGates { values, row_words, outputs_at: at(Some(i)), inputs_at: at(i.checked_sub(1)) }
     }

@@ -1,11 +1,11 @@
 //! What a run measures, as plain data. Accuracies are fractions. A number that is not finite is written as `null` in
 //! JSON and as an empty cell in CSV: neither format has a NaN, and a reader must be able to tell it from zero.
 
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::history::{number, numbers, numbers_by_name};
 
+pub(super) use crate::circuits::analyses::as_map;
 pub use crate::circuits::{Against, Comparison, Control, CurvePoint, Diagnosis, Level, Removals, area};
 
 /// One line of `rounds.jsonl`.
@@ -189,7 +189,7 @@ pub struct ControlRecord {
     pub client: usize,
     /// The class.
     pub class: u32,
-    /// Per gated layer, the channels kept, ascending.
+    /// Per gated layer, the channels kept, ascending; empty where the control's training diverged.
     pub active_nodes: Vec<(String, Vec<u32>)>,
     /// Accuracy on the class in the control's weights, nothing ablated.
     pub accuracy: f64,
@@ -254,18 +254,6 @@ pub struct OverlapMean {
     /// Mean of what random sets of the same sizes would give on average. Where a comparison has more pairs than
     /// `overlap.csv` lists, and they have too many different sizes, it is the mean over the pairs listed there.
     pub chance: Option<f64>,
-}
-
-/// Pairs as a JSON object that keeps their order.
-pub(super) fn as_map<K: Serialize, V: Serialize, S: Serializer>(
-    pairs: &[(K, V)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(Some(pairs.len()))?;
-    for (key, value) in pairs {
-        map.serialize_entry(key, value)?;
-    }
-    map.end()
 }
 
 /// A circuit for tests to vary.

@@ -147,7 +147,8 @@ pub fn controls(layers: &[String], controls: &[ControlRecord]) -> csv::Result<Ve
     rows(controls.iter().map(|record| {
         let mut row = vec![record.round.to_string(), record.control.name().into()];
         row.extend([record.client.to_string(), record.class.to_string()]);
-        row.extend(layers.iter().map(|layer| size(&record.active_nodes, layer).to_string()));
+        let nodes = Some(&record.active_nodes).filter(|nodes| !nodes.is_empty());
+        row.extend(layers.iter().map(|layer| nodes.map_or(String::new(), |nodes| size(nodes, layer).to_string())));
         row.extend([number(record.accuracy), number(record.sufficiency), number(record.false_positive)]);
         row.extend([optional(record.iou), optional(record.chance)]);
         row
@@ -274,7 +275,12 @@ mod tests {
             iou: None,
             chance: Some(0.125),
         };
-        assert_eq!(controls(&layers, &[control]).unwrap(), b"3,shuffled,0,7,1,0,0.5,0.25,,,0.125\n");
+        let mut undefined = ControlRecord { active_nodes: Vec::new(), chance: None, ..control.clone() };
+        (undefined.accuracy, undefined.sufficiency) = (f64::NAN, f64::NAN);
+        assert_eq!(
+            controls(&layers, &[control, undefined]).unwrap(),
+            b"3,shuffled,0,7,1,0,0.5,0.25,,,0.125\n3,shuffled,0,7,,,,,,,\n"
+        );
         assert_eq!(
             controls_header(&layers),
             "round,control,client,class,size_conv1,size_conv2,accuracy,sufficiency,false_positive,iou,chance\n"

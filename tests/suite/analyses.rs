@@ -384,7 +384,7 @@ fn what_lacks_its_input_says_so() {
     let run = finished(&Cpu::new(Some(1)).unwrap(), &experiment(&set));
     let why =
         |name: &str| run.analysed.iter().find(|a| a.analysis.name() == name).unwrap().findings.clone().unwrap_err();
-    assert_eq!(why("patching"), "there is one client: no circuits of two can share a channel");
+    assert_eq!(why("patching"), "1 client took part in the last round: no circuits of two can share a channel");
     assert_eq!(why("shared_neurons"), "1 client has circuits: it takes two");
     assert_eq!(why("centroids"), "fewer than two of the clients' classes have test images");
     for name in ["dominators", "ensemble", "cascade"] {

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use fedcircuit::Error;
 use fedcircuit::config::{Plan, Variant};
 use fedcircuit::device::{Choice, Cpu};
-use fedcircuit::experiment::{self, Federation, Jobs, Request};
+use fedcircuit::experiment::{self, Federation, Jobs, Outcome, Request};
+use fedcircuit::report::{Control, ControlRecord};
 
-use crate::small::{data, linear, on_each_device, run, small};
+use crate::small::{assert_same, data, linear, on_each_device, run, small};
 
 /// With a rate of 1e38, plain SGD overflows in its first step, so that the second is the first whose loss is not
 /// finite, for every client that makes two.
@@ -36,6 +37,51 @@ fn divergence_in_the_last_step_is_noticed_in_the_averaged_model() {
         experiment.training.lr = 1e38;
         let error = run(device, &experiment).unwrap_err();
         assert!(error.to_string().contains("round 1, in the averaged model"), "{error}");
+    });
+}
+
+/// The model that is trained without federation may diverge where no client does. Its weights are no numbers then, its
+/// gates all close, and every image is of class 0: nothing of that is a result, and nothing else suffers from it.
+#[test]
+fn a_control_that_diverged_says_nothing_and_is_told_of() {
+    on_each_device(|device| {
+        let controls = "circuits.controls={ repeat = true, centralised = true, every = 1 }";
+        let experiment = small(&[controls, "rounds=4", "seeds=[7, 9]", "circuits.steps=3"]);
+        let (dataset, kind) = (data(&experiment), device.info().kind);
+        let mut federation = Federation::new(device, &experiment, &dataset).unwrap();
+        federation.round().unwrap();
+        let sound = federation.state().unwrap();
+        let mut broken = sound.clone();
+        // Of the second seed.
+        let row = broken.memory.centralised.len() / 2;
+        broken.memory.centralised[row..].fill(f32::NAN.to_bits());
+        let mut rest = |state| {
+            federation.restore(state).unwrap();
+            federation.take_notes();
+            let round = |_| (federation.round().unwrap(), federation.take_notes());
+            (2..=4).map(round).collect::<Vec<_>>()
+        };
+        let (want, got) = (rest(&sound), rest(&broken));
+        let beside = |outcome: &Outcome| -> Vec<ControlRecord> {
+            outcome.controls.iter().filter(|c| c.control == Control::Centralised).cloned().collect()
+        };
+        let nothing = |c: &ControlRecord| {
+            let numbers = [c.accuracy, c.sufficiency, c.false_positive];
+            numbers.iter().all(|x| x.is_nan()) && (c.iou, c.chance) == (None, None) && c.active_nodes.is_empty()
+        };
+        for ((got, _), (want, _)) in got.iter().zip(&want) {
+            assert!(beside(&got[1]).iter().all(nothing) && beside(&got[1]).len() > 2, "{kind}: {:?}", beside(&got[1]));
+            assert!(!beside(&want[1]).iter().any(nothing));
+            let (mut got, mut want) = (got.clone(), want.clone());
+            for seeds in [&mut got, &mut want] {
+                seeds[1].controls.retain(|c| c.control == Control::Repeat);
+            }
+            assert_same(&got, &want, kind);
+        }
+        let told = |rounds: &[(Vec<Outcome>, Vec<String>)]| -> Vec<bool> {
+            rounds.iter().map(|(_, notes)| notes.iter().any(|note| note.contains("diverged"))).collect()
+        };
+        assert_eq!((told(&got), told(&want)), (vec![true, false, true], vec![false; 3]), "{kind}");
     });
 }
 

@@ -14,7 +14,7 @@ use fedcircuit::experiment::{Federation, Jobs, Request, run_on};
 use fedcircuit::model::save;
 use fedcircuit::{Error, Result};
 
-use crate::small::{assert_same, data, run, small};
+use crate::small::{assert_same, data, run, run_seeds, small};
 
 /// The CPU engine with faults.
 struct Faulty {
@@ -95,6 +95,23 @@ fn a_wave_that_finds_too_little_memory_is_halved_to_the_same_bits() {
     assert_eq!(federation.wave_size(), 3);
     let notes: Vec<_> = federation.take_notes().into_iter().filter(|note| note.contains("memory")).collect();
     assert_eq!(notes, ["round 1: no memory for buffer \"gradients\"; goes on in waves of 3 clients"]);
+}
+
+/// However many masks a circuit is tried with, few of them are there at a time; and how many changes no bit.
+#[test]
+fn masks_of_circuits_keep_within_the_memory_they_are_allowed() {
+    let of = |memory: &str| {
+        let measures = "circuits.measures={removals=100,curve=[0.1,0.5,1],images=6}";
+        let controls = "circuits.controls={random=1000,random_images=2}";
+        small(&["rounds=1", "seeds=[7, 9]", "circuits.steps=3", measures, controls, memory])
+    };
+    let want = run_seeds(&Cpu::new(Some(2)).unwrap(), &of("device.memory=1GiB")).unwrap();
+    // The random circuits of a single pair have 38 gates each: 38,000 words.
+    let device = Faulty::new(Some(("masks of a family", 20_000)));
+    let got = run_seeds(&device, &of("device.memory=8MiB")).unwrap();
+    got.iter().zip(&want).for_each(|(got, want)| assert_same(got, want, "few masks at a time"));
+    let circuits = want.iter().flatten().flat_map(|outcome| &outcome.circuits);
+    assert!(circuits.filter(|c| c.random.is_some() && c.removals.is_some()).count() > 8);
 }
 
 #[test]

@@ -100,14 +100,14 @@ fn no_part_of_the_state_is_there_for_nothing() {
     let dataset = data(&experiment);
     let (rounds, states, _) = finish(Federation::new(&device, &experiment, &dataset).unwrap(), &experiment);
     let state = &states[1];
-    assert!(state.memory.told != [false; 3], "nobody was told of an empty circuit");
+    assert!(state.memory.told != [false; 5], "nobody was told of an empty circuit");
     let edits: [(&str, Edit); 6] = [
         ("global", |s| s.global.swap(0, 1)),
         ("masks", |s| s.memory.masks.iter_mut().for_each(|word| *word = !*word)),
         ("edges", |s| s.memory.edges.iter_mut().for_each(|word| *word = !*word)),
         ("pairs", |s| s.memory.pairs.chunks_exact_mut(3).for_each(|pair| pair[1] += 50)),
         ("centralised", |s| s.memory.centralised.iter_mut().for_each(|word| *word = 0)),
-        ("told", |s| s.memory.told = [false; 3]),
+        ("told", |s| s.memory.told = [false; 5]),
     ];
     for (part, edit) in edits {
         let mut other = state.clone();

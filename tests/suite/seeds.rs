@@ -147,3 +147,27 @@ fn what_cannot_be_met_names_the_seed_or_the_number_of_them() {
     assert!(message.contains("the global models of 500 seeds side by side needs"), "{message}");
     assert!(message.contains("device.memory allows 1.0 MiB") && message.contains("fewer seeds"), "{message}");
 }
+
+/// In one line, whatever the number of seeds; classes that are dealt by hand are no surprise.
+#[test]
+fn classes_that_no_client_was_assigned_are_told_of_once() {
+    let cpu = Cpu::new(Some(1)).unwrap();
+    let told = |set: &str| {
+        let experiment = linear(&[set, "seeds=[7, 9, 11]"]);
+        let dataset = data(&experiment);
+        let mut federation = Federation::new(&cpu, &experiment, &dataset).unwrap();
+        let notes = federation.take_notes().into_iter().filter(|note| note.contains("no client was assigned"));
+        let notes: Vec<String> = notes.collect();
+        let lost = |i: usize| -> String {
+            let counts: Vec<Vec<u32>> = federation.class_counts(i).collect();
+            let there = |class: usize| dataset.train.labels.iter().any(|label| usize::from(*label) == class);
+            let lost = (0..10).filter(|class| there(*class) && counts.iter().all(|client| client[*class] == 0));
+            lost.map(|class| class.to_string()).collect::<Vec<_>>().join(", ")
+        };
+        let lost = [7, 9, 11].into_iter().enumerate().map(|(i, seed)| format!("{} with seed {seed}", lost(i)));
+        (notes, lost.collect::<Vec<_>>().join("; "))
+    };
+    let (notes, lost) = told("partition={ kind = \"pathological\", num_clients = 3, classes_per_client = 2 }");
+    assert!(notes.len() == 1 && notes[0].ends_with(&format!("left out: {lost}")), "{notes:?}, {lost}");
+    assert!(told("partition={ kind = \"by_class\", classes = [[0, 1], [3]] }").0.is_empty());
+}

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::ensemble::Right;
 use super::evaluate::winner;
-use super::{Expert, Found, Scene, share, union};
+use super::{Expert, Found, Scene, union};
 use crate::error::Result;
 use crate::model::Layout;
 
@@ -69,12 +69,12 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<Found<Cascade>> {
     let logits = scene.evaluator.logits_of(&[assembly.finish()], &images)?.remove(0);
     let vote = |i: usize| winner(experts.iter().map(|e| logits[i * scene.classes() + e.class as usize]));
     let right = Right::count(scene, experts, &contested, vote);
-    let rows = experts.iter().zip(&right.by_class).map(|(expert, right)| CascadeRow {
-        class: expert.class,
-        client: expert.client,
-        images: right.images,
-        cascade_accuracy: share(right.own, right.images),
-        global_accuracy: share(right.global, right.images),
+    let rows = right.accuracies(experts).map(|(class, client, images, cascade_accuracy, global_accuracy)| CascadeRow {
+        class,
+        client,
+        images,
+        cascade_accuracy,
+        global_accuracy,
     });
     let (cascade_accuracy, global_accuracy) = right.overall();
     Ok(Ok(Cascade {

@@ -54,12 +54,8 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<Found<Ensemble>> {
     let score = |v: usize, i: usize| logits[v][i * scene.classes() + experts[v].class as usize];
     let vote = |i: usize| winner((0..experts.len()).map(|v| score(v, i)));
     let right = Right::count(scene, experts, &contested, vote);
-    let rows = experts.iter().zip(&right.by_class).map(|(expert, right)| EnsembleRow {
-        class: expert.class,
-        client: expert.client,
-        images: right.images,
-        ensemble_accuracy: share(right.own, right.images),
-        global_accuracy: share(right.global, right.images),
+    let rows = right.accuracies(experts).map(|(class, client, images, ensemble_accuracy, global_accuracy)| {
+        EnsembleRow { class, client, images, ensemble_accuracy, global_accuracy }
     });
     let (ensemble_accuracy, global_accuracy) = right.overall();
     Ok(Ok(Ensemble {
@@ -73,14 +69,14 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<Found<Ensemble>> {
 
 /// Right answers of something put together from circuits, and of the global model, among the experts' classes.
 pub(super) struct Right {
-    pub by_class: Vec<RightOfClass>,
+    by_class: Vec<RightOfClass>,
 }
 
 #[derive(Clone, Copy, Default)]
-pub(super) struct RightOfClass {
-    pub images: usize,
-    pub own: usize,
-    pub global: usize,
+struct RightOfClass {
+    images: usize,
+    own: usize,
+    global: usize,
 }
 
 impl Right {
@@ -101,6 +97,16 @@ impl Right {
             row.global += usize::from(global == *truth);
         }
         Self { by_class }
+    }
+
+    /// For every class: it, its specialist, its images, and both accuracies, undefined without images.
+    pub fn accuracies(
+        &self,
+        experts: &[Expert<'_>],
+    ) -> impl Iterator<Item = (u32, usize, usize, Option<f64>, Option<f64>)> {
+        experts.iter().zip(&self.by_class).map(|(expert, RightOfClass { images, own, global })| {
+            (expert.class, expert.client, *images, share(*own, *images), share(*global, *images))
+        })
     }
 
     /// Accuracies over all images, of which there are some.

@@ -242,7 +242,7 @@ fn union<'c>(layers: usize, circuits: impl Iterator<Item = &'c CircuitResult>) -
 }
 
 /// Pairs as a JSON object that keeps their order.
-fn as_map<K: Serialize, V: Serialize, S: Serializer>(
+pub(crate) fn as_map<K: Serialize, V: Serialize, S: Serializer>(
     pairs: &[(K, V)],
     serializer: S,
 ) -> std::result::Result<S::Ok, S::Error> {

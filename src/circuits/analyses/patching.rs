@@ -87,8 +87,10 @@ struct Patch {
 }
 
 pub(super) fn run(scene: &Scene<'_>, pulse: &mut Pulse<'_>) -> Result<Found<Patching>> {
-    if scene.subject.locals.len() < 2 {
-        return Ok(Err("there is one client: no circuits of two can share a channel".into()));
+    let clients = scene.subject.locals.len();
+    if clients < 2 {
+        let took_part = if clients == 0 { "no client" } else { "1 client" };
+        return Ok(Err(format!("{took_part} took part in the last round: no circuits of two can share a channel")));
     }
     let shared = shared_channels(scene);
     if shared.is_empty() {
@@ -246,7 +248,7 @@ impl<'a> Trial<'a> {
     /// Lets the gated channels of a layer take the specialist's values.
     fn patch(&self, layer: usize, space: &Workspace, donors: View<'_>, values: View<'_>) -> Result<()> {
         let network = self.stage.network;
-        let Some(range) = network.layout.gates.iter().find(|g| g.layer == layer) else { return Ok(()) };
+        let Some(range) = network.layout.gates_of(layer) else { return Ok(()) };
         let plane = network.layers[layer].sizes().1 / range.channels * self.stride;
         let buffers = patch_channels::Buffers {
             donor: self.space.output(layer),

@@ -22,8 +22,9 @@ pub struct Memory {
     pub edges: Vec<u32>,
     /// `[R][P]`: the weights trained without federation, as bits; empty where there are none.
     pub centralised: Vec<u32>,
-    /// Whether the user has been told of circuits that are empty, of broken ones, and of rounds without any.
-    pub told: [bool; 3],
+    /// Whether the user has been told of circuits that are empty, of broken ones, of rounds without any, of a control that
+    /// diverged, and of comparisons of which a sample is listed.
+    pub told: [bool; 5],
 }
 
 impl Memory {
@@ -62,7 +63,7 @@ impl Laboratory {
                 masks: own(compared_with.first(), part),
                 edges: own(compared_with.get(1), part),
                 centralised: centralised[rows].to_vec(),
-                told: [told.empty, told.broken, told.absent],
+                told: [told.empty, told.broken, told.absent, told.diverged, told.sampled],
             }
         };
         self.parts.iter().zip(&self.told).map(memory).collect()
@@ -94,8 +95,9 @@ impl Laboratory {
             let edges = upload(device, "edges of circuits", &join(|memory| &memory.edges))?;
             self.before = Some(Sets { pairs, masks, edges });
         }
-        let told = memories.iter().map(|memory| memory.told);
-        self.told = told.map(|[empty, broken, absent]| Told { empty, broken, absent }).collect();
+        let told =
+            |[empty, broken, absent, diverged, sampled]: [bool; 5]| Told { empty, broken, absent, diverged, sampled };
+        self.told = memories.iter().map(|memory| told(memory.told)).collect();
         Ok(())
     }
 

@@ -98,9 +98,10 @@ impl Laboratory {
             let rows = upload(device, "rows", &part.rows())?;
             let ablation = Ablation::new(stage, weights, &rows, &part.classes(), &self.probes)?;
             let whole = ablation.count(stage, all_open(device, found.hard.words())?.all())?;
+            let losses = ablation.losses(device)?;
             let own: Vec<usize> = (0..part.pairs.len()).collect();
             let kept = ablation.count_filled(stage, found.hard.all(), &fills, &own)?;
-            counts.keep(&part, &self.masks, &found, at, (&whole, &kept))?;
+            counts.keep(&part, &self.masks, &found, at, (&whole, &losses, &kept))?;
             at += part.pairs.len();
         }
         Ok(())

@@ -33,7 +33,7 @@ pub struct Pathological {
 }
 
 /// Assigns classes to clients, then divides every class equally at random among the clients that have it. "Class k" is
-/// the k-th class that occurs in the data. A class that nobody was assigned is left out, with a warning in the log.
+/// the k-th class that occurs in the data. A class that nobody was assigned is left out.
 ///
 /// # Errors
 /// `Config` for `partition.num_clients` (zero, above N) and `partition.classes_per_client` (zero, above the number of
@@ -90,9 +90,6 @@ fn deal(
             return Err(fault(problem, "lower partition.classes_per_client or partition.num_clients".into()));
         }
         if owners.is_empty() {
-            if !examples.is_empty() {
-                tracing::warn!("no client was assigned class {class}: its {} examples are left out", examples.len());
-            }
             continue;
         }
         examples.shuffle(rng);

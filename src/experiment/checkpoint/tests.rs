@@ -18,7 +18,7 @@ fn sample(round: usize) -> Checkpoint {
         masks: vec![7; 4],
         edges: vec![u32::MAX, 0, 1, 2],
         centralised: vec![],
-        told: [true, false, true],
+        told: [true, false, true, false, true],
     };
     let global = [1.5f32, -0.0, f32::NAN, 3e-39].map(f32::to_bits).to_vec();
     let device = DeviceRecord { name: "a".into(), backend: "rayon".into(), driver: "avx".into() };
@@ -118,8 +118,8 @@ fn what_is_no_checkpoint_is_named() {
     let other = safetensors::serialize(BTreeMap::<&str, TensorView<'_>>::new(), None).unwrap();
     let long = [&(HEADER_LIMIT as u64 + 1).to_le_bytes()[..], &vec![b' '; 2 * HEADER_LIMIT]].concat();
     let mut newer = sample(1).encode().unwrap();
-    let at = newer.windows(12).position(|w| w == b"\\\"format\\\":3").unwrap();
-    newer[at + 11] = b'4';
+    let at = newer.windows(12).position(|w| w == b"\\\"format\\\":4").unwrap();
+    newer[at + 11] = b'5';
     for (bytes, says) in [
         (&b""[..], "is no whole checkpoint"),
         (b"PK\x03\x04 some archive", "is no whole checkpoint"),
@@ -131,6 +131,20 @@ fn what_is_no_checkpoint_is_named() {
         let refused = Checkpoint::decode(bytes).unwrap_err();
         assert!(refused.contains(says), "{refused}");
     }
+}
+
+/// What an earlier program wrote is whole, and of a layout that this one does not know.
+#[test]
+fn another_layout_is_named_whatever_else_it_says() {
+    let bytes = sample(1).encode().unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let parts: Vec<&[u8]> = TENSORS.iter().map(|(name, _)| file.tensor(name).unwrap().data()).collect();
+    let description = r#"{"format":3,"told":[true,false,true]}"#.to_string();
+    let sum = checksum(&description, &parts);
+    let metadata = HashMap::from([(RUN.to_string(), description), (CHECKSUM.to_string(), sum)]);
+    let earlier = safetensors::serialize(file.tensors(), Some(metadata)).unwrap();
+    let refused = Checkpoint::decode(&earlier).unwrap_err();
+    assert_eq!(refused, format!("has format 3, and this program reads format {FORMAT}"));
 }
 
 fn rounds(folder: &Path) -> Vec<String> {
