@@ -7,7 +7,7 @@ use clap::Parser;
 use fedcircuit::cli::{Cli, execute};
 use tracing_subscriber::EnvFilter;
 
-/// Our own warnings; drivers and wgpu only when they fail. `RUST_LOG` says otherwise.
+/// Warnings, and of drivers and wgpu failures alone. `RUST_LOG` says otherwise.
 const LOG: &str = "warn,wgpu_core=error,wgpu_hal=error,naga=error";
 
 fn main() -> ExitCode {
