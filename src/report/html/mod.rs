@@ -50,7 +50,7 @@ pub const PAGE: &str = "report.html";
 pub fn write(folders: &[PathBuf], out: &Path) -> Result<PathBuf> {
     let runs = Runs::read(folders)?;
     let figures = runs.figures();
-    let page = page(&runs.0, &figures);
+    let page = runs.page_with(&figures);
     fs::create_dir_all(out).map_err(Error::io("create", out))?;
     let path = out.join(PAGE);
     replace_whole(&path, page.as_bytes())?;
@@ -69,7 +69,11 @@ pub fn render(folders: &[PathBuf]) -> Result<String> {
 }
 
 /// What folders say, read and not yet written about.
-pub struct Runs(Vec<Run>);
+pub struct Runs {
+    runs: Vec<Run>,
+    /// Of the experiment of which they are variants, if they are.
+    name: Option<String>,
+}
 
 impl Runs {
     /// Reads them, as [`write`] does. Their files may hold anything.
@@ -81,32 +85,35 @@ impl Runs {
         for folder in folders {
             runs.extend(run::read_runs(folder)?);
         }
+        let name = of_one_file(&mut runs);
         name_apart(&mut runs);
-        Ok(Self(runs))
+        Ok(Self { runs, name })
     }
 
     /// The page about them.
     pub fn page(&self) -> String {
-        page(&self.0, &self.figures())
+        self.page_with(&self.figures())
+    }
+
+    fn page_with(&self, figures: &[Figure]) -> String {
+        let runs = &self.runs[..];
+        let (title, words, tables) = match runs {
+            [run] => (run.label.clone(), words::of_run(run), tables::of_run(run)),
+            runs => {
+                let labels: Vec<&str> = runs.iter().map(|run| run.label.as_str()).collect();
+                let title = self.name.clone().unwrap_or_else(|| labels.join(", "));
+                (title, words::of_runs(runs), comparison::tables(runs))
+            }
+        };
+        Page { title, runs, words, figures, tables: &tables }.html()
     }
 
     fn figures(&self) -> Vec<Figure> {
-        match &self.0[..] {
+        match &self.runs[..] {
             [run] => figures::of_run(run),
             runs => figures::of_runs(runs),
         }
     }
-}
-
-fn page(runs: &[Run], figures: &[Figure]) -> String {
-    let (title, words, tables) = match runs {
-        [run] => (run.label.clone(), words::of_run(run), tables::of_run(run)),
-        runs => {
-            let labels: Vec<&str> = runs.iter().map(|run| run.label.as_str()).collect();
-            (labels.join(", "), words::of_runs(runs), comparison::tables(runs))
-        }
-    };
-    Page { title, runs, words, figures, tables: &tables }.html()
 }
 
 /// A figure's files.
@@ -116,6 +123,18 @@ fn draw(figure: &Figure, plots: &Path) -> Result<()> {
     let path = plots.join(format!("{}.png", figure.id));
     let bytes = png::file(&sheet).map_err(Error::io("draw", &path))?;
     replace_whole(&path, &bytes)
+}
+
+/// The name of the experiment whose variants these are, each of which has its own after it: the folder's. Then that alone
+/// tells them apart.
+fn of_one_file(runs: &mut [Run]) -> Option<String> {
+    let base = |run: &Run| Some(run.label.strip_suffix(&run::folder_name(&run.folder))?.strip_suffix('-')?.to_string());
+    let name = base(runs.first()?).filter(|name| !name.is_empty())?;
+    if runs.len() < 2 || runs.iter().any(|run| base(run).as_ref() != Some(&name)) {
+        return None;
+    }
+    runs.iter_mut().for_each(|run| run.label = run::folder_name(&run.folder));
+    Some(name)
 }
 
 /// Runs of one name are told apart by their folders, which those of one name by their order.

@@ -67,15 +67,13 @@ impl Page<'_> {
     }
 
     fn about(&self) -> String {
-        let [run] = self.runs else { return format!("{} runs compared", self.runs.len()) };
-        let words = |count: usize, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
-        let rounds = match run.planned() {
-            Some(planned) => format!("{} of {}", run.last_round(), words(planned, "round")),
-            None => words(run.last_round(), "round"),
-        };
-        let mut parts = vec![rounds, words(run.seeds.len(), "seed"), run.source.clone()];
-        parts.extend(["partition.kind", "model.preset", "strategy.kind"].map(|key| run.setting(key)));
-        parts.retain(|part| !part.is_empty());
+        let [first, others @ ..] = self.runs else { return String::new() };
+        let mut parts = about(first);
+        // What all of them have.
+        parts.retain(|part| others.iter().all(|run| about(run).contains(part)));
+        if !others.is_empty() {
+            parts.insert(0, format!("{} runs compared", self.runs.len()));
+        }
         parts.join(" · ")
     }
 
@@ -110,6 +108,19 @@ impl Page<'_> {
             }
         }
     }
+}
+
+/// What a run is, in short.
+fn about(run: &Run) -> Vec<String> {
+    let words = |count: usize, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    let rounds = match run.planned() {
+        Some(planned) => format!("{} of {}", run.last_round(), words(planned, "round")),
+        None => words(run.last_round(), "round"),
+    };
+    let mut parts = vec![rounds, words(run.seeds.len(), "seed"), run.source.clone()];
+    parts.extend(["partition.kind", "model.preset", "strategy.kind"].map(|key| run.setting(key)));
+    parts.retain(|part| !part.is_empty());
+    parts
 }
 
 fn figure_section(figure: &Figure) -> Markup {

@@ -264,6 +264,26 @@ fn a_sweep_has_a_figure_against_each_key() {
 }
 
 #[test]
+fn variants_of_one_file_are_told_apart_by_their_own_names() {
+    let parent = tempfile::tempdir().unwrap();
+    write_sweep(parent.path(), "training.lr", &[("lr-0.1", "0.1"), ("lr-0.2", "0.2")]);
+    for variant in ["lr-0.1", "lr-0.2"] {
+        let toml = format!("name = \"wide-{variant}\"\npartition.kind = \"iid\"\nmodel.preset = \"{variant}\"\n");
+        fs::write(parent.path().join(variant).join("experiment.toml"), toml).unwrap();
+    }
+    let page = report(&[parent.path()]);
+    check(&page);
+    for said in ["<h1>wide</h1>", "2 runs compared · 2 rounds · 2 seeds · iid</p>", "From training.lr 0.1 to 0.2, "]
+    {
+        assert!(page.contains(said), "{said}");
+    }
+    assert!(page.contains("Highest accuracy on trained classes: lr-0.1 and lr-0.2, "), "{page}");
+    // Others are told apart by their experiments.
+    fs::write(parent.path().join("lr-0.2/experiment.toml"), "name = \"other\"\n").unwrap();
+    assert!(report(&[parent.path()]).contains("<h1>wide-lr-0.1, other</h1>"));
+}
+
+#[test]
 fn runs_that_differ_in_one_key_are_a_sweep_too() {
     let parent = tempfile::tempdir().unwrap();
     for clients in 1..=3 {

@@ -1,5 +1,7 @@
 //! The claim, the evidence and the caveats of a run, in sentences that follow from its numbers.
 
+mod several;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::axes::Unit;
@@ -7,6 +9,8 @@ use super::figures::{FATES, fates};
 use super::run::{Run, mean};
 use super::seed::{Circuit, Seed};
 use crate::report::{Comparison, Estimate};
+
+pub use several::of_runs;
 
 /// A share of false positives from which a circuit's sufficiency says nothing.
 const MUCH: f64 = 0.5;
@@ -277,73 +281,11 @@ fn permuted_caveat(run: &Run) -> Option<String> {
     ))
 }
 
-/// A run's numbers beside those of others.
-fn in_brief(run: &Run) -> String {
-    if run.last_round() == 0 {
-        return "no round is finished yet.".into();
-    }
-    let (accuracy, trained) = (run.accuracy(|global| global.accuracy), run.accuracy(|global| global.trained_accuracy));
-    let mut text = format!("accuracy {}, on trained classes {}", percent(&accuracy), percent(&trained));
-    let overlap = run.overlap(Comparison::LocalGlobal, false);
-    if overlap.mean.is_finite() {
-        let chance = run.overlap(Comparison::LocalGlobal, true);
-        text += &format!("; overlap of local and global circuits {}, by chance {}", share(&overlap), share(&chance));
-    }
-    if let Some(counts) = last_fates(run) {
-        text += &format!("; classes of clients: {}", parts(&counts));
-    }
-    text + "."
-}
-
 /// How many had which fate.
 fn parts(counts: &[f64]) -> String {
     let parts = counts.iter().zip(FATES).filter(|(count, _)| **count > 0.0);
     let parts: Vec<String> = parts.map(|(count, (_, words))| format!("{} {words}", Unit::Count.text(*count))).collect();
     parts.join(", ")
-}
-
-/// Of several runs.
-pub fn of_runs(runs: &[Run]) -> Words {
-    let mut words = Words::default();
-    let best = |value: fn(&Run) -> Estimate| {
-        let defined = runs.iter().map(|run| (run, value(run))).filter(|(_, estimate)| estimate.mean.is_finite());
-        let defined: Vec<(&Run, Estimate)> = defined.collect();
-        let (_, best) = *defined.iter().max_by(|a, b| a.1.mean.total_cmp(&b.1.mean))?;
-        let labels =
-            defined.iter().filter(|(_, estimate)| estimate.mean == best.mean).map(|(run, _)| run.label.as_str());
-        Some((labels.collect::<Vec<_>>().join(" and "), best))
-    };
-    if let Some((labels, accuracy)) = best(|run| run.accuracy(|global| global.trained_accuracy)) {
-        words.claim = format!(
-            "{} runs compared. Highest accuracy on trained classes: {labels}, {}.",
-            runs.len(),
-            percent(&accuracy)
-        );
-    }
-    if let Some((labels, overlap)) = best(|run| run.overlap(Comparison::LocalGlobal, false)) {
-        words.claim += &format!(" Highest overlap of local and global circuits: {labels}, {}.", share(&overlap));
-    }
-    words.evidence = runs.iter().map(|run| format!("{}: {}", run.label, in_brief(run))).collect();
-    let unfinished = runs.iter().filter(|run| run.planned().is_some()).count();
-    if unfinished > 0 {
-        words.caveats.push(format!("{unfinished} of {} runs are not finished.", runs.len()));
-    }
-    let fell_back = runs.iter().filter(|run| run.fell_back()).count();
-    if fell_back > 0 {
-        words.caveats.push(format!(
-            "{fell_back} of {} runs did not find MNIST's files: their images are the built-in digits.",
-            runs.len()
-        ));
-    }
-    if runs.iter().any(|run| run.seeds.len() == 1) {
-        let single = runs.iter().filter(|run| run.seeds.len() == 1).count();
-        words.caveats.push(format!(
-            "{single} of {} runs have one seed: a difference between them may be no more than chance.",
-            runs.len()
-        ));
-    }
-    words.caveats.push("A difference is shown, not tested: runs that differ in more than one key of the configuration do not say which one made it.".into());
-    words
 }
 
 #[cfg(test)]

@@ -128,3 +128,21 @@ fn the_centralised_model_is_beside_the_global_one_on_the_same_classes() {
     assert!(panel.description.contains("centralised: 75.0%") && panel.description.contains("global model: 37.5%"));
     assert!(!scenes[0].description.contains("centralised"), "{}", scenes[0].description);
 }
+
+/// In whatever order they lie; circuits that answer to everything are no evidence here either.
+#[test]
+fn several_runs_go_from_the_least_value_to_the_greatest() {
+    let with = |lr: &str, accuracy, false_positive| {
+        let mut seed = seed(1, vec![circuit(1, 0, "preserved", &[("false_positive", false_positive)])]);
+        seed.rounds[0].global.trained_accuracy = Some(accuracy);
+        Run { swept: vec![("training.lr".into(), lr.into())], ..run("", vec![seed]) }
+    };
+    let words = of_runs(&[with("0.2", 0.75, 0.9), with("0.1", 0.25, 0.1), with("0.15", 1.0, 0.6)]);
+    let across = "From training.lr 0.1 to 0.2, accuracy on trained classes goes from 25.0% to 75.0%.";
+    assert!(words.claim.contains(across), "{}", words.claim);
+    let trivial =
+        "2 of 3 runs have circuits of the global model that on average call at least half of the other classes'";
+    assert!(words.caveats.iter().any(|said| said.starts_with(trivial)), "{:?}", words.caveats);
+    let unordered = of_runs(&[with("adam", 0.75, 0.1), with("sgd", 0.25, 0.1)]);
+    assert!(!unordered.claim.contains("From ") && !unordered.caveats.iter().any(|said| said.contains("call")));
+}
