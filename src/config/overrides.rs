@@ -84,12 +84,15 @@ pub(super) fn collide(one: &str, other: &str) -> bool {
 }
 
 fn read_value(text: &str) -> std::result::Result<Value, String> {
+    if text.is_empty() {
+        return Err("there is no value after the \"=\"".into());
+    }
     let parsed = toml::from_str::<Table>(&format!("value = {text}"));
     match parsed {
         Ok(mut table) if table.len() == 1 => table.remove("value").ok_or_else(|| "holds no value".into()),
         Ok(_) => Err(format!("{text:?} holds more than one value")),
         // What opens like a list, a table or quoted text was meant as TOML: its fault is better named than hidden.
-        Err(error) if text.is_empty() || text.starts_with(['[', '{', '"', '\'']) => {
+        Err(error) if text.starts_with(['[', '{', '"', '\'']) => {
             Err(format!("{text:?} is not a TOML value: {}", error.message()))
         }
         Err(_) => Ok(Value::String(text.into())),
@@ -146,7 +149,7 @@ mod tests {
             ("rounds", "\"rounds\" has no \"=\""),
             ("=3", "\"\" is not a key"),
             ("a..b=3", "\"a..b\" is not a key"),
-            ("rounds=", "--set rounds: \"\" is not a TOML value"),
+            ("rounds=", "--set rounds: there is no value after the \"=\""),
             ("partition.classes=[[0,1],[2]", "--set partition.classes: \"[[0,1],[2]\" is not a TOML value"),
             ("rounds=1\nseed=2", "holds more than one value"),
             (&format!("name={}", "a".repeat(LONGEST)), "an argument of 131077 bytes"),

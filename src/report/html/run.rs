@@ -14,9 +14,9 @@ use crate::config::names_seed;
 use crate::report::{Comparison, Estimate};
 use crate::{Error, Result};
 
-/// Bytes of a file that is shown as it stands, at most: of `experiment.toml`, in which every default is written out, more than
-/// an experiment may have. A run writes a few thousand.
-const TEXT: u64 = 1 << 20;
+/// Bytes of a file that is shown as it stands, at most; a run writes a few thousand. Parsed, a text takes a hundred times as
+/// much.
+const TEXT: u64 = 128 << 10;
 
 /// A run.
 pub struct Run {
