@@ -7,25 +7,27 @@ struct Params {
     circuits: u32,
     gate_words: u32,    // G
     removals: u32,
+    first: u32,         // of the removals that are made
+    count: u32,
 }
 
 @group(0) @binding(0) var<storage, read> hard: array<f32>;          // [circuits][G]
-@group(0) @binding(1) var<storage, read_write> kept: array<f32>;    // [circuits][removals][G]
-@group(0) @binding(2) var<storage, read_write> whole: array<f32>;   // [circuits][removals][G]
+@group(0) @binding(1) var<storage, read_write> kept: array<f32>;    // [circuits][count][G]
+@group(0) @binding(2) var<storage, read_write> whole: array<f32>;   // [circuits][count][G]
 @group(0) @binding(3) var<uniform> p: Params;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let slot = (group.x + group.y * 65535u) * 64u + lane;
-    if (slot >= p.circuits * p.removals) {
+    if (slot >= p.circuits * p.count) {
         return;
     }
-    let row = slot / p.removals * p.gate_words;
+    let row = slot / p.count * p.gate_words;
     var size = 0u;
     for (var g = 0u; g < p.gate_words; g++) {
         size += select(0u, 1u, hard[row + g] > 0.0);
     }
-    let i = slot % p.removals;
+    let i = p.first + slot % p.count;
     let removes = i < size;
     let rank = i * size / max(min(size, p.removals), 1u);
     var before = 0u;

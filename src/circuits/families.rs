@@ -166,14 +166,11 @@ impl Families {
             Family::KeptBesideRandom | Family::Kept => circuits(),
             Family::Random => self.random(subject, finder, found, some),
             Family::WithoutKept | Family::WithoutWhole => {
-                let (pairs, removals) = (some.pairs.len(), self.circuits.measures.removals);
-                let (kept, whole) = (self.masks(device, pairs * removals)?, self.masks(device, pairs * removals)?);
-                let rows = shape::Rows { slots: pairs, words: self.gate_words };
+                let (kept, whole) = (self.masks(device, some.masks())?, self.masks(device, some.masks())?);
+                let rows = shape::Rows { slots: some.pairs.len(), words: self.gate_words };
+                let removals = (self.circuits.measures.removals, some.numbers.clone());
                 without_one(device, rows, removals, circuits()?.all(), kept.all(), whole.all())?;
-                let made = if family == Family::WithoutKept { kept } else { whole };
-                // Of several pairs they are all wanted, and of one pair some, whose places depend on how many there are.
-                let wanted = some.numbers.start..some.numbers.start + some.masks();
-                if some.masks() == pairs * removals { Ok(made) } else { self.rows(device, &made, wanted) }
+                Ok(if family == Family::WithoutKept { kept } else { whole })
             }
             Family::Ranked => {
                 let sizes = self.rows(device, &self.sizes, some.numbers.clone())?;

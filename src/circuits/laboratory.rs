@@ -203,7 +203,7 @@ impl Laboratory {
         let local = circuit(i, Model::Local);
         let global = circuit(pairs.len() + i, Model::Global);
         let control = |(control, words): (&Control, &[Vec<u32>])| {
-            if !f32::from_bits(words[3][i]).is_finite() {
+            if *control == Control::Centralised && !f32::from_bits(words[3][i]).is_finite() {
                 return ControlResult::undefined(*control);
             }
             let channels = self.masks.channels(&words[0][i * self.masks.words..][..self.masks.words]);

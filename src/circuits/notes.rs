@@ -72,11 +72,11 @@ impl Told {
     ) -> Option<String> {
         let first = sampled.clone().next().filter(|_| !self.sampled)?;
         self.sampled = true;
-        let one = |s: &Sampled| format!("one in {} of {} pairs of {}", s.stride, s.count, s.comparison.name());
+        let one = |s: &Sampled| format!("of {} one in {} of {} pairs", s.comparison.name(), s.stride, s.count);
         // Those of other seeds are of about as many circuits.
         let own: Vec<String> = sampled.filter(|s| s.replicate == first.replicate).map(one).collect();
         let listed = own.join(", ");
-        Some(format!("round {round}: in overlap.csv there is {listed}; overlap_means.csv is over all of them"))
+        Some(format!("round {round}: overlap.csv lists a sample: {listed}; overlap_means.csv is over all of them"))
     }
 
     /// After one-based `round`: circuits that are empty or have an empty layer, and a control whose training diverged, the
@@ -140,8 +140,8 @@ mod tests {
         ];
         let mut told = Told::default();
         assert_eq!(told.of_comparisons(1, [].iter()), None);
-        let want = "round 2: in overlap.csv there is one in 2 of 21600 pairs of mismatched, one in 3 of 44850 pairs of \
-                    inter_client_local; overlap_means.csv is over all of them";
+        let want = "round 2: overlap.csv lists a sample: of mismatched one in 2 of 21600 pairs, of inter_client_local one \
+                    in 3 of 44850 pairs; overlap_means.csv is over all of them";
         assert_eq!(told.of_comparisons(2, both.iter()).unwrap(), want);
         assert_eq!(told.of_comparisons(3, both.iter()), None);
     }

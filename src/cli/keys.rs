@@ -15,9 +15,9 @@ Examples:
   fedcircuit keys lr            the learning rates
   fedcircuit keys sweep         what a [sweep] takes
 
-Each is a key of the experiment file and, but for those of [sweep] and [[compare]], of --set on the command line: --set
-training.lr=0.01. `fedcircuit presets show paper-sparsity` has a [sweep], `fedcircuit presets show quickstart` has [[compare]]
-entries.")]
+Each is a key of the experiment file and, but for those of [sweep] and [[compare]], of the command line:
+--set training.lr=0.01. `fedcircuit presets show paper-sparsity` has a [sweep], `fedcircuit presets show quickstart` has
+[[compare]] entries.")]
 pub struct KeysArgs {
     /// Only keys with this in their path, such as circuits.controls or lr [default: all]
     #[arg(value_name = "PART OF A NAME", default_value = "", hide_default_value = true)]

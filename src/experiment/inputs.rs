@@ -114,8 +114,8 @@ pub fn partition(experiment: &Experiment, dataset: &Dataset) -> Result<Populatio
     dealt.map(Population::from)
 }
 
-/// What to tell of classes in the data that chance assigned to no client, if there are any: `seeds` are an experiment's.
-/// Who deals classes by hand knows which are left out.
+/// What to tell of classes in the data that a `pathological` partition assigned to no client, if there are any: `seeds` are an
+/// experiment's. Who deals classes by hand knows which are left out.
 pub(super) fn unassigned(experiment: &Experiment, dataset: &Dataset, seeds: &[Replicate]) -> Option<String> {
     if !matches!(experiment.partition, Partition::Pathological { .. }) {
         return None;

@@ -82,8 +82,12 @@ pub(super) fn first<S: Simd>(simd: S, real: usize) -> S::m32s {
     simd.less_than_f32s(S::as_simd_f32s(&numbers).0[0], simd.splat_f32s(real as f32))
 }
 
-/// Zeros to a number of images that is a multiple of 4, without a call.
+/// Zeros to some images, of which as many as come in fours without a call: the others are there where a register holds one.
 #[inline(always)]
 pub(super) fn zero<T: Copy + Default>(images: &mut [T]) {
-    images.as_chunks_mut::<4>().0.fill([T::default(); 4]);
+    let (fours, others) = images.as_chunks_mut::<4>();
+    fours.fill([T::default(); 4]);
+    for other in others {
+        *other = T::default();
+    }
 }

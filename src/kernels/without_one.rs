@@ -1,5 +1,7 @@
 //! Circuits without one of their channels at a time (`shaders/without_one.wgsl`).
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::cases::below;
@@ -13,15 +15,15 @@ pub static KERNEL: Kernel = Kernel {
     source: || include_str!("../../shaders/without_one.wgsl").into(),
     variants: &[],
     bindings: &[Binding::read("hard"), Binding::write("kept", Compare::Exact), Binding::write("whole", Compare::Exact)],
-    params_words: 3,
+    params_words: 5,
     workgroup: [64, 1, 1],
     twin,
     cases,
     large: Vec::new,
 };
 
-/// For every circuit in `hard` (`[C][G]`, `circuits` says C and G) and i below `removals`: `kept`, `[C][removals][G]`, is
-/// the circuit without one of its channels v, and `whole`, as large, all channels but v. v has rank
+/// For every circuit in `hard` (`[C][G]`, `circuits` says C and G) and every i in `some`, of those below `removals`: `kept`,
+/// `[C][some][G]`, is the circuit without one of its channels v, and `whole`, as large, all channels but v. v has rank
 /// `i * size / min(size, removals)` among the circuit's channels: of a circuit with at most `removals` of them, each is
 /// removed in turn. From i = size on all gates are closed.
 ///
@@ -30,16 +32,16 @@ pub static KERNEL: Kernel = Kernel {
 pub fn without_one<'a>(
     device: &dyn Device,
     circuits: Rows,
-    removals: usize,
+    (removals, some): (usize, Range<usize>),
     hard: View<'a>,
     kept: View<'a>,
     whole: View<'a>,
 ) -> Result<()> {
-    let slots = circuits.slots * removals;
+    let slots = circuits.slots * some.len();
     expect(KERNEL.name, "hard", hard, circuits.slots * circuits.words)?;
     expect(KERNEL.name, "kept", kept, slots * circuits.words)?;
     expect(KERNEL.name, "whole", whole, slots * circuits.words)?;
-    let p = [circuits.slots, circuits.words, removals].map(|n| n as u32);
+    let p = [circuits.slots, circuits.words, removals, some.start, some.len()].map(|n| n as u32);
     device.dispatch(&KERNEL, &p, &[hard, kept, whole], groups(slots))
 }
 
@@ -48,17 +50,17 @@ fn groups(slots: usize) -> [u32; 3] {
 }
 
 fn twin(call: Call<'_>) {
-    let [circuits, gates, removals] = call.params::<[u32; 3]>().map(|v| v as usize);
+    let [circuits, gates, removals, first, count] = call.params::<[u32; 5]>().map(|v| v as usize);
     let ([hard], [kept, whole]) = call.buffers();
-    let words = circuits * removals * gates;
+    let words = circuits * count * gates;
     let (kept, whole) = (&mut f32s_mut(kept)[..words], &mut f32s_mut(whole)[..words]);
     let slots = kept.par_chunks_mut(gates).zip(whole.par_chunks_mut(gates)).enumerate();
     slots.for_each(|(slot, (kept, whole))| {
-        let circuit = &f32s(hard)[slot / removals * gates..][..gates];
+        let circuit = &f32s(hard)[slot / count * gates..][..gates];
         let channels: Vec<usize> = (0..gates).filter(|g| circuit[*g] > 0.0).collect();
         kept.fill(0.0);
         whole.fill(0.0);
-        let i = slot % removals;
+        let i = first + slot % count;
         if i < channels.len() {
             let removed = channels[i * channels.len() / channels.len().min(removals)];
             channels.iter().for_each(|c| kept[*c] = 1.0);
@@ -69,24 +71,25 @@ fn twin(call: Call<'_>) {
 }
 
 fn cases() -> Vec<Case> {
-    let case = |name, circuits: usize, gates: usize, removals: usize, share: u32| {
+    let case = |name, circuits: usize, gates: usize, (removals, some): (usize, Range<usize>), share: u32| {
         let hard = below(circuits * gates, share, 1).into_iter().map(|v| (1 - v.min(1)) as f32);
         Case {
             name,
-            params: [circuits, gates, removals].map(|n| n as u32).to_vec(),
+            params: [circuits, gates, removals, some.start, some.len()].map(|n| n as u32).to_vec(),
             buffers: vec![
                 hard.map(f32::to_bits).collect(),
-                vec![9; circuits * removals * gates],
-                vec![9; circuits * removals * gates],
+                vec![9; circuits * some.len() * gates],
+                vec![9; circuits * some.len() * gates],
             ],
-            groups: groups(circuits * removals),
+            groups: groups(circuits * some.len()),
             flops: 0,
         }
     };
     vec![
-        case("one gate", 1, 1, 1, 1),
-        case("smaller and larger than the removals", 5, 29, 7, 4),
-        case("twenty circuits of simple-cnn", 20, 224, 16, 9),
+        case("one gate", 1, 1, (1, 0..1), 1),
+        case("smaller and larger than the removals", 5, 29, (7, 0..7), 4),
+        case("some of the removals", 3, 29, (7, 2..5), 4),
+        case("twenty circuits of simple-cnn", 20, 224, (16, 0..16), 9),
     ]
 }
 
@@ -99,7 +102,8 @@ mod tests {
         let words = hard.len() * removals;
         let buffers = [bits(hard), vec![9; words], vec![9; words]];
         let circuits = Rows { slots: 1, words: hard.len() };
-        let after = on_cpu(&buffers, |device, v| without_one(device, circuits, removals, v[0], v[1], v[2])).unwrap();
+        let all = (removals, 0..removals);
+        let after = on_cpu(&buffers, |device, v| without_one(device, circuits, all.clone(), v[0], v[1], v[2])).unwrap();
         (f32s(&after[1]).to_vec(), f32s(&after[2]).to_vec())
     }
 
@@ -115,5 +119,10 @@ mod tests {
         // Five channels and two removals: ranks 0 and 2.
         let (kept, _) = run(&[1.0, 1.0, 0.0, 1.0, 1.0, 1.0], 2);
         assert_eq!(kept, [0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]);
+        // The second alone.
+        let hard = [1.0, 1.0, 0.0, 1.0, 1.0, 1.0];
+        let (circuits, buffers) = (Rows { slots: 1, words: 6 }, [bits(&hard), vec![9; 6], vec![9; 6]]);
+        let after = on_cpu(&buffers, |device, v| without_one(device, circuits, (2, 1..2), v[0], v[1], v[2])).unwrap();
+        assert_eq!(f32s(&after[1]), &kept[6..]);
     }
 }

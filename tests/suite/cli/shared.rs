@@ -102,12 +102,13 @@ fn a_group_that_is_ended_goes_on_to_the_same_files() {
 #[cfg(unix)]
 fn experiments_with_a_checkpoint_and_without_one_are_not_in_one_group() {
     let desk = desk("");
-    let only_the_first = ["--rounds=3", "--set", "output.checkpoint_every=100"];
+    let only_the_first = ["--rounds=12", "--set", "output.checkpoint_every=100"];
     let args = |out: &'static str| {
         [&["sweep", "swept.toml", "--device=cpu", "--jobs=shared", "--out", out][..], &only_the_first].concat()
     };
     assert_eq!(desk.fedcircuit(&args("whole")).code, Some(0));
     killed(&desk, &args("out"), "out/target-0.5_lr-0.001/seed_5/rounds.jsonl", 1);
+    assert!(!desk.path("out/target-0.5_lr-0.001/summary.json").exists(), "ended by itself");
     fs::remove_dir_all(desk.path("out/target-0.5_lr-0.01")).unwrap();
     let ended = desk.fedcircuit(&[&args("out")[..], &["--resume"]].concat());
     assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -77,7 +77,7 @@ fn centralised(seed: &Seed) -> BTreeMap<usize, f64> {
 
 /// The global model's on the same classes in the same rounds.
 fn beside_centralised(seed: &Seed) -> BTreeMap<usize, f64> {
-    let own = seed.controls.iter().filter(|control| control.control == "centralised");
+    let own = seed.controls.iter().filter(|c| c.control == "centralised" && c.accuracy.is_finite());
     let wanted: BTreeSet<(usize, u32)> = own.map(|control| (control.round, control.class)).collect();
     let global = seed.circuits.iter().filter(|c| c.global && wanted.contains(&(c.round, c.class)));
     by_class(global.map(|circuit| (circuit.round, circuit.class, circuit.measure("accuracy"))))

@@ -34,6 +34,10 @@ fn claim(runs: &[Run]) -> String {
 /// From the least to the greatest value of the one key in which runs differ, if it is a number.
 fn across(runs: &[Run], keys: &[Swept]) -> Option<String> {
     let [Swept { key, values }] = keys else { return None };
+    // The numbers of seeds are names.
+    if ["seed", "seeds"].contains(&swept::short(key)) {
+        return None;
+    }
     let values = values.iter().map(|value| value.parse().ok().filter(|value: &f64| value.is_finite()));
     let values: Vec<f64> = values.collect::<Option<_>>()?;
     let by_value = |a: &usize, b: &usize| values[*a].total_cmp(&values[*b]);

@@ -122,6 +122,8 @@ fn the_centralised_model_is_beside_the_global_one_on_the_same_classes() {
     let mut seed = seed(1, vec![known(0, 0.5), known(0, 0.5), known(1, 0.25), known(2, 1.0)]);
     // Class 0 is that of two clients, and class 2 has no control.
     seed.controls = vec![control(1, 0, 1.0), control(1, 0, 1.0), control(1, 1, 0.5)];
+    // As where the control diverged.
+    seed.controls.push(control(1, 2, f64::NAN));
     let figures = super::super::figures::of_run(&run("", vec![seed]));
     let scenes = &figures.iter().find(|figure| figure.id == "accuracy").unwrap().scenes;
     let panel = scenes.iter().find(|scene| scene.title == "Test accuracy on classes with circuits").unwrap();
@@ -143,6 +145,11 @@ fn several_runs_go_from_the_least_value_to_the_greatest() {
     let trivial =
         "2 of 3 runs have circuits of the global model that on average call at least half of the other classes'";
     assert!(words.caveats.iter().any(|said| said.starts_with(trivial)), "{:?}", words.caveats);
+    let seeds = [1.0, 0.5].map(|accuracy| {
+        let run = with("1", accuracy, 0.1);
+        Run { swept: vec![("circuits.seed".into(), accuracy.to_string())], ..run }
+    });
+    assert!(!of_runs(&seeds).claim.contains("From "));
     let unordered = of_runs(&[with("adam", 0.75, 0.1), with("sgd", 0.25, 0.1)]);
     assert!(!unordered.claim.contains("From ") && !unordered.caveats.iter().any(|said| said.contains("call")));
 }
