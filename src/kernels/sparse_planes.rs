@@ -246,7 +246,9 @@ fn route_plane<S: Simd, const POOL: usize>(
         }
         for px in 0..out_w {
             let pixel = (m * out_h + py) * out_w + px;
-            let (grad, code) = (load(simd, of(images, output_grad, pixel)), load_codes::<S>(of(images, codes, pixel)));
+            let grad = load(simd, of(images, output_grad, pixel));
+            // With those of other images, whose gradients were left out: so many are loaded at once, whatever a register holds.
+            let code = load_codes::<S>(&codes[pixel * images.stride + images.first..]);
             for (wy, row) in rows.into_iter().enumerate() {
                 let Some(row) = row else { continue };
                 for wx in 0..POOL {
