@@ -182,6 +182,11 @@ fn read_entry(mut keys: Keys<'_>) -> Result<(String, Vec<Override>)> {
     if let Some(key) = set.keys().find(|key| ["name", "compare", "sweep"].contains(&key.as_str())) {
         return Err(Error::config(format!("{path}.{key}"), "cannot differ between variants", help));
     }
+    // Set one after the other, the list would silently take the seed's place.
+    if set.contains_key("seed") && set.get("seeds").is_some_and(Value::is_array) {
+        let help = "accepted: a list of seeds alone, or seed and how many to count upwards from it";
+        return Err(Error::config(format!("{path}.seeds"), "is a list, and seed is given beside it", help));
+    }
     Ok((label.to_string(), set.iter().map(|(key, value)| Override::new(key, value.clone())).collect()))
 }
 

@@ -210,6 +210,10 @@ fn comparisons_that_cannot_be_told_apart_or_do_nothing_are_refused() {
         ("compare = [{ name = \"a\", sets = {} }]\n", "compare[0].sets: unknown key\n  did you mean set?"),
         ("compare = [{ name = \"a\", set = {}, x = 1 }]\n", "compare[0].x: unknown key"),
         ("compare = [{ name = \"a\", set = { name = \"b\" } }]\n", "compare[0].set.name: cannot differ"),
+        (
+            "compare = [{ name = \"a\", set = { seed = 1, seeds = [2, 3] } }]\n",
+            "compare[0].set.seeds: is a list, and seed",
+        ),
         ("compare = [{ name = \"a\", set = {} }, { name = \"a\", set = {} }]\n", "names two variants"),
         ("compare = [{ name = \"a\", set = { rouns = 1 } }]\n", "rouns: unknown key"),
         (
