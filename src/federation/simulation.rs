@@ -207,29 +207,9 @@ impl<'d> Simulation<'d> {
             trained = train_waves(stage, (local, strategy, global), &waves, &reports, observers, pulse);
         }
         let mut seconds = trained?;
-        for observer in observers.iter_mut() {
-            let clock = Instant::now();
-            if observer.train_beside(stage, pulse)? {
-                device.wait()?;
-                seconds.beside = clock.elapsed().as_secs_f64();
-            }
-        }
+        train_beside(stage, observers, pulse, &mut seconds)?;
         strategy.finish(device, global)?;
-        let survivors = Survivors::new(device, network, &density, models, true)?;
-        let weights = match &survivors {
-            Some(survivors) => survivors.list(device, network, models, global.all(), true)?,
-            None => global.all().into(),
-        };
-        let clock = Instant::now();
-        for observer in observers.iter_mut() {
-            observer.after_aggregate(stage, weights, &waves.members, pulse)?;
-        }
-        device.wait()?;
-        seconds.circuits += clock.elapsed().as_secs_f64();
-        let clock = Instant::now();
-        evaluation.run(stage, weights)?;
-        device.wait()?;
-        seconds.evaluate = clock.elapsed().as_secs_f64();
+        judge_global(stage, (global, &density), &waves.members, evaluation, observers, pulse, &mut seconds)?;
 
         let words_of = |part: &Range<usize>| {
             let observed = observers.iter().map(|observer| observer.words_of(part)).sum::<usize>();
@@ -280,6 +260,52 @@ impl Reports {
     fn views(&self) -> [View<'_>; 2] {
         [self.summaries.all(), self.alive.all()]
     }
+}
+
+/// What observers train that takes no part in the federation.
+fn train_beside(
+    stage: Stage<'_>,
+    observers: &mut [&mut dyn Observer],
+    pulse: &mut Pulse<'_>,
+    seconds: &mut Seconds,
+) -> Result<()> {
+    for observer in observers.iter_mut() {
+        let clock = Instant::now();
+        if observer.train_beside(stage, pulse)? {
+            stage.device.wait()?;
+            seconds.beside = clock.elapsed().as_secs_f64();
+        }
+    }
+    Ok(())
+}
+
+/// Shows the new global models, `[R][P]` of at most `density`, to the observers, and runs them over the test examples.
+fn judge_global(
+    stage: Stage<'_>,
+    (global, density): (&Buffer, &Density),
+    members: &[Member<'_>],
+    evaluation: &Evaluation,
+    observers: &mut [&mut dyn Observer],
+    pulse: &mut Pulse<'_>,
+    seconds: &mut Seconds,
+) -> Result<()> {
+    let (device, network, models) = (stage.device, stage.network, stage.replicates);
+    let survivors = Survivors::new(device, network, density, models, true)?;
+    let weights = match &survivors {
+        Some(survivors) => survivors.list(device, network, models, global.all(), true)?,
+        None => global.all().into(),
+    };
+    let clock = Instant::now();
+    for observer in observers.iter_mut() {
+        observer.after_aggregate(stage, weights, members, pulse)?;
+    }
+    device.wait()?;
+    seconds.circuits += clock.elapsed().as_secs_f64();
+    let clock = Instant::now();
+    evaluation.run(stage, weights)?;
+    device.wait()?;
+    seconds.evaluate = clock.elapsed().as_secs_f64();
+    Ok(())
 }
 
 /// Local training, wave after wave, into the running aggregates. Gives the time that it took, and the observers.
