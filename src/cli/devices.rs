@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::print;
-use crate::device::{AdapterSummary, adapters};
+use crate::device::{AdapterSummary, Cpu, adapters};
 use crate::{Error, Result};
 
 /// Flags of `fedcircuit devices`.
@@ -26,11 +26,11 @@ pub struct DevicesArgs {
 pub struct ListedDevice {
     /// The name of which `--device` takes a part.
     pub name: String,
-    /// `vulkan`, `metal`, `dx12` or `cpu`.
+    /// `vulkan`, `metal` or `dx12`, and `rayon` for the CPU engine, as in `environment.json`.
     pub backend: String,
     /// `discrete`, `integrated`, `software` or `engine`.
     pub kind: String,
-    /// The driver and its version.
+    /// The driver and its version; of the CPU engine, the instructions that it uses.
     pub driver: String,
     /// The limits that decide how many clients fit, by name.
     pub limits: BTreeMap<String, u64>,
@@ -46,9 +46,9 @@ pub fn execute(args: DevicesArgs) -> Result<()> {
 fn cpu_engine() -> ListedDevice {
     ListedDevice {
         name: "cpu".into(),
-        backend: "cpu".into(),
+        backend: Cpu::BACKEND.into(),
         kind: "engine".into(),
-        driver: String::new(),
+        driver: Cpu::instructions().into(),
         limits: [("threads".to_string(), std::thread::available_parallelism().map_or(1, usize::from) as u64)].into(),
     }
 }

@@ -17,6 +17,9 @@ pub struct Cpu {
 }
 
 impl Cpu {
+    /// What stands in the place of a GPU's graphics interface.
+    pub const BACKEND: &str = "rayon";
+
     /// An engine with `threads` worker threads, or one a core.
     ///
     /// # Errors
@@ -29,8 +32,8 @@ impl Cpu {
         let info = DeviceInfo {
             kind: "cpu",
             name: "CPU engine".into(),
-            backend: "rayon".into(),
-            driver: instruction_set().into(),
+            backend: Self::BACKEND.into(),
+            driver: Self::instructions().into(),
             software: false,
             threads,
             // Kernels count in words of 32 bits, as on a GPU.
@@ -39,19 +42,20 @@ impl Cpu {
         };
         Ok(Self { info, pool, readbacks: 0.into(), bytes: 0.into(), dispatches: 0.into() })
     }
-}
 
-fn instruction_set() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            return "avx512";
+    /// The widest instructions of this processor that kernels have code for, or else its architecture.
+    pub fn instructions() -> &'static str {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if std::arch::is_x86_feature_detected!("avx512f") {
+                return "avx512";
+            }
+            if std::arch::is_x86_feature_detected!("avx2") {
+                return "avx2";
+            }
         }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            return "avx2";
-        }
+        std::env::consts::ARCH
     }
-    std::env::consts::ARCH
 }
 
 fn words(buffer: &Buffer) -> &RwLock<Vec<u32>> {

@@ -291,5 +291,6 @@ fn presets_devices_and_data_sets_are_listed() {
     assert!(shown.code == Some(0) && shown.out.contains("[[compare]]"), "{shown:?}");
     let devices: Value = serde_json::from_str(&desk.fedcircuit(&["devices", "--json"]).out).unwrap();
     assert_eq!((&devices[0]["name"], &devices[0]["kind"]), (&Value::from("cpu"), &Value::from("engine")));
+    assert_eq!(devices[0]["backend"], "rayon", "as in environment.json");
     assert!(desk.fedcircuit(&["data", "list"]).out.contains("digits"));
 }
