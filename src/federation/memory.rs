@@ -57,14 +57,15 @@ impl Budget {
         }
     }
 
-    /// Sets aside what the global models of `replicates` federations take, rows of `words` parameters and as many
+    /// Sets aside what the global models of `replicates` federations take, rows of `words` parameters and `sums` times as many
     /// running sums. Those of the first are not counted: one federation's model is always there.
     ///
     /// # Errors
     /// [`Error::TooLarge`] when they do not fit the device or leave nothing for a wave.
-    pub fn beside_models(self, replicates: usize, words: usize) -> Result<Self> {
+    pub fn beside_models(self, replicates: usize, words: usize, sums: usize) -> Result<Self> {
         let row = 4 * words as u64;
-        let (all, models) = (row * replicates as u64, 2 * row * replicates.saturating_sub(1) as u64);
+        let all = row * replicates as u64;
+        let models = (1 + sums as u64) * row * replicates.saturating_sub(1) as u64;
         let refused = |needed: String, limit: String, help: &str| Error::TooLarge {
             what: format!("the global models of {replicates} seeds side by side"),
             needed,
@@ -178,16 +179,16 @@ mod tests {
         let budget = Budget { bytes: 4 << 20, binding: 2 << 20, max_wave: 100, models: 0, cache: None };
         // A model of 0.5 MiB: three more than one, and their sums, leave 1 MiB.
         let words = 1 << 17;
-        assert_eq!(budget.beside_models(1, words).unwrap(), budget);
-        let four = budget.beside_models(4, words).unwrap();
+        assert_eq!(budget.beside_models(1, words, 1).unwrap(), budget);
+        let four = budget.beside_models(4, words, 1).unwrap();
         assert_eq!(four.models, 3 << 20);
         assert_eq!(slots_that_fit(four, 99, 1 << 16, 1, "a client").unwrap(), 4);
         let error = slots_that_fit(four, 1, 1 << 19, 1, "a client").unwrap_err().to_string();
         assert!(error.contains("4.0 MiB, of which the global models of the seeds take 3.0 MiB"), "{error}");
-        let error = budget.beside_models(5, words).unwrap_err();
+        let error = budget.beside_models(5, words, 1).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("models of 5 seeds side by side needs 2.5 MiB in one buffer"), "{error}");
-        let error = Budget { bytes: 3 << 20, ..budget }.beside_models(4, words).unwrap_err().to_string();
+        let error = Budget { bytes: 3 << 20, ..budget }.beside_models(4, words, 1).unwrap_err().to_string();
         assert!(error.contains("needs 3.0 MiB, but device.memory allows 3.0 MiB") && error.contains("fewer seeds"));
     }
 }

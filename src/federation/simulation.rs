@@ -77,11 +77,12 @@ impl<'d> Simulation<'d> {
     ) -> Result<Self> {
         let largest = replicates.iter().map(|r| r.clients.largest()).max().unwrap_or(0);
         let cohort = &experiment.cohort;
-        let clients = replicates.iter().map(|r| cohort.size(r.clients.len())).sum();
+        let sizes = replicates.iter().map(|r| cohort.size(r.clients.len()));
+        let (clients, most) = (sizes.clone().sum(), sizes.max().unwrap_or(0));
         let count = replicates.len();
         let memory = experiment.device.memory.map(|m| m.0);
         let budget = Budget::new(device.info(), memory, experiment.device.max_wave);
-        let budget = budget.beside_models(count, network.layout.words)?;
+        let budget = budget.beside_models(count, network.layout.words, FedAvg::sums(most))?;
         let recipes = replicates.iter().map(|r| r.recipe.clone()).collect();
         let local = LocalTraining::new(device, &network, &experiment.training, recipes, largest)?;
         let Strategy::FedAvg { weighting } = experiment.strategy;
@@ -97,7 +98,7 @@ impl<'d> Simulation<'d> {
         let tensors = network.layout.prunable().map(|t| (network.layers[t.layer].name.clone(), t.words())).collect();
         Ok(Self {
             device,
-            strategy: FedAvg::new(device, weighting, count, network.layout.words)?,
+            strategy: FedAvg::new(device, weighting, most, (count, network.layout.words))?,
             evaluation: Evaluation::new(device, &network, dataset.test.len(), count, budget)?,
             network,
             judge: Judge { held: held(&replicates, dataset), tensors },
@@ -136,7 +137,7 @@ impl<'d> Simulation<'d> {
             client_bytes: 4 * words as u64,
             budget: self.budget.bytes,
             images: self.train.bytes() + self.test.bytes(),
-            models: 2 * self.global.bytes() + 4 * lists as u64,
+            models: self.global.bytes() + self.strategy.bytes() + 4 * lists as u64,
             evaluation: self.evaluation.bytes(network),
         }
     }

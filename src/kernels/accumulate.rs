@@ -42,16 +42,17 @@ pub struct Buffers<'a> {
     pub sums: View<'a>,
 }
 
-/// Slot numbers grouped by replicate, each group in ascending order: the words of `starts` and of `slots` for slots of
-/// which slot k belongs to replicate `of[k]`, of `replicates`.
-pub fn grouped(of: &[usize], replicates: usize) -> (Vec<u32>, Vec<u32>) {
-    let mut slots: Vec<u32> = (0..of.len() as u32).collect();
-    slots.sort_by_key(|k| of[*k as usize]);
-    let start = |replicate| slots.partition_point(|k| of[*k as usize] < replicate) as u32;
-    ((0..=replicates).map(start).collect(), slots)
+/// Slots grouped by replicate, each group in the order in which they come: the words of `starts` and of `slots` for pairs of
+/// a slot and which of `replicates` it belongs to.
+pub fn grouped(slots: &[(usize, usize)], replicates: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut slots = slots.to_vec();
+    slots.sort_by_key(|(_, of)| *of);
+    let start = |replicate| slots.partition_point(|(_, of)| *of < replicate) as u32;
+    ((0..=replicates).map(start).collect(), slots.iter().map(|(slot, _)| *slot as u32).collect())
 }
 
-/// Adds `scales[k] * rows[k]` to row r of `sums` for every slot k of every replicate r, in the order of `slots`. P =
+/// Adds `scales[k] * rows[k]` to row r of `sums` for every slot k of every replicate r, in the order of `slots`, which may
+/// leave some out. P =
 /// `words`, a multiple of 4.
 ///
 /// # Errors
@@ -107,8 +108,8 @@ fn large() -> Vec<Case> {
 }
 
 fn case((name, words, k, replicates): (&'static str, usize, usize, usize)) -> Case {
-    let of: Vec<usize> = below(k, replicates as u32, 4).iter().map(|r| *r as usize).collect();
-    let (starts, slots) = grouped(&of, replicates);
+    let of = below(k, replicates as u32, 4).into_iter().map(|r| r as usize);
+    let (starts, slots) = grouped(&of.enumerate().collect::<Vec<_>>(), replicates);
     Case {
         name,
         params: vec![(words / 4) as u32],
@@ -125,7 +126,8 @@ mod tests {
 
     /// The sums after adding `rows`, where slot k belongs to replicate `of[k]`.
     fn added(words: usize, rows: Vec<u32>, scales: Vec<u32>, of: &[usize], sums: Vec<u32>) -> Vec<u32> {
-        let (starts, slots) = grouped(of, sums.len() / words);
+        let of: Vec<_> = of.iter().copied().enumerate().collect();
+        let (starts, slots) = grouped(&of, sums.len() / words);
         let buffers = [rows, scales, starts, slots, sums];
         let call = |device: &dyn Device, v: &[View<'_>]| {
             accumulate(device, words, &Buffers { rows: v[0], scales: v[1], starts: v[2], slots: v[3], sums: v[4] })
