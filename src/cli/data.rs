@@ -41,7 +41,7 @@ Examples:
   fedcircuit data draw --data ~/sets   to ~/sets/digits
 
 The four files are in the format of MNIST's, IDX: 12,000 training and 2,000 test images. An experiment with fewer uses the
-first ones.")]
+first ones. Files of their names are written over.")]
     Draw(DrawArgs),
     /// Download a data set
     #[command(after_help = "\

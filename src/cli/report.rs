@@ -28,6 +28,14 @@ pub struct ReportArgs {
 
 /// Writes the report and says where it is.
 pub fn execute(args: ReportArgs) -> Result<()> {
+    if let Some(file) = args.folders.iter().find(|folder| folder.is_file()) {
+        let problem = "is a file";
+        return Err(Error::file(
+            file,
+            problem,
+            "accepted: the folder that a run was written to, such as runs/quickstart-42",
+        ));
+    }
     let out = args.out.unwrap_or_else(|| match &args.folders[..] {
         [one] => one.clone(),
         several => several[0].parent().unwrap_or(Path::new("")).join("comparison"),

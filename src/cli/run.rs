@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Args, value_parser};
+use clap::Args;
 
 use super::{DEFAULT_DATA, print};
 use crate::config::{Override, Plan, load, presets};
@@ -69,12 +69,12 @@ pub struct RunArgs {
     ///
     /// A whole number from 0, such as 7; the same one gives the same bits on the same device. Without it, the experiment's
     /// own.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(i64).range(0..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = read_seed)]
     pub seed: Option<i64>,
     /// How many rounds, instead of the experiment's
     ///
     /// A whole number from 1 to 1000000, such as 3. Without it, the experiment's own.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(i64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = read_rounds)]
     pub rounds: Option<i64>,
     /// Change a key of the experiment, such as sparsity.target=0.97; a section given whole is replaced
     ///
@@ -95,7 +95,7 @@ pub struct RunArgs {
     ///
     /// Its address is printed; with a port, such as --live=8080, it is always the same. The page updates after every
     /// round, and ends with the run, whose folder keeps report.html. Without it, nothing is served.
-    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0", value_parser = read_port)]
     pub live: Option<u16>,
     /// With --live: open no browser, as where there is no screen or standard error is no terminal
     #[arg(long, requires = "live")]
@@ -131,10 +131,11 @@ pub fn prepare(args: RunArgs) -> Result<Request> {
     // A list of one: it stands for whatever the file says of seed and seeds.
     overrides.extend(args.seed.map(|seed| Override::new("seeds", vec![seed])));
     overrides.extend(args.rounds.map(|rounds| Override::new("rounds", rounds)));
-    let plan = read_plan(&args.experiment, &overrides)?;
+    let mut plan = read_plan(&args.experiment, &overrides)?;
+    make_absolute(&mut plan)?;
     let out = args.out.unwrap_or_else(|| plan.default_folder());
     if args.resume {
-        experiment::check_resumable(&out)?;
+        experiment::check_resumable(&out, &plan)?;
     } else {
         check_free(&out)?;
     }
@@ -172,8 +173,45 @@ fn read_plan(experiment: &str, overrides: &[Override]) -> Result<Plan> {
                 .map_err(|_| Error::file(path, "is not text in UTF-8", "accepted: an experiment in TOML"))?;
             load(&text, experiment, overrides)
         }
+        Err(Error::Config { key, help, .. }) => {
+            let help = help.replace("accepted: ", "accepted: the path of a .toml file, or one of ");
+            Err(Error::config(key, "is neither a file nor a preset", help))
+        }
         preset => preset?.load(overrides),
     }
+}
+
+/// Makes paths in the experiments whole: their `experiment.toml` is to give the same run wherever it is run again.
+fn make_absolute(plan: &mut Plan) -> Result<()> {
+    for init in plan.variants.iter_mut().filter_map(|variant| variant.experiment.model.init.as_mut()) {
+        let whole = std::path::absolute(&init).map_err(Error::io("find", &init))?;
+        // Of a text and the folder where the program was started, of which only the second may be none.
+        if let Some(text) = whole.to_str() {
+            *init = text.into();
+        }
+    }
+    Ok(())
+}
+
+/// Reads a whole number of `accepted`.
+fn whole(text: &str, accepted: std::ops::RangeInclusive<i64>) -> std::result::Result<i64, String> {
+    let help = || match *accepted.end() {
+        i64::MAX => format!("accepted: a whole number from {}", accepted.start()),
+        end => format!("accepted: a whole number from {} to {end}", accepted.start()),
+    };
+    text.parse().ok().filter(|n| accepted.contains(n)).ok_or_else(help)
+}
+
+fn read_seed(text: &str) -> std::result::Result<i64, String> {
+    whole(text, 0..=i64::MAX)
+}
+
+fn read_rounds(text: &str) -> std::result::Result<i64, String> {
+    whole(text, 1..=1_000_000)
+}
+
+fn read_port(text: &str) -> std::result::Result<u16, String> {
+    text.parse().map_err(|_| format!("accepted: a port, from 0, which is any that is free, to {}", u16::MAX))
 }
 
 /// Runs the experiment.
@@ -249,6 +287,9 @@ mod tests {
             let experiment = &variant.experiment;
             assert_eq!((experiment.seeds.all(), experiment.rounds, experiment.training.lr), (&[7][..], 2, 0.01));
         }
+        let lengthy = parse(&["quickstart", "--set", "model.init=w.safetensors"]).unwrap();
+        let init = lengthy.plan.variants[1].experiment.model.init_path().unwrap();
+        assert_eq!(init, std::env::current_dir().unwrap().join("w.safetensors"), "wherever it is run again");
         assert_eq!(request.folder_of(Some("iid")), out.join("iid"));
         assert_eq!(request.folder_of(None), out);
     }

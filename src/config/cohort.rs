@@ -13,7 +13,7 @@ pub struct Cohort {
     /// Clients drawn in each round, without replacement. Default: all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clients_per_round: Option<usize>,
-    /// The same as a share of the clients, above 0 and at most 1; rounded down, but one client at least, as in Flower.
+    /// The same as a share of the clients, above 0 and at most 1; rounded down, but one client at least.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fraction_train: Option<f64>,
     /// How likely each client is drawn. Default uniform.

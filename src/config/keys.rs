@@ -166,6 +166,10 @@ pub(super) fn refused(path: String, value: &Value, help: &str) -> Error {
 /// A value as a message shows it: short ones whole, long ones by their type.
 fn describe(value: &Value) -> String {
     match value {
+        // Written out, they would take hundreds of digits.
+        Value::Float(x) if x.is_normal() && !(1e-9..1e15).contains(&x.abs()) || x.is_subnormal() => {
+            format!("the number {x:e}")
+        }
         Value::Integer(_) | Value::Float(_) => format!("the number {value}"),
         Value::Boolean(_) => format!("the flag {value}"),
         Value::String(text) if text.chars().count() <= 60 => format!("the text {text:?}"),

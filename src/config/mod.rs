@@ -169,7 +169,7 @@ pub enum Partition {
         alpha: f64,
         /// The draw is repeated until the smallest client has so many examples. Default 10.
         min_partition_size: usize,
-        /// Clients that already have their even share get no more. Default false.
+        /// Clients that already have more than their even share get nothing of the classes that follow. Default false.
         self_balancing: bool,
     },
     /// Per client, the classes' shares are drawn from Dir(alpha): small alpha, few classes a client, and all clients as large.

@@ -74,6 +74,10 @@ pub fn load(text: &str, origin: &str, overrides: &[Override]) -> Result<Plan> {
         )
     })?;
     let blame = |error| blame(error, origin, overrides);
+    if let Some(set) = overrides.iter().find(|set| ["compare", "sweep"].iter().any(|key| within(key, &set.key))) {
+        let help = "accepted: keys of the experiments; which there are stands in the file";
+        return Err(blame(Error::config(set.key.as_str(), "cannot be set", help)));
+    }
     let variants = match (&table.remove("compare"), &table.remove("sweep")) {
         (None, None) => resolve(table.clone(), &[], overrides).map(|experiment| vec![Variant::alone(experiment)]),
         (Some(compare), None) => compared(&table, compare, overrides),
@@ -115,12 +119,11 @@ fn compared(table: &Table, compare: &Value, overrides: &[Override]) -> Result<Ve
         let at = format!("compare[{i}]");
         let entry = entry.as_table().ok_or_else(|| refused(at.clone(), entry, help))?;
         let (label, changes) = read_entry(Keys::new(entry, at.as_str()))?;
-        if variants.iter().any(|variant| variant.label.as_ref() == Some(&label)) {
-            return Err(Error::config(
-                format!("{at}.name"),
-                format!("{label:?} names two variants"),
-                "accepted: each name once",
-            ));
+        // Some file systems know no case.
+        let same = |other: &String| other.eq_ignore_ascii_case(&label);
+        if variants.iter().any(|variant| variant.label.as_ref().is_some_and(same)) {
+            let problem = format!("{label:?} names two variants");
+            return Err(Error::config(format!("{at}.name"), problem, "accepted: each name once, in capitals or not"));
         }
         let mut experiment = resolve(table.clone(), &changes, overrides)?;
         experiment.name = name_of(&experiment.name, &label)?;

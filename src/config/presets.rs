@@ -55,8 +55,7 @@ pub fn get(name: &str) -> Result<Preset> {
     let names = ALL.map(|preset| preset.name);
     ALL.into_iter().find(|preset| preset.name == name).ok_or_else(|| {
         let hint = nearest(name, &names).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
-        let help = format!("{hint}accepted: the path of a .toml file, or one of {}", names.join(", "));
-        Error::config(name, "is neither a file nor a preset", help)
+        Error::config(name, "is not a preset", format!("{hint}accepted: {}", names.join(", ")))
     })
 }
 

@@ -81,7 +81,8 @@ fn refusals_name_the_key_the_value_and_what_is_accepted() {
         ("training.lr=nan", "training.lr: the number nan", "above 0"),
         ("training.lr=inf", "training.lr: the number inf", "at most 1000"),
         ("training.lr=-0.1", "training.lr: the number -0.1", "above 0"),
-        ("training.lr=1e-60", "training.lr: the number", "above 0"),
+        ("training.lr=1e-60", "training.lr: the number 1e-60", "above 0"),
+        ("training.lr=-1e308", "training.lr: the number -1e308", "above 0"),
         ("training.lr=fast", "training.lr: the text \"fast\"", "a number above 0"),
         ("training.momentum=0.9", "training.momentum: unknown key", "optimizer = \"adam\""),
         ("training={optimizer=\"sgd\",momentum=1}", "training.momentum: the number 1", "below 1"),
@@ -214,7 +215,7 @@ fn comparisons_that_cannot_be_told_apart_or_do_nothing_are_refused() {
             "compare = [{ name = \"a\", set = { seed = 1, seeds = [2, 3] } }]\n",
             "compare[0].set.seeds: is a list, and seed",
         ),
-        ("compare = [{ name = \"a\", set = {} }, { name = \"a\", set = {} }]\n", "names two variants"),
+        ("compare = [{ name = \"a\", set = {} }, { name = \"A\", set = {} }]\n", "\"A\" names two variants"),
         ("compare = [{ name = \"a\", set = { rouns = 1 } }]\n", "rouns: unknown key"),
         (
             "compare = [{ name = \"a\", set = {} }, { name = \"b\", set = { \"device.threads\" = 1 } }]\n",

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use super::alike::check_alike;
-use super::inputs::{network, partition, unassigned};
+use super::inputs::{network, partition, unassigned, unread};
 use super::keeper::Keeper;
 use super::records::record;
 use super::state::Held;
@@ -97,7 +97,8 @@ impl<'d> Federation<'d> {
         let experiment = experiments[0];
         let network = network(experiment, dataset)?;
         check_alike(device.info(), &network, experiments)?;
-        let given = experiment.model.init_path().map(|path| load(&path, &network.layout)).transpose()?;
+        let given =
+            experiment.model.init_path().map(|path| load(&path, &network.layout).map_err(unread)).transpose()?;
         if experiment.circuits.is_some() && network.layout.gates.is_empty() {
             let problem = "the model has no hidden layer, and so no channels of which a circuit could be made";
             return Err(Error::config("circuits", problem, "give [model] a hidden layer, or leave [circuits] out"));

@@ -80,7 +80,7 @@ impl Folders {
         let mut all = None;
         if experiment.seeds.several() {
             let folder = SeedsFolder::create(path, &experiment.to_toml()?, start.of(|marks| &marks.all))?;
-            if begins {
+            if begins || !environment.is_told_in(path) {
                 folder.write_environment(&environment)?;
             }
             all = Some(folder);
@@ -89,10 +89,11 @@ impl Folders {
         for (i, seed) in experiment.seeds.all().iter().enumerate() {
             let toml = experiment.with_seed(*seed).to_toml()?;
             let folder = RunFolder::create(&folder_of(experiment, i, path), &toml, gated_layers, start.seed(i, count))?;
-            if begins {
+            if begins || !environment.is_told_in(folder.path()) {
                 folder.write_environment(&environment)?;
-                folder.write_partition(federation.class_counts(first + i).take(LISTED_CLIENTS))?;
             }
+            // Known of the experiment: written again, it is what it was.
+            folder.write_partition(federation.class_counts(first + i).take(LISTED_CLIENTS))?;
             if experiment.output.tensorboard {
                 events.push(Events::begin(folder.path(), start.seed(i, count))?);
             }

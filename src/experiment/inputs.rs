@@ -59,6 +59,13 @@ pub(super) fn network(experiment: &Experiment, dataset: &Dataset) -> Result<Netw
     Ok(Network::new(chain(&layer_specs(&experiment.model), input, classes)?, input, classes))
 }
 
+/// Names the key behind a file of first weights that cannot be read.
+pub(super) fn unread(error: Error) -> Error {
+    let Error::Io { path, source, .. } = error else { return error };
+    let problem = format!("{} cannot be read: {source}", path.display());
+    Error::config("model.init", problem, "accepted: a safetensors file, by its path from where the program is started")
+}
+
 /// Deals the training examples to the clients, as the first seed draws it, or says how each draws its own.
 ///
 /// # Errors

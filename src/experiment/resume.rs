@@ -8,7 +8,7 @@ use super::checkpoint::{Checkpoint, Newest, Origin, Store, remove};
 use super::finished::Finished;
 use super::folders::{Folders, Start, folder_of};
 use super::journal::history;
-use crate::config::{Analysis, Experiment};
+use crate::config::{Analysis, Experiment, Plan};
 use crate::error::{Error, Result};
 use crate::report::begin::is_unfinished;
 use crate::report::folder::replace_whole;
@@ -49,7 +49,7 @@ pub(super) fn look(
     gated: &[String],
     tell: &dyn Fn(&str),
 ) -> Result<Found> {
-    let toml = run.join("experiment.toml");
+    let toml = run.join(EXPERIMENT);
     let longer = match fs::read_to_string(&toml) {
         Ok(text) => origin.check_experiment(&text, &toml)?,
         Err(error) if error.kind() == ErrorKind::NotFound && is_unfinished(run)? => return Ok(Found::Unstarted),
@@ -82,6 +82,9 @@ pub(super) fn look(
     }
 }
 
+/// Every experiment's folder has it, from the beginning.
+const EXPERIMENT: &str = "experiment.toml";
+
 /// With it a run is finished.
 const SUMMARY: &str = "summary.json";
 
@@ -106,9 +109,9 @@ pub(super) fn lengthen(run: &Path, experiment: &Experiment, round: usize) -> Res
             .filter(|(of, _)| *of > round && !experiment.output.saves(*of, experiment.rounds))
             .try_for_each(|(_, path)| remove(path))?;
     }
-    folders.iter().try_for_each(|(folder, experiment)| {
-        replace_whole(&folder.join("experiment.toml"), experiment.to_toml()?.as_bytes())
-    })
+    folders
+        .iter()
+        .try_for_each(|(folder, experiment)| replace_whole(&folder.join(EXPERIMENT), experiment.to_toml()?.as_bytes()))
 }
 
 /// The saved models in a folder, each with its round.
@@ -134,12 +137,35 @@ pub(super) fn recall(run: &Path, experiment: &Experiment, rounds: usize, done: &
     Ok(())
 }
 
-/// Refuses to resume what was never started.
+/// Refuses to resume what was never started, and to mix a plan's variants with others that are there.
 ///
 /// # Errors
-/// [`Error::Config`] when there is no folder `path`.
-pub fn check_resumable(path: &Path) -> Result<()> {
-    if path.is_dir() { Ok(()) } else { Err(no_run(path)) }
+/// [`Error::Config`] when there is no folder `path`, or experiments in it of which the plan has none.
+pub fn check_resumable(path: &Path, plan: &Plan) -> Result<()> {
+    if !path.is_dir() {
+        return Err(no_run(path));
+    }
+    let labels: Vec<&str> = plan.variants.iter().filter_map(|variant| variant.label.as_deref()).collect();
+    if labels.is_empty() {
+        return Ok(());
+    }
+    let help = "accepted: the experiments that the folder has, and more; give another folder with --out for others";
+    if path.join(EXPERIMENT).is_file() {
+        let problem = format!("{} is of one experiment, and the file has several", path.display());
+        return Err(Error::config("--resume", problem, help));
+    }
+    let entries = fs::read_dir(path).map_err(Error::io("read", path))?.flatten();
+    let others = entries.filter(|entry| entry.path().join(EXPERIMENT).is_file()).map(|entry| entry.file_name());
+    let mut others: Vec<String> = others.map(|name| name.to_string_lossy().into_owned()).collect();
+    others.retain(|name| !labels.contains(&name.as_str()));
+    others.sort();
+    match others.first() {
+        Some(other) => {
+            let problem = format!("{} has an experiment {other}, and the file has none of that name", path.display());
+            Err(Error::config("--resume", problem, help))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The error for a folder in which nothing was run.

@@ -98,14 +98,16 @@ pub fn run_on(request: &Request, stop: &AtomicBool, open: Open<'_>) -> Result<St
     }
     let finished: Vec<Finished> = finished.into_iter().flatten().collect();
     let swept = swept(request, &finished);
-    if request.resume && finished.len() > 1 {
+    // In folders of their own inside the run's, which has a page about all, be they one.
+    let inside = request.plan.variants.iter().any(|variant| variant.label.is_some());
+    if request.resume && inside {
         sweep(&request.out)?;
     }
     // Before the page, which looks up the swept keys in the table.
     if !swept.is_empty() {
         write_sweep(&request.out, &swept)?;
     }
-    if finished.len() > 1 {
+    if inside {
         let figures: Vec<_> = finished.iter().map(Finished::figures).collect();
         draw_rounds(&figures, &request.out.join(ROUNDS_PICTURE))?;
         html::write(std::slice::from_ref(&request.out), &request.out)?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::append::Mark;
 use super::begin::{Begin, UNFINISHED, sync_folder};
 use super::growing::{Growing, RoundRows};
-use super::summary::{Environment, Summary};
+use super::summary::{ENVIRONMENT, Environment, Summary};
 use super::{analyses, rows};
 use crate::circuits::analyses::Analysed;
 use crate::{Error, Result};
@@ -78,7 +78,7 @@ impl RunFolder {
 
     /// `environment.json`.
     pub fn write_environment(&self, environment: &Environment) -> Result<()> {
-        self.put(&self.path.join("environment.json"), &json(environment)?)
+        self.put(&self.path.join(ENVIRONMENT), &json(environment)?)
     }
 
     /// `partition.csv`, from how many examples of each class each client holds.

@@ -14,7 +14,7 @@ use super::folder::{json, put, unwritable};
 use super::history::figures_by_name;
 use super::records::{RoundRecord, Seconds};
 use super::rows;
-use super::summary::{Environment, total_seconds};
+use super::summary::{ENVIRONMENT, Environment, total_seconds};
 use crate::Result;
 
 /// The folder while the run goes on.
@@ -69,7 +69,7 @@ impl SeedsFolder {
 
     /// `environment.json`.
     pub fn write_environment(&self, environment: &Environment) -> Result<()> {
-        self.put("environment.json", &json(environment)?)
+        self.put(ENVIRONMENT, &json(environment)?)
     }
 
     /// `summary.json`.

@@ -1,12 +1,16 @@
 //! What describes a run as a whole: its environment, its final figures, its mean overlaps.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::records::{
     CircuitRecord, Comparison, Diagnosis, GlobalRecord, Level, ModelSide, OverlapMean, RoundRecord, Seconds,
 };
+
+/// What [`Environment`] is written to.
+pub(crate) const ENVIRONMENT: &str = "environment.json";
 
 /// `environment.json`: where the run happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,6 +27,20 @@ pub struct Environment {
     pub threads: usize,
     /// What was computed on.
     pub data: DataRecord,
+}
+
+impl Environment {
+    /// Whether the folder's `environment.json` is of this version, device and data: what may be otherwise in a run that goes
+    /// on is told of where it began.
+    pub fn is_told_in(&self, folder: &Path) -> bool {
+        let told = || {
+            let told: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(folder.join(ENVIRONMENT)).ok()?).ok()?;
+            let own = serde_json::to_value(self).ok()?;
+            Some(["version", "device", "data"].into_iter().all(|key| told.get(key) == own.get(key)))
+        };
+        told().unwrap_or(false)
+    }
 }
 
 /// The data set that was read, which is another than the experiment's source where its fallback took its place.

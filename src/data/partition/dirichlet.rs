@@ -14,7 +14,7 @@ use super::{check_alpha, check_clients};
 use crate::data::indices_by_class;
 use crate::error::{Error, Result};
 
-/// Draws before giving up, as in Flower.
+/// Draws before giving up.
 const TRIES: usize = 10;
 
 /// From here on shares are equal to within a hundred-thousandth, and far larger values would overflow the logarithms.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
+use super::super::inputs::unread;
 use crate::config::Experiment;
 use crate::data::hex;
 use crate::device::Device;
@@ -44,7 +45,7 @@ impl Origin {
                 driver: info.driver.clone(),
             },
             data: data.into(),
-            first_weights: experiment.model.init_path().map(|path| sum(&path)).transpose()?,
+            first_weights: experiment.model.init_path().map(|path| sum(&path).map_err(unread)).transpose()?,
             experiment: experiment.to_toml()?,
         })
     }

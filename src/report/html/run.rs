@@ -11,6 +11,7 @@ use super::seed::{Circuit, Global, Seed};
 use super::swept;
 use super::weights::Weights;
 use crate::config::names_seed;
+use crate::report::summary::ENVIRONMENT;
 use crate::report::{Comparison, Estimate};
 use crate::{Error, Result};
 
@@ -108,7 +109,7 @@ impl Run {
         if let (Some(folder), Some(Some(last))) = (seeds.first(), read.first().map(|seed| &seed.last)) {
             weights = Weights::read(folder, last)?;
         }
-        let environment = text("environment.json");
+        let environment = text(ENVIRONMENT);
         let source = source(&environment).unwrap_or_else(|| setting(&config, "data.source"));
         Ok(Self {
             label,

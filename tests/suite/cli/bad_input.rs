@@ -128,7 +128,13 @@ fn experiments_devices_and_folders() {
         (vec!["quikstart"], ["quikstart: is neither a file nor a preset", "did you mean quickstart?"]),
         (vec!["tiny.toml", "--out", "taken"], ["--out: taken exists", "nothing is written over"]),
         (vec!["tiny.toml", "--out", "typo.toml"], ["typo.toml is not a folder", "--out"]),
-        (vec!["tiny.toml", "--rounds", "0"], ["--rounds", "1..=1000000"]),
+        (vec!["tiny.toml", "--rounds", "0"], ["--rounds", "a whole number from 1 to 1000000"]),
+        (vec!["tiny.toml", "--seed", "x"], ["--seed", "a whole number from 0"]),
+        (vec!["tiny.toml", "--set", "compare=[]"], ["--set compare: cannot be set", "keys of the experiments"]),
+        (
+            vec!["tiny.toml", "--set", "model.init=none.safetensors"],
+            ["model.init: /", "none.safetensors cannot be read"],
+        ),
         (vec!["tiny.toml", "--sed", "1"], ["--sed", "--seed"]),
     ] {
         refused(&desk, &before, &desk.run(&args), &says);

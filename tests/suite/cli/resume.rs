@@ -356,6 +356,17 @@ fn of_several_runs_those_that_are_done_are_not_run_again() {
     done(ended, "written to out");
     assert_eq!(fs::metadata(desk.path("out/a/summary.json")).unwrap().modified().unwrap(), first);
     assert_same_folders(&desk.path("out"), &desk.path("whole"), "three runs");
+    // Another list of experiments would be mixed with this one.
+    let renamed = fs::read_to_string(desk.path("all.toml")).unwrap().replace("\"c\"", "\"d\"");
+    fs::write(desk.path("all.toml"), renamed).unwrap();
+    let refused = desk.fedcircuit(&[&["run"], &args[..], &["--resume"]].concat());
+    assert!(
+        refused.code == Some(2) && refused.err.contains("out has an experiment c, and the file has none"),
+        "{refused:?}"
+    );
+    let refused = desk.fedcircuit(&["run", "all.toml", "--device=cpu", "--out", "out/a", "--resume"]);
+    assert!(refused.code == Some(2) && refused.err.contains("out/a is of one experiment"), "{refused:?}");
+    assert!(!desk.path("out/d").exists() && !desk.path("out/a/a").exists());
 }
 
 /// However many rounds a run was to have when it ended, with more of them it is the longer run.
@@ -370,6 +381,11 @@ fn a_run_that_gets_more_rounds_is_the_longer_run() {
     done(longer("whole", "5", &[]), "written to whole");
     done(longer("out", "3", &[]), "written to out");
     assert!(desk.path("out/seed_5/model/round_0003.safetensors").exists());
+    // What is known of the experiment is there again, whatever happened to it.
+    fs::write(desk.path("out/seed_3/partition.csv"), "client,class,examples\n0,0,99\n").unwrap();
+    fs::remove_file(desk.path("out/seed_5/partition.csv")).unwrap();
+    fs::write(desk.path("out/seed_5/environment.json"), "{}").unwrap();
+    fs::remove_file(desk.path("out/environment.json")).unwrap();
     done(longer("out", "5", &["--resume"]), "going on after round 2\n");
     assert_same_folders(&desk.path("out"), &desk.path("whole"), "from 3 to 5");
     done(longer("out", "5", &["--resume"]), "all 5 rounds are done");

@@ -32,6 +32,18 @@ fn every_point_has_its_folder_and_its_rows_and_finished_ones_are_not_run_again()
     assert_eq!(entries(&desk.path("out")), before);
 }
 
+/// What is said of many is said of one.
+#[test]
+fn a_sweep_of_one_point_has_its_page() {
+    let desk = Desk::new();
+    fs::write(desk.path("one.toml"), format!("{TINY}\n[sweep]\ntraining.lr = [0.01]\n")).unwrap();
+    let ended = desk.fedcircuit(&["sweep", "one.toml", "--device", "cpu", "--out", "out"]);
+    assert!(ended.code == Some(0) && ended.err.contains("open out/report.html"), "{ended:?}");
+    for file in ["out/report.html", "out/plots/rounds.png", "out/lr-0.01/report.html"] {
+        assert!(desk.path(file).is_file(), "{file}");
+    }
+}
+
 #[test]
 fn a_file_without_a_sweep_is_refused() {
     let desk = Desk::new();
