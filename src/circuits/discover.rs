@@ -1,4 +1,4 @@
-//! Finding a circuit: one gate a channel, learned with frozen weights (method.md, "Circuit discovery").
+//! Finding a circuit: one gate a channel, learned with frozen weights (the paper, "Circuit discovery").
 //!
 //! Each gate logit g starts at 2. Forward, the channel before its ReLU is multiplied by 1[g > 0]; backward, the
 //! gradient passes as if by sigmoid(g). The loss is the mean cross-entropy on images of the class plus
@@ -35,7 +35,7 @@ pub struct Shown {
 }
 
 /// What the circuits of the subject's pairs are looked for with: for each step, the images of the pair's class among the
-/// first batch of the client's shuffled examples that has any (method.md: the loader is made anew in every step).
+/// first batch of the client's shuffled examples that has any, as the paper's code makes its loader anew in every step.
 pub(super) fn shown(subject: &Subject<'_>, circuits: &Circuits, batch_size: usize) -> Shown {
     let batches = subject.pairs.iter().map(|pair| batches(subject, circuits, batch_size, pair)).collect();
     Shown { batches, targets: subject.classes() }

@@ -71,7 +71,7 @@ impl Fills {
         Self { kind: Kind::Zero }
     }
 
-    /// Means of every channel before its activation, over examples and all pixels (method.md, "Mean-ablation option").
+    /// Means of every channel before its activation, over examples and all pixels (the paper, "Mean-ablation option").
     /// Pair s uses row `pairs[s].0` of `weights`, and its means are over the training examples `pairs[s].1`, at least one.
     ///
     /// # Errors

@@ -183,7 +183,7 @@ mod tests {
             ("run", ErrorKind::MissingRequiredArgument, "<PRESET|FILE.toml>"),
             ("rum quickstart", ErrorKind::InvalidSubcommand, "'run'"),
             ("run quickstart --rounds 0", ErrorKind::ValueValidation, "--rounds"),
-            ("run quickstart --rounds -3", ErrorKind::ValueValidation, "-3 is not in 1..=1000000"),
+            ("run quickstart --rounds -3", ErrorKind::ValueValidation, "a whole number from 1 to 1000000"),
             ("run quickstart --rounds many", ErrorKind::ValueValidation, "--rounds"),
             ("sweep a.toml --jobs 0", ErrorKind::ValueValidation, "--jobs"),
             ("run quickstart --jobs 2", ErrorKind::UnknownArgument, "--jobs"),

@@ -33,7 +33,8 @@ pub struct Circuits {
     pub lr: f64,
     /// Weight of the penalty on open gates, at least 0. Default 0.01.
     pub l0: f64,
-    /// What a channel outside the circuit gives. Default zero.
+    /// What a channel outside the circuit gives; for necessity and damage, the circuit's own give zero in any case. Default
+    /// zero.
     pub ablation: Ablation,
     /// Test images of each other class on which a circuit is tested: for the false-positive rate and the damage to
     /// other classes. Default 20.
@@ -70,8 +71,8 @@ pub struct Controls {
     pub random: usize,
     /// Test images of the class that the random circuits are tried on. Default 50.
     pub random_images: usize,
-    /// Rounds between the controls below, which each cost a search of their own: the first round with circuits at or
-    /// after every multiple of it has them, and the last. Default 10.
+    /// Rounds between the controls below, which each cost a search of their own: the first studied round (`circuits.every`)
+    /// at or after every multiple of it has them, and the last. Default 10.
     pub every: usize,
     /// The search in the global model again, with other minibatches: how alike are two circuits of the same class in
     /// the same weights? Default false.

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_papers_numbers_of_steps() {
-        // method.md: 5 * ceil(n / 256) gives 120, 250 and 365 for 1, 2 and 3 classes.
+        // arXiv 2512.23043: 5 * ceil(n / 256) gives 120, 250 and 365 for 1, 2 and 3 classes.
         assert_eq!(steps(5923, 256, 5), 120);
         assert_eq!(steps(5923 + 6742, 256, 5), 250);
         assert_eq!(steps(5923 + 6742 + 5958, 256, 5), 365);

@@ -1,4 +1,4 @@
-//! A network put together from circuits (method.md, "cascade"): each channel is the mean of the clients whose local
+//! A network put together from circuits (the paper, "cascade"): each channel is the mean of the clients whose local
 //! circuits use it, and each class's row of the last layer comes from its specialist, cut down to the circuit's channels.
 
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Class centroids (method.md, "centroid"): how far apart the classes' mean features are in the global model. The features
+//! Class centroids (the paper, "centroid"): how far apart the classes' mean features are in the global model. The features
 //! are what reaches the last layer.
 
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Silencing the strongest class (method.md, "dominator"): the channels that only its circuit has are zeroed in the global
+//! Silencing the strongest class (the paper, "dominator"): the channels that only its circuit has are zeroed in the global
 //! model, and every class is looked at before and after.
 
 use serde::Serialize;

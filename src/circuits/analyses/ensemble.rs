@@ -1,4 +1,4 @@
-//! The circuits as an ensemble (method.md, "max_of_circuits"): each class is scored by its own logit in the global model
+//! The circuits as an ensemble (the paper, "max_of_circuits"): each class is scored by its own logit in the global model
 //! cut down to the local circuit of its specialist, and the highest score wins.
 
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What the paper's scripts ask of a finished run (method.md, "Post-hoc scripts"): from the last round's models, its
+//! What the paper's post-hoc scripts ask of a finished run: from the last round's models, its
 //! circuits and the test images.
 //!
 //! The *specialist* of a class is the client with most training examples of it, the lowest number among equals. A class

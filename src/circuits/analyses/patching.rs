@@ -1,4 +1,4 @@
-//! Activation patching (method.md, "patching"): on test images that the global model gets wrong, one channel, or a whole
+//! Activation patching (the paper, "patching"): on test images that the global model gets wrong, one channel, or a whole
 //! layer, takes the values it has in the model of the class's specialist. How many images come right?
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Shared channels (method.md, "shared_neurons-pairwise"): the channels that are in local circuits of both of two clients
+//! Shared channels (the paper, "shared_neurons-pairwise"): the channels that are in local circuits of both of two clients
 //! are overwritten in the global model by those of one of them.
 
 use serde::Serialize;

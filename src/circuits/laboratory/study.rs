@@ -69,7 +69,7 @@ impl Laboratory {
         count(whole, &gates, &Ready::Zero)?;
         count(kept, hard, &filled)?;
         complement(device, hard.all(), gates.all())?;
-        // Necessity zeroes, whatever the others do (method.md, quirk 7).
+        // Necessity zeroes, whatever the others do, as in the code of arXiv 2512.23043.
         count(cut, &gates, &Ready::Zero)?;
         if subject.model == Model::Global {
             let local = buffers.gate(Model::Local, at, self.gate_words);
