@@ -29,12 +29,8 @@ pub struct ReportArgs {
 /// Writes the report and says where it is.
 pub fn execute(args: ReportArgs) -> Result<()> {
     if let Some(file) = args.folders.iter().find(|folder| folder.is_file()) {
-        let problem = "is a file";
-        return Err(Error::file(
-            file,
-            problem,
-            "accepted: the folder that a run was written to, such as runs/quickstart-42",
-        ));
+        let help = "accepted: the folder that a run was written to, such as runs/quickstart-42";
+        return Err(Error::file(file, "is a file", help));
     }
     let out = args.out.unwrap_or_else(|| match &args.folders[..] {
         [one] => one.clone(),

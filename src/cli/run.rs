@@ -95,7 +95,8 @@ pub struct RunArgs {
     ///
     /// Its address is printed; with a port, such as --live=8080, it is always the same. The page updates after every
     /// round, and ends with the run, whose folder keeps report.html. Without it, nothing is served.
-    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0", value_parser = read_port)]
+    #[arg(long, value_name = "PORT", value_parser = read_port)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     pub live: Option<u16>,
     /// With --live: open no browser, as where there is no screen or standard error is no terminal
     #[arg(long, requires = "live")]
@@ -287,8 +288,8 @@ mod tests {
             let experiment = &variant.experiment;
             assert_eq!((experiment.seeds.all(), experiment.rounds, experiment.training.lr), (&[7][..], 2, 0.01));
         }
-        let lengthy = parse(&["quickstart", "--set", "model.init=w.safetensors"]).unwrap();
-        let init = lengthy.plan.variants[1].experiment.model.init_path().unwrap();
+        let given = parse(&["quickstart", "--set", "model.init=w.safetensors"]).unwrap();
+        let init = given.plan.variants[1].experiment.model.init_path().unwrap();
         assert_eq!(init, std::env::current_dir().unwrap().join("w.safetensors"), "wherever it is run again");
         assert_eq!(request.folder_of(Some("iid")), out.join("iid"));
         assert_eq!(request.folder_of(None), out);

@@ -57,8 +57,8 @@ impl Budget {
         }
     }
 
-    /// Sets aside what the global models of `replicates` federations take, rows of `words` parameters and `sums` times as many
-    /// running sums. Those of the first are not counted: one federation's model is always there.
+    /// Sets aside what the global models of `replicates` federations take, rows of `words` parameters, each with `sums` running
+    /// sums. Those of the first are not counted: one federation's model is always there.
     ///
     /// # Errors
     /// [`Error::TooLarge`] when they do not fit the device or leave nothing for a wave.
