@@ -9,7 +9,8 @@ use crate::{Error, Result};
 /// `[model]`: `preset` or `layers`, and where the first weights come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Model {
-    /// A safetensors file with the first weights, by its path from where the program is started. Default: PyTorch's initialisation, drawn from the seed.
+    /// A safetensors file with the first weights, by its path from where the program is started. Default: PyTorch's
+    /// initialisation, drawn from the seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
     /// The layers. Default: the preset simple-cnn.

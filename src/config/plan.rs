@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use super::keys::{Keys, refused};
 use super::overrides::{collide, within};
 use super::sweep::{Point, points};
-use super::{Experiment, Override, names_seed, read};
+use super::{Experiment, Override, names_seed, read, seeds};
 use crate::{Error, Result};
 
 /// The experiments of one file, in the order in which they run.
@@ -187,8 +187,7 @@ fn read_entry(mut keys: Keys<'_>) -> Result<(String, Vec<Override>)> {
     }
     // Set one after the other, the list would silently take the seed's place.
     if set.contains_key("seed") && set.get("seeds").is_some_and(Value::is_array) {
-        let help = "accepted: a list of seeds alone, or seed and how many to count upwards from it";
-        return Err(Error::config(format!("{path}.seeds"), "is a list, and seed is given beside it", help));
+        return Err(seeds::beside(&format!("{path}.seeds")));
     }
     Ok((label.to_string(), set.iter().map(|(key, value)| Override::new(key, value.clone())).collect()))
 }

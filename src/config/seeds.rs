@@ -48,10 +48,7 @@ impl Seeds {
         );
         match keys.value("seeds") {
             None => Ok(Self::one(seed.unwrap_or(0))),
-            Some(Value::Array(_)) if seed.is_some() => {
-                let help = "accepted: a list of seeds alone, or seed and how many to count upwards from it";
-                Err(Error::config("seeds", "is a list, and seed is given beside it", help))
-            }
+            Some(Value::Array(_)) if seed.is_some() => Err(beside("seeds")),
             Some(Value::Array(list)) => listed(list, &accepted),
             Some(value) => {
                 let count = value.as_integer().and_then(|n| u64::try_from(n).ok());
@@ -66,6 +63,12 @@ impl Seeds {
             }
         }
     }
+}
+
+/// The error for a list of seeds, the key `path`, that stands beside a seed.
+pub(super) fn beside(path: &str) -> Error {
+    let help = "accepted: a list of seeds alone, or seed and how many to count upwards from it";
+    Error::config(path, "is a list, and seed is given beside it", help)
 }
 
 fn listed(list: &[Value], accepted: &str) -> Result<Seeds> {
