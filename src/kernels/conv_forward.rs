@@ -22,17 +22,27 @@ pub static KERNEL: Kernel = Kernel {
     variants: tile_variants!(
         text,
         groups,
-        Variant {
-            name: "windows side by side",
-            source: || software(include_str!("../../shaders/software/conv_forward.wgsl")),
-            groups: |p| side_by_side(parsed(p)),
-            lanes: 8,
-            wide: true,
-            own_order: false,
-            // A spare lane in every row of windows may cost no more than the sharing gains.
-            suits: |p| pooled_3x3(parsed(p), 1..=2) && 8 * parsed(p).out_width >= 7 * across(parsed(p)),
-        },
-        Variant {
+        [
+            Variant {
+                name: "windows side by side",
+                source: || windows(false),
+                groups: |p| side_by_side(parsed(p)),
+                lanes: 8,
+                wide: true,
+                own_order: false,
+                suits: |p| pooled_3x3(parsed(p), 1..=2) && !column_beyond(parsed(p)),
+            },
+            Variant {
+                name: "windows side by side, a column beyond",
+                source: || windows(true),
+                groups: |p| side_by_side(parsed(p)),
+                lanes: 8,
+                wide: true,
+                own_order: false,
+                suits: |p| pooled_3x3(parsed(p), 1..=2) && column_beyond(parsed(p)),
+            }
+        ],
+        [Variant {
             name: "8 channels, images in pairs",
             source: || hardware(include_str!("../../shaders/hardware/conv_forward.wgsl"), &[]),
             groups: |p| pairs(parsed(p)),
@@ -40,7 +50,7 @@ pub static KERNEL: Kernel = Kernel {
             wide: false,
             own_order: false,
             suits: |p| pooled_3x3(parsed(p), 0..=2) && filters_by_four(parsed(p)),
-        }
+        }]
     ),
     bindings: &[
         Binding::read("input"),
@@ -75,14 +85,20 @@ fn pairs(p: &ConvParams) -> [u32; 3] {
     threads_of(p, p.out_height * p.out_width, p.out_channels.div_ceil(CHANNELS), 2)
 }
 
-/// Lanes of a row of windows: one more than those where the image has a column right of the last.
-fn across(p: &ConvParams) -> u32 {
-    (p.width + p.padding) / 2
+/// The text of the variant for windows side by side; `beyond` is what [`column_beyond`] says.
+fn windows(beyond: bool) -> String {
+    let beyond = beyond.to_string();
+    software(include_str!("../../shaders/software/conv_forward.wgsl"), &[("BEYOND", beyond.as_str())])
+}
+
+/// Whether a row's last window reads a column of the image that no other window of the row does.
+fn column_beyond(p: &ConvParams) -> bool {
+    2 * p.out_width + 1 < p.width + p.padding
 }
 
 /// The grid of a subgroup for every 8 windows and 8 channels.
 fn side_by_side(p: &ConvParams) -> [u32; 3] {
-    let subgroups = (p.out_height * across(p) * p.stride / 4).div_ceil(8) * p.out_channels.div_ceil(8);
+    let subgroups = (p.out_height * p.out_width * p.stride / 4).div_ceil(8) * p.out_channels.div_ceil(8);
     grid::folded(subgroups.div_ceil(8) as usize, p.slots)
 }
 

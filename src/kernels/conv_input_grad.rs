@@ -21,34 +21,36 @@ pub static KERNEL: Kernel = Kernel {
     variants: tile_variants!(
         text,
         groups,
-        Variant {
+        [Variant {
             name: "blocks side by side",
-            source: || software(include_str!("../../shaders/software/conv_input_grad.wgsl")),
+            source: || software(include_str!("../../shaders/software/conv_input_grad.wgsl"), &[]),
             groups: |p| side_by_side(parsed(p)),
             lanes: 8,
             wide: true,
             own_order: false,
             suits: |p| pooled_3x3(parsed(p), 0..=2),
-        },
-        Variant {
-            name: "8 channels, images in pairs",
-            source: || by_images(2),
-            groups: |p| by_eight(parsed(p), 2),
-            lanes: 0,
-            wide: false,
-            own_order: false,
-            // The last blocks of odd images have no window below, which this one does not make use of.
-            suits: |p| parsed(p).height.is_multiple_of(2) && eights(parsed(p)),
-        },
-        Variant {
-            name: "8 channels, images by fours",
-            source: || by_images(4),
-            groups: |p| by_eight(parsed(p), 4),
-            lanes: 0,
-            wide: false,
-            own_order: false,
-            suits: |p| eights(parsed(p)),
-        }
+        }],
+        [
+            Variant {
+                name: "8 channels, images in pairs",
+                source: || by_images(2),
+                groups: |p| by_eight(parsed(p), 2),
+                lanes: 0,
+                wide: false,
+                own_order: false,
+                // The last blocks of odd images have no window below, which this one does not make use of.
+                suits: |p| parsed(p).height.is_multiple_of(2) && eights(parsed(p)),
+            },
+            Variant {
+                name: "8 channels, images by fours",
+                source: || by_images(4),
+                groups: |p| by_eight(parsed(p), 4),
+                lanes: 0,
+                wide: false,
+                own_order: false,
+                suits: |p| eights(parsed(p)),
+            }
+        ]
     ),
     bindings: &[
         Binding::read("output_grad"),

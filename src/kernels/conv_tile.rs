@@ -61,9 +61,9 @@ fn filter3(i: u32, u: vec4f) -> Filter {
 }",
 );
 
-/// The text of a variant for software Vulkan, whose file in `shaders/software` is `shader`.
-pub(super) fn software(shader: &str) -> String {
-    unroll_with(shader, &[&[TAPS][..], &quads::WIDE[..]].concat())
+/// The text of a variant for software Vulkan, whose file in `shaders/software` is `shader`, with `parts` put in.
+pub(super) fn software(shader: &str, parts: &[(&str, &str)]) -> String {
+    unroll_with(shader, &[&[TAPS], &quads::WIDE[..], parts].concat())
 }
 
 /// Channels of a thread in the variants for hardware GPUs.
@@ -128,9 +128,9 @@ impl Tile {
 /// The ways to cut besides the plain one: what the kernel adds for software Vulkan, those of its `text(&Tile)` and
 /// `groups(&ConvParams, Tile)`, and what it adds for hardware.
 macro_rules! tile_variants {
-    ($text:ident, $groups:ident, $software:expr, $($hardware:expr),+) => {
+    ($text:ident, $groups:ident, [$($software:expr),+ $(,)?], [$($hardware:expr),+ $(,)?]) => {
         &[
-            $software,
+            $($software,)+
             $crate::device::Variant {
                 name: Tile::SHARED.name,
                 source: || $text(&Tile::SHARED),
