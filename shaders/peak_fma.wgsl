@@ -21,11 +21,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var x = start[3u * i];
     var y = start[3u * i + 1u];
     var z = start[3u * i + 2u];
-    for (var turn = 0u; turn < p.turns; turn += 1u) {
+    // Read once: software Vulkan would read a uniform in every turn.
+    let turns = p.turns;
+    let scale = p.scale;
+    let shift = p.shift;
+    for (var turn = 0u; turn < turns; turn += 1u) {
         //@ for s in 0..8
-        x = x * p.scale + p.shift;
-        y = y * p.scale + p.shift;
-        z = z * p.scale + p.shift;
+        x = x * scale + shift;
+        y = y * scale + shift;
+        z = z * scale + shift;
         //@ end
     }
     end[3u * i] = x;
