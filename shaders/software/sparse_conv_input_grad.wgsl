@@ -139,15 +139,37 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                         let zy = y + padding - ((place >> 4u) & 15u);
                         let zx = x + padding - (place & 15u);
                         let from_plane = grad_at + (place >> 8u) * plane;
+                        // Two places of a block that lie in one window share what is loaded.
+                        let two_rows = ((zy + 1u) >> halve) != (zy >> halve);
+                        let two_columns = ((zx + 1u) >> halve) != (zx >> halve);
                         //@ for i in 0..2
                         //@ for j in 0..2
                         var g$i$j = vec4f(0.0);
-                        if (in_batch && zy + $iu < z_height && zx + $ju < z_width) {
+                        var code$i$j = 0u;
+                        if (in_batch && zy + $iu < z_height && zx + $ju < z_width && ($i == 0 || two_rows)
+                            && ($j == 0 || two_columns)) {
                             let at = from_plane + (((zy + $iu) >> halve) * out_width + ((zx + $ju) >> halve)) * quads;
-                            let here = (((zy + $iu) & halve) << 1u) + ((zx + $ju) & halve);
-                            g$i$j = select(vec4f(0.0), narrow(output_grad[at]), unpacked(codes[at]) == vec4u(here));
+                            g$i$j = narrow(output_grad[at]);
+                            code$i$j = codes[at];
                         }
-                        d$i$j += factor * g$i$j;
+                        //@ end
+                        //@ end
+                        //@ for i in 0..2
+                        if (!two_columns) {
+                            g$i1 = g$i0;
+                            code$i1 = code$i0;
+                        }
+                        //@ end
+                        if (!two_rows) {
+                            //@ for j in 0..2
+                            g1$j = g0$j;
+                            code1$j = code0$j;
+                            //@ end
+                        }
+                        //@ for i in 0..2
+                        //@ for j in 0..2
+                        let here$i$j = (((zy + $iu) & halve) << 1u) + ((zx + $ju) & halve);
+                        d$i$j += factor * select(vec4f(0.0), g$i$j, unpacked(code$i$j) == vec4u(here$i$j));
                         //@ end
                         //@ end
                         left &= left - 1u;
