@@ -10,7 +10,7 @@ use super::folders::{Folders, Start, folder_of};
 use super::journal::history;
 use crate::config::{Analysis, Experiment, Plan};
 use crate::error::{Error, Result};
-use crate::report::begin::is_unfinished;
+use crate::report::begin::{EXPERIMENT, is_unfinished};
 use crate::report::folder::replace_whole;
 use crate::report::read_history;
 
@@ -81,9 +81,6 @@ pub(super) fn look(
         },
     }
 }
-
-/// Every experiment's folder has it, from the beginning.
-const EXPERIMENT: &str = "experiment.toml";
 
 /// With it a run is finished.
 const SUMMARY: &str = "summary.json";

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::append::Mark;
-use super::begin::{Begin, UNFINISHED, sync_folder};
+use super::begin::{Begin, EXPERIMENT, UNFINISHED, sync_folder};
 use super::growing::{Growing, RoundRows};
 use super::summary::{ENVIRONMENT, Environment, Summary};
 use super::{analyses, rows};
@@ -45,7 +45,7 @@ impl RunFolder {
     pub fn create(path: &Path, experiment: &str, gated_layers: &[String], begin: Begin<'_>) -> Result<Self> {
         begin.claim(path)?;
         // First of all: a folder with an experiment and no rounds is one in which the run can begin again.
-        begin.first(&path.join("experiment.toml"), experiment.as_bytes())?;
+        begin.first(&path.join(EXPERIMENT), experiment.as_bytes())?;
         let growing = Growing::start(path, gated_layers, begin, &mut |path| begin.open(path))?;
         Ok(Self { path: path.into(), growing, over: begin.over(), named: true })
     }

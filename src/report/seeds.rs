@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use super::append::{Appender, Mark};
-use super::begin::{Begin, check_marks, sync_folder};
+use super::begin::{Begin, EXPERIMENT, check_marks, sync_folder};
 use super::estimate::{CONFIDENCE, Estimate};
 use super::figures::{Figure, RoundFigures};
 use super::folder::{json, put, unwritable};
@@ -41,7 +41,7 @@ impl SeedsFolder {
     /// them as an ended run left them.
     pub fn create(path: &Path, experiment: &str, begin: Begin<'_>) -> Result<Self> {
         begin.claim(path)?;
-        begin.first(&path.join("experiment.toml"), experiment.as_bytes())?;
+        begin.first(&path.join(EXPERIMENT), experiment.as_bytes())?;
         let start = |i: usize, head: &str| {
             let path = path.join(GROWING[i]);
             begin.appender(i, begin.open(&path)?, &path, head, "")

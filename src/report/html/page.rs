@@ -8,6 +8,7 @@ use super::scene::Scene;
 use super::svg;
 use super::tables::Table;
 use super::words::Words;
+use crate::report::begin::EXPERIMENT;
 
 const CSS: &str = include_str!("../../../assets/report/report.css");
 const SCRIPT: &str = include_str!("../../../assets/report/report.js");
@@ -182,7 +183,7 @@ fn configuration(run: &Run, i: usize, several: bool) -> Markup {
             h2 { "Configuration and device" @if several { ": " (run.label) } }
             p.meta { "Folder: " (run.folder.display()) }
             @if !run.experiment.is_empty() {
-                details open[!several] { summary { "experiment.toml" } pre tabindex="0" { (cut(&run.experiment)) } }
+                details open[!several] { summary { (EXPERIMENT) } pre tabindex="0" { (cut(&run.experiment)) } }
             }
             @if !run.environment.is_empty() {
                 details open[!several] { summary { "environment.json" } pre tabindex="0" { (cut(&run.environment)) } }

@@ -11,6 +11,7 @@ use super::seed::{Circuit, Global, Seed};
 use super::swept;
 use super::weights::Weights;
 use crate::config::names_seed;
+use crate::report::begin::EXPERIMENT;
 use crate::report::summary::ENVIRONMENT;
 use crate::report::{Comparison, Estimate};
 use crate::{Error, Result};
@@ -100,7 +101,7 @@ impl Run {
             let read = File::open(folder.join(name)).and_then(|file| file.take(TEXT).read_to_end(&mut bytes));
             read.map(|_| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
         };
-        let experiment = text("experiment.toml");
+        let experiment = text(EXPERIMENT);
         let config: toml::Table = experiment.parse().unwrap_or_default();
         let named = config.get("name").and_then(|name| name.as_str()).map(str::to_string);
         let label = named.unwrap_or_else(|| folder_name(folder));

@@ -244,6 +244,10 @@ fn rounds(path: &Path) -> Result<Vec<Round>> {
         rounds.push(round);
     }
     rounds.sort_by_key(|round| round.round);
+    if let Some(pair) = rounds.windows(2).find(|pair| pair[0].round == pair[1].round) {
+        let problem = format!("round {} is there twice", pair[0].round);
+        return Err(Error::file(path, problem, "accepted: a line a round, as the run wrote it"));
+    }
     Ok(rounds)
 }
 
@@ -306,10 +310,16 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_line_is_named() {
+    fn a_broken_line_is_named_and_so_is_a_round_that_comes_again() {
         let folder = folder(&[]);
-        fs::write(folder.path().join("rounds.jsonl"), "\n{\"round\": \"one\"}\n").unwrap();
-        let error = Seed::read(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("rounds.jsonl: line 2, column"), "{error}");
+        let fails = |text: &str, names: &str| {
+            fs::write(folder.path().join("rounds.jsonl"), text).unwrap();
+            let error = Seed::read(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(names), "{error}");
+        };
+        fails("\n{\"round\": \"one\"}\n", "rounds.jsonl: line 2, column");
+        let line = ROUND.replace('\n', "");
+        let third = line.replacen("\"round\":2", "\"round\":3", 1);
+        fails(&format!("{line}\n{third}\n{line}\n"), "rounds.jsonl: round 2 is there twice");
     }
 }
