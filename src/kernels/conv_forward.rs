@@ -85,7 +85,8 @@ fn pairs(p: &ConvParams) -> [u32; 3] {
     threads_of(p, p.out_height * p.out_width, p.out_channels.div_ceil(CHANNELS), 2)
 }
 
-/// The text of the variant for windows side by side; `beyond` is what [`column_beyond`] says.
+/// The text of the variant for windows side by side, for images padded so that nothing lies left of a row's first window;
+/// `beyond` is what [`column_beyond`] says.
 fn windows(beyond: bool) -> String {
     let beyond = beyond.to_string();
     software(include_str!("../../shaders/software/conv_forward.wgsl"), &[("BEYOND", beyond.as_str())])

@@ -160,8 +160,7 @@ pub(super) fn parsed(params: &[u32]) -> &ConvParams {
     bytemuck::from_bytes(bytemuck::cast_slice(&params[..CONV_WORDS]))
 }
 
-/// Whether filters are of 3x3 before a pooling, and padded by one of `paddings`: by so much that nothing of the image lies
-/// beside the first and the last lane of a row.
+/// Whether filters are of 3x3 before a pooling, and padded by one of `paddings`.
 pub(super) fn pooled_3x3(p: &ConvParams, paddings: std::ops::RangeInclusive<u32>) -> bool {
     p.kernel == 3 && p.pool == 2 && paddings.contains(&p.padding)
 }

@@ -53,7 +53,7 @@ fn lines_of_json() {
     let global = r#"{"round":1,"global":{"#;
     for text in [
         fill(&format!(r#"{global}"per_class_accuracy":["#), same("1,"), "1]}}"),
-        fill("", same("{\"round\":1,\"global\":{}}\n"), ""),
+        fill("", |i| format!("{{\"round\":{i},\"global\":{{}}}}\n"), ""),
         fill(&format!(r#"{global}}},"clients":["#), same("{},"), "{}]}"),
         fill(&format!(r#"{global}}},"sparsity":{{"#), |i| format!("\"{i}\":1,"), "\"a\":1}}"),
         fill(&format!(r#"{global}}},"seconds":{{"#), |i| format!("\"{i}\":1,"), "\"total\":1}}"),
