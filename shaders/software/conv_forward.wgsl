@@ -130,10 +130,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         let before = (own + LANES - 1u) % LANES;
         let after = (own + 1u) % LANES;
         let before_mask = keeping(bx > 0u);
-        let after_mask = keeping(bx < across - 1u);
-        let at_edge = BEYOND && bx == across - 1u;
+        let at_edge = bx == across - 1u;
         //@ for i in 0..4
-        let beyond$i_in = at_edge && x$i_2_in;
+        let beyond$i_in = BEYOND && at_edge && x$i_2_in;
         let beyond$i_at = base + (y$i * p.width + 2u * bx + 3u - p.padding) * quads + quad;
         //@ end
 
@@ -154,7 +153,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             let left$i = select(subgroupShuffle(x$i_2, before), subgroupBroadcast(ends, $iu), own == 0u);
             let x$i_0 = kept(left$i, before_mask);
             let right$i = select(subgroupShuffle(x$i_1, after), subgroupBroadcast(ends, $iu + 4u), own == LANES - 1u);
-            let x$i_3 = select(kept(right$i, after_mask), beyond$i, at_edge);
+            let x$i_3 = select(right$i, beyond$i, at_edge);
             //@ end
             //@ for m in 0..8
             let a$m = subgroupBroadcast(mine.a, $mu);

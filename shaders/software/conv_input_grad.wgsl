@@ -8,7 +8,8 @@
 // Of a window's two places in a row one at most has a gradient, so one product with the weight that meets it, left or right,
 // stands for two. (A product with 0 is left out, which changes no bit where weights are finite.)
 //
-// The loads come before all else, and in an order that was found by trying: others take up to a fifth longer.
+// The loads come before all else, and in an order that was found by trying: others take up to a fifth longer, as
+// does this one with parameters read once, before the loops.
 
 struct Params {
     slots: u32,
