@@ -8,11 +8,13 @@ mod layout;
 mod network;
 mod survivors;
 mod weights;
+mod workspace;
 
 pub use ablated::{Fill, PreActivations};
 pub use init::initial_weights;
 pub use layers::{Input, Layer, LayerSpec, Op, SpecKind, chain};
 pub use layout::{GateRange, Layout, Tensor};
-pub use network::{Depth, Network, Rows, Wants, Workspace};
+pub use network::{Network, Rows, Wants};
 pub use survivors::{Density, Survivors, Weights};
 pub use weights::{load, save};
+pub use workspace::{Depth, Workspace};

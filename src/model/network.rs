@@ -1,6 +1,6 @@
 //! The pass forward and backward, written once as kernel calls; it runs on any device.
 
-use super::{Input, Layer, Layout, Op, Weights};
+use super::{Input, Layer, Layout, Op, Weights, Workspace};
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
 use crate::kernels::shape::{Batch, Conv, Gates, Linear};
@@ -10,8 +10,8 @@ use crate::kernels::sparse_conv_input_grad::sparse_conv_input_grad;
 use crate::kernels::sparse_linear_forward::sparse_linear_forward;
 use crate::kernels::sparse_linear_input_grad::sparse_linear_input_grad;
 use crate::kernels::{
-    CHUNK, conv_forward, conv_input_grad, conv_weight_grad, gate_grad, linear_forward, linear_input_grad,
-    linear_weight_grad, weight_grad_sum,
+    conv_forward, conv_input_grad, conv_weight_grad, gate_grad, linear_forward, linear_input_grad, linear_weight_grad,
+    weight_grad_sum,
 };
 
 /// Layers, and where their parameters and gates lie.
@@ -59,39 +59,6 @@ pub enum Wants<'a> {
     },
 }
 
-/// Activations and gradients of one batch for some slots. What it holds between passes is nobody's.
-#[derive(Debug)]
-pub struct Workspace {
-    /// Slots it has room for.
-    pub slots: usize,
-    /// B: images a slot, padded.
-    pub stride: usize,
-    /// `[slots][C*H*W][B]`.
-    pub input: Buffer,
-    /// `[slots][B]`, a class or `u32::MAX`.
-    pub targets: Buffer,
-    layers: Vec<LayerBuffers>,
-    partials: Option<Buffer>,
-}
-
-#[derive(Debug)]
-struct LayerBuffers {
-    output: Buffer,
-    codes: Option<Buffer>,
-    output_grad: Option<Buffer>,
-}
-
-/// What a workspace has to hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
-    /// Forward passes.
-    Forward,
-    /// Forward passes and gradients of activations.
-    Gates,
-    /// All of that and gradients of weights.
-    Weights,
-}
-
 impl Network {
     /// Lays out `layers`, which chain from `input` to `classes` logits.
     pub fn new(layers: Vec<Layer>, input: Input, classes: usize) -> Self {
@@ -102,70 +69,6 @@ impl Network {
     /// Layers with gates, and their channels; the layers of all others are never gated.
     pub fn gated_layers(&self) -> Vec<(String, usize)> {
         self.layout.gates.iter().map(|g| (self.layers[g.layer].name.clone(), g.channels)).collect()
-    }
-
-    /// Words of one slot's workspace: in all, and of its largest buffer.
-    pub fn workspace_words(&self, stride: usize, depth: Depth) -> (usize, usize) {
-        let mut parts = vec![self.layers[0].sizes().0 * stride, stride];
-        for layer in &self.layers {
-            let output = layer.sizes().1 * stride;
-            parts.push(output);
-            if matches!(layer.op, Op::Conv(_)) {
-                parts.push(output / 4);
-            }
-            if depth != Depth::Forward {
-                parts.push(output);
-            }
-        }
-        if depth == Depth::Weights {
-            parts.push(self.partial_words(stride));
-        }
-        (parts.iter().sum(), parts.into_iter().max().unwrap_or(0))
-    }
-
-    fn partial_words(&self, stride: usize) -> usize {
-        let words = |layer: &Layer| match layer.op {
-            Op::Conv(conv) => conv.partial_words() * stride.div_ceil(CHUNK),
-            Op::Linear(_) => 0,
-        };
-        self.layers.iter().map(words).max().unwrap_or(0)
-    }
-
-    /// Buffers for `slots` slots of `stride` images.
-    ///
-    /// # Errors
-    /// What [`Device::alloc`] says.
-    pub fn workspace(&self, device: &dyn Device, slots: usize, stride: usize, depth: Depth) -> Result<Workspace> {
-        let mut layers = Vec::new();
-        for layer in &self.layers {
-            let words = slots * layer.sizes().1 * stride;
-            let grads = depth != Depth::Forward;
-            layers.push(LayerBuffers {
-                output: device.alloc(&format!("{} output", layer.name), words)?,
-                codes: match layer.op {
-                    Op::Conv(_) => Some(device.alloc(&format!("{} codes", layer.name), words / 4)?),
-                    Op::Linear(_) => None,
-                },
-                output_grad: grads
-                    .then(|| device.alloc(&format!("{} output gradient", layer.name), words))
-                    .transpose()?,
-            });
-        }
-        let partials = match self.partial_words(stride) {
-            words if depth == Depth::Weights && words > 0 => {
-                // They are added by fours.
-                Some(device.alloc("partial weight gradients", (slots * words).next_multiple_of(4))?)
-            }
-            _ => None,
-        };
-        Ok(Workspace {
-            slots,
-            stride,
-            input: device.alloc("images", slots * self.layers[0].sizes().0 * stride)?,
-            targets: device.alloc("targets", slots * stride)?,
-            layers,
-            partials,
-        })
     }
 
     /// From the images in `space.input` to the logits. `gates` is `[slots][G]`, hard; without it nothing is gated.
@@ -363,35 +266,5 @@ impl Network {
                 }
             }
         }
-    }
-}
-
-impl Workspace {
-    /// `[slots][classes][B]`, after a forward pass.
-    pub fn logits(&self) -> View<'_> {
-        self.layers[self.layers.len() - 1].output.all()
-    }
-
-    /// `[slots][classes][B]`, to be filled before a backward pass.
-    pub fn logits_grad(&self) -> View<'_> {
-        self.output_grad(self.layers.len() - 1)
-    }
-
-    pub(super) fn layer_input(&self, layer: usize) -> View<'_> {
-        if layer == 0 { self.input.all() } else { self.layers[layer - 1].output.all() }
-    }
-
-    /// `[slots][C][H][W][B]`: what a layer gave, after its ReLU and pooling.
-    pub fn output(&self, layer: usize) -> View<'_> {
-        self.layers[layer].output.all()
-    }
-
-    // Only a workspace of the right depth reaches the calls below: their absence is a fault of this module.
-    pub(super) fn codes(&self, layer: usize) -> View<'_> {
-        self.layers[layer].codes.as_ref().expect("convolutions have codes").all()
-    }
-
-    pub(super) fn output_grad(&self, layer: usize) -> View<'_> {
-        self.layers[layer].output_grad.as_ref().expect("the workspace holds gradients").all()
     }
 }
