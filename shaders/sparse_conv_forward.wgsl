@@ -30,6 +30,7 @@ struct Params {
     lists_at: u32,
     list_counts_at: u32,
     input_gates_at: u32,  // NO_GATES where the input channels have none
+    closed_unread: u32,   // 1 where nobody reads closed channels
 }
 
 @group(0) @binding(0) var<storage, read> input: array<vec4f>;
@@ -103,14 +104,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let count = counts[p.counts_at + slot];
     let row = rows[slot];
     let gate = gate_at(slot, p.gates_at, m);
+    // Behind a closed gate and a ReLU nothing is left of a sum.
+    let closed = gate == 0.0 && p.relu != 0u;
+    if (closed && p.closed_unread != 0u) {
+        return;
+    }
 
     //@ for i in 0..2
     //@ for j in 0..2
     var z$i$j = vec4f(0.0);
     //@ end
     //@ end
-    // Behind a closed gate and a ReLU nothing is left of a sum.
-    if (4u * quad < count && (gate != 0.0 || p.relu == 0u)) {
+    if (4u * quad < count && !closed) {
         let square = p.kernel * p.kernel;
         let plane = p.height * p.width * quads;
         let filter_at = row * p.row_words + p.weights_at + m * p.in_channels * square;

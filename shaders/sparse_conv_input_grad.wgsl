@@ -30,6 +30,7 @@ struct Params {
     lists_at: u32,
     list_counts_at: u32,
     input_gates_at: u32,  // NO_GATES where the input channels have none
+    closed_unread: u32,   // the forward pass's
 }
 
 @group(0) @binding(0) var<storage, read> output_grad: array<vec4f>;
@@ -91,14 +92,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let y = 2u * (block / blocks_x);
     let x = 2u * (block % blocks_x);
     let count = counts[p.counts_at + slot];
+    // Nobody uses the gradient of a closed channel: it is left as it is.
+    if (gate_at(slot, p.input_gates_at, c) == 0.0) {
+        return;
+    }
 
     //@ for i in 0..2
     //@ for j in 0..2
     var d$i$j = vec4f(0.0);
     //@ end
     //@ end
-    // Nobody uses the gradient of a closed channel.
-    if (4u * quad < count && gate_at(slot, p.input_gates_at, c) != 0.0) {
+    if (4u * quad < count) {
         let row = rows[slot];
         let square = p.kernel * p.kernel;
         let plane = p.out_height * p.out_width * quads;

@@ -34,6 +34,7 @@ struct Params {
     lists_at: u32,
     list_counts_at: u32,
     input_gates_at: u32,  // NO_GATES where the input channels have none
+    closed_unread: u32,   // 1 where nobody reads closed channels
 }
 
 @group(0) @binding(0) var<storage, read> input: array<$QUAD>;
@@ -96,17 +97,16 @@ fn finish(e: Ending, sums: array<vec4f, 4>, bias: f32, gate: f32, to: u32, by: u
         //@ end
     }
     let side = e.pool ^ 3u;
-    // One output, or without pooling the four of the block.
+    // One output, or without pooling the four of the block: each picked, not handed on from turn to turn, since vectors that a
+    // loop changes are written to memory under its mask.
     var i = 0u;
     loop {
         let y = by * side + i / 2u;
         let x = bx * side + i % 2u;
         if (e.in_batch && y < e.height && x < e.width) {
-            store(to + (y * e.width + x) * e.quads, activate(z0, place, e.relu, gate == 0.0, e.live));
+            let z = select(select(z0, z1, i == 1u), select(z2, z3, i == 3u), i > 1u);
+            store(to + (y * e.width + x) * e.quads, activate(z, place, e.relu, gate == 0.0, e.live));
         }
-        z0 = z1;
-        z1 = z2;
-        z2 = z3;
         i += 1u;
         if (i >= side * side) {
             break;
@@ -127,6 +127,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let out_height = p.out_height;
     let out_width = p.out_width;
     let out_channels = p.out_channels;
+    let closed_unread = p.closed_unread != 0u;
     let count = counts[p.counts_at + slot];
     let row = rows[slot];
     let own_gates = p.gates_at != NO_GATES;
@@ -280,7 +281,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     gate = subgroupShuffle(gate, lane / LANES);
     bias = subgroupShuffle(bias, lane / LANES);
     let out_at = outputs_at + m * out_plane;
-    let shut = !has_images || (gate == 0.0 && relu);
+    let closed = gate == 0.0 && relu;
+    let shut = closed || !has_images;
     var listed = 0u;
     if (own == 0u && is_filter && !shut && !single) {
         listed = lists[listed_at];
@@ -358,7 +360,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 break;
             }
         }
-    } else if (shut && in_batch && is_filter) {
+    } else if (shut && in_batch && is_filter && !(closed && closed_unread)) {
         let value = activate(vec4f((0.0 + bias) * gate), vec4u(0u), relu, gate == 0.0, live);
         let end = out_at + out_plane;
         var at = out_at;

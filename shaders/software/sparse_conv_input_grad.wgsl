@@ -1,5 +1,7 @@
 // sparse_conv_input_grad for software Vulkan, with the same terms in the same order; what is peculiar to it is told in
-// sparse_conv_forward.wgsl beside this file. A thread owns all 2x2 blocks of an input channel's plane, for 4 images.
+// sparse_conv_forward.wgsl beside this file. A thread owns an input channel's plane for 4 images, and goes over it by tiles of
+// two rows and four columns of pooling windows: places that share a window share what is loaded, wherever the filter's place
+// shifts the windows to. Without pooling a window is a place.
 //
 // An entry of the list is m << 8 | ky << 4 | kx.
 
@@ -28,6 +30,7 @@ struct Params {
     lists_at: u32,
     list_counts_at: u32,
     input_gates_at: u32,  // NO_GATES where the input channels have none
+    closed_unread: u32,   // the forward pass's
 }
 
 @group(0) @binding(0) var<storage, read> output_grad: array<$QUAD>;
@@ -59,9 +62,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let height = p.height;
     let width = p.width;
     let halve = p.pool - 1u;
+    let out_height = p.out_height;
     let out_width = p.out_width;
-    let z_height = p.out_height * p.pool;
-    let z_width = out_width * p.pool;
     let in_channels = p.in_channels;
     let count = counts[p.counts_at + slot];
     let row = rows[slot];
@@ -83,7 +85,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let weights_at = row * p.row_words + p.weights_at + c * square;
     let entries = row * p.list_words + p.lists_at + c * p.out_channels * square;
     let listed_at = row * p.list_words + p.list_counts_at + c;
-    let plane = p.out_height * out_width * quads;
+    let plane = out_height * out_width * quads;
     let grad_at = slot * p.out_channels * plane + quad;
     let line = width * quads;
     let in_at = (slot * in_channels + c) * height * line + quad;
@@ -105,19 +107,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var weight = 0.0;
     var open = false;
 
-    // Nobody uses the gradient of a closed channel, nor of one without weights or of images that are not there.
+    // Nobody uses the gradient of a closed channel: it is left as it is. Without weights or images it is 0.
     if (gate != 0.0 && listed > 0u && 4u * (quad - own) < count) {
         var y = 0u;
         var x = 0u;
         loop {
+            // Of window w's columns the first, and the one after it.
             //@ for i in 0..2
-            //@ for j in 0..2
-            var d$i$j = vec4f(0.0);
+            //@ for w in 0..4
+            var even$i$w = vec4f(0.0);
+            var odd$i$w = vec4f(0.0);
             //@ end
             //@ end
             var first = 0u;
             loop {
-                // Mostly the first eight are all, and are loaded for the first block alone.
+                // Mostly the first eight are all, and are loaded for the first tile alone.
                 if (listed > LANES || y + x == 0u) {
                     open = false;
                     if (first + own < listed) {
@@ -136,40 +140,45 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                         let holder = firstTrailingBit(left);
                         let place = subgroupShuffle(mine, holder);
                         let factor = subgroupShuffle(weight, holder);
-                        let zy = y + padding - ((place >> 4u) & 15u);
-                        let zx = x + padding - (place & 15u);
-                        let from_plane = grad_at + (place >> 8u) * plane;
-                        // Two places of a block that lie in one window share what is loaded.
-                        let two_rows = ((zy + 1u) >> halve) != (zy >> halve);
-                        let two_columns = ((zx + 1u) >> halve) != (zx >> halve);
-                        //@ for i in 0..2
-                        //@ for j in 0..2
-                        var g$i$j = vec4f(0.0);
-                        var code$i$j = 0u;
-                        if (in_batch && zy + $iu < z_height && zx + $ju < z_width && ($i == 0 || two_rows)
-                            && ($j == 0 || two_columns)) {
-                            let at = from_plane + (((zy + $iu) >> halve) * out_width + ((zx + $ju) >> halve)) * quads;
-                            g$i$j = narrow(output_grad[at]);
-                            code$i$j = codes[at];
+                        // The first place, above and left of the output where the padding is, and its window.
+                        let zy = i32(y + padding) - i32((place >> 4u) & 15u);
+                        let zx = i32(x + padding) - i32(place & 15u);
+                        let wy = u32(zy >> halve);
+                        let wx = u32(zx >> halve);
+                        // Whether the place after it lies in the window after that.
+                        let next_row = halve == 0u || (zy & 1) == 1;
+                        let next_column = halve == 0u || (zx & 1) == 1;
+                        let at = grad_at + (place >> 8u) * plane + (wy * out_width + wx) * quads;
+                        //@ for r in 0..2
+                        //@ for w in 0..5
+                        var grad$r$w = vec4f(0.0);
+                        var bytes$r$w = 0u;
+                        if (in_batch && wy + $ru < out_height && wx + $wu < out_width && ($r == 0 || next_row)
+                            && ($w < 4 || next_column)) {
+                            grad$r$w = narrow(output_grad[at + ($ru * out_width + $wu) * quads]);
+                            bytes$r$w = codes[at + ($ru * out_width + $wu) * quads];
                         }
                         //@ end
                         //@ end
-                        //@ for i in 0..2
-                        if (!two_columns) {
-                            g$i1 = g$i0;
-                            code$i1 = code$i0;
-                        }
+                        //@ for w in 0..5
+                        grad1$w = select(grad0$w, grad1$w, next_row);
+                        bytes1$w = select(bytes0$w, bytes1$w, next_row);
                         //@ end
-                        if (!two_rows) {
-                            //@ for j in 0..2
-                            g1$j = g0$j;
-                            code1$j = code0$j;
-                            //@ end
-                        }
                         //@ for i in 0..2
-                        //@ for j in 0..2
-                        let here$i$j = (((zy + $iu) & halve) << 1u) + ((zx + $ju) & halve);
-                        d$i$j += factor * select(vec4f(0.0), g$i$j, unpacked(code$i$j) == vec4u(here$i$j));
+                        let row$i = (u32(zy + $i) & halve) << 1u;
+                        let here$i = vec4u(row$i + (u32(zx) & halve));
+                        let after$i = vec4u(row$i + (u32(zx + 1) & halve));
+                        let after_grad$i0 = select(grad$i0, grad$i1, next_column);
+                        let after_grad$i1 = select(grad$i1, grad$i2, next_column);
+                        let after_grad$i2 = select(grad$i2, grad$i3, next_column);
+                        let after_grad$i3 = select(grad$i3, grad$i4, next_column);
+                        let after_bytes$i0 = select(bytes$i0, bytes$i1, next_column);
+                        let after_bytes$i1 = select(bytes$i1, bytes$i2, next_column);
+                        let after_bytes$i2 = select(bytes$i2, bytes$i3, next_column);
+                        let after_bytes$i3 = select(bytes$i3, bytes$i4, next_column);
+                        //@ for w in 0..4
+                        even$i$w += factor * select(vec4f(0.0), grad$i$w, unpacked(bytes$i$w) == here$i);
+                        odd$i$w += factor * select(vec4f(0.0), after_grad$i$w, unpacked(after_bytes$i$w) == after$i);
                         //@ end
                         //@ end
                         left &= left - 1u;
@@ -183,14 +192,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                     break;
                 }
             }
+            // Without pooling an even column after the first is the odd one before it.
             //@ for i in 0..2
-            //@ for j in 0..2
-            if (in_batch && y + $iu < height && x + $ju < width) {
-                input_grad[in_at + (y + $iu) * line + (x + $ju) * quads] = wide(select(vec4f(0.0), d$i$j, live));
+            //@ for w in 0..4
+            let column$i$w = x + $wu * (halve + 1u);
+            if (in_batch && y + $iu < height && column$i$w < width && ($w == 0 || halve == 1u)) {
+                input_grad[in_at + (y + $iu) * line + column$i$w * quads] = wide(select(vec4f(0.0), even$i$w, live));
+            }
+            if (in_batch && y + $iu < height && column$i$w + 1u < width) {
+                input_grad[in_at + (y + $iu) * line + (column$i$w + 1u) * quads] = wide(select(vec4f(0.0), odd$i$w, live));
             }
             //@ end
             //@ end
-            x += 2u;
+            x += 5u + 3u * halve;
             if (x >= width) {
                 x = 0u;
                 y += 2u;
@@ -199,7 +213,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 break;
             }
         }
-    } else if (in_batch) {
+    } else if (in_batch && gate != 0.0) {
         let end = in_at + height * line;
         var at = in_at;
         loop {

@@ -33,6 +33,8 @@ pub(super) struct Setting {
     pub gated: bool,
     /// Whether the input channels share the rows of gates (sparse kernels only).
     pub input_gated: bool,
+    /// Whether nobody reads the channels that are closed (sparse kernels only).
+    pub closed_unread: bool,
     /// Of convolutions that run over all weights.
     pub rounding: Rounding,
     /// Which weights are not zero.
@@ -68,6 +70,9 @@ impl Alive {
     }
 }
 
+/// What another batch left in a buffer: numbers and codes that are nobody's.
+pub(super) const LEFT: u32 = 0x4040_4040;
+
 /// Words before the counts, before the first weight and before the first gate: offsets that are not zero.
 const COUNTS_AT: usize = 3;
 const ODD: usize = 5;
@@ -85,6 +90,7 @@ impl Setting {
             weights_at: ODD,
             gated: false,
             input_gated: false,
+            closed_unread: false,
             rounding: Rounding::default(),
             alive: Alive::All,
         }
@@ -105,6 +111,18 @@ impl Setting {
     /// Gates on the input channels too: the first of each row.
     pub fn gated_inputs(self) -> Self {
         Self { input_gated: true, ..self.gated() }
+    }
+
+    /// Closed channels are nobody's.
+    pub fn unread(self) -> Self {
+        Self { closed_unread: true, ..self }
+    }
+
+    /// Whether a forward pass leaves a slot's channel as it was.
+    #[cfg(test)]
+    pub fn leaves(&self, conv: &Conv, slot: usize, m: usize) -> bool {
+        let (gates, words) = self.gates(conv.out_channels);
+        self.gated && self.closed_unread && conv.relu && gates[slot * words + GATES_AT + m] == 0
     }
 
     /// Whether a slot's input channel is open.

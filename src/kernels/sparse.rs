@@ -134,6 +134,9 @@ pub struct LayerGates<'a> {
     pub outputs_at: Option<usize>,
     /// The first gate of its input channels, if they have any.
     pub inputs_at: Option<usize>,
+    /// Whether nobody reads what lies in its own channels that are closed in front of a ReLU: then a forward pass leaves it
+    /// as it is.
+    pub closed_unread: bool,
 }
 
 impl LayerGates<'_> {
@@ -215,6 +218,8 @@ pub(super) struct SparseConvParams {
     list_counts_at: u32,
     /// The first gate of the input channels, or [`NO_GATES`].
     pub input_gates_at: u32,
+    /// 1 where nobody reads closed channels.
+    pub closed_unread: u32,
 }
 
 /// Words of [`SparseConvParams`].
@@ -236,7 +241,8 @@ impl SparseConvParams {
         conv.gate_words = gates.map_or(0, |g| g.row_words as u32);
         conv.gates_at = at(gates.and_then(|g| g.outputs_at));
         let input_gates_at = at(gates.and_then(|g| g.inputs_at));
-        Self { conv, list_words, lists_at, list_counts_at, input_gates_at }
+        let closed_unread = gates.is_some_and(|g| g.closed_unread).into();
+        Self { conv, list_words, lists_at, list_counts_at, input_gates_at, closed_unread }
     }
 
     pub fn place(&self) -> ListPlace {

@@ -24,6 +24,7 @@ impl ConvCase {
         if !self.setting.gated {
             p.conv.gates_at = NO_GATES;
         }
+        p.closed_unread = self.setting.closed_unread.into();
         // The first gates of a row serve the input channels too.
         if self.setting.input_gated {
             p.input_gates_at = 0;
@@ -80,6 +81,18 @@ pub(super) fn sparse_conv_cases() -> Vec<ConvCase> {
     cases.push(ConvCase { conv, setting });
     let conv = Conv { in_channels: 7, ..conv };
     let setting = Setting::new("gates on both sides", &[19, 2], &[0, 1], 20).gated_inputs().pruned(Alive::Rarely(5));
+    cases.push(ConvCase { conv, setting });
+    let setting =
+        Setting::new("closed channels that nobody reads", &[19, 0, 34], &[0, 1, 1], 36).gated_inputs().unread();
+    cases.push(ConvCase { conv, setting: setting.pruned(Alive::Rarely(3)) });
+    let conv = Conv { width: 21, pool: 1, ..conv };
+    let setting = Setting::new("the same without pooling", &[5, 9], &[0, 1], 12).gated_inputs().unread();
+    cases.push(ConvCase { conv, setting: setting.pruned(Alive::Rarely(3)) });
+    let conv = Conv { in_channels: 1, pool: 2, ..conv };
+    let setting = Setting::new("the same of one channel", &[5, 9], &[0, 1], 12).gated().unread();
+    cases.push(ConvCase { conv, setting: setting.pruned(Alive::Rarely(2)) });
+    let conv = Conv { in_channels: 3, width: 18, kernel: 5, padding: 2, ..conv };
+    let setting = Setting::new("5x5, wide", &[5, 9], &[0, 1], 12).pruned(Alive::Rarely(3));
     cases.push(ConvCase { conv, setting });
     // Of the six slots' only input gates, some are open and some closed.
     for (name, relu) in

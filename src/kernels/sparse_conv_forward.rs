@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::conv_forward::ConvForward;
 use super::conv_tile::parsed;
+use super::layer_cases::LEFT;
 use super::packed::{Images, with_scratch};
 use super::registers::{covered, first, of_mut, registers, store, store_codes, zero};
 use super::shape::{Batch, Conv, ConvParams, Place, expect};
@@ -57,7 +58,8 @@ fn groups(p: &ConvParams) -> [u32; 3] {
 /// as [`super::survivors`] made them of the same weights) are not zero.
 ///
 /// On a GPU the bits are the dense kernel's, on the CPU engine they differ from it by rounding. A closed channel in
-/// front of a ReLU is 0 whatever its sum, even where that is not a number, and a closed input channel adds nothing.
+/// front of a ReLU is 0 whatever its sum, even where that is not a number, or left as it is where nobody reads it; and a
+/// closed input channel adds nothing.
 ///
 /// # Errors
 /// [`crate::Error::Kernel`] when the sizes make no convolution or a view is too short for them.
@@ -120,7 +122,8 @@ pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
         blocks.for_each(|(i, (output, codes))| {
             let own = i * block..i * block + output.len() / plane;
             let channels: Vec<_> = own.map(|m| Channel { list: m, bias: biases[m], gate: own_gates[m] }).collect();
-            forward(arch, &conv, (stride, count), (input, &input_gates), &lists, &channels, (output, codes));
+            let conv = (&conv, params.closed_unread != 0);
+            forward(arch, conv, (stride, count), (input, &input_gates), &lists, &channels, (output, codes));
         });
     });
 }
@@ -144,7 +147,7 @@ impl Channel {
 /// The outputs of some channels, `[channels][PH][PW][B]`, of one slot's input and its channels' gates.
 fn forward(
     arch: Arch,
-    conv: &Conv,
+    (conv, closed_unread): (&Conv, bool),
     slot: (usize, u32),
     (input, gates): (&[f32], &[f32]),
     lists: &RowLists<'_>,
@@ -153,7 +156,7 @@ fn forward(
 ) {
     let plane = output.len() / channels.len();
     let each = channels.iter().zip(output.chunks_exact_mut(plane).zip(codes.chunks_exact_mut(plane)));
-    for (_, out) in each.filter(|(channel, _)| channel.closed(conv)) {
+    for (_, out) in each.filter(|(channel, _)| channel.closed(conv) && !closed_unread) {
         close(slot, out);
     }
     let open: Vec<_> = channels.iter().enumerate().filter(|(_, c)| !c.closed(conv)).map(|(i, c)| (i, *c)).collect();
@@ -206,8 +209,11 @@ impl WithSimd for Forward<'_> {
         }
         let covered = covered::<S>(stride, count);
         if covered < stride {
-            output.chunks_exact_mut(stride).for_each(|pixel| zero(&mut pixel[covered..]));
-            codes.chunks_exact_mut(stride).for_each(|pixel| zero(&mut pixel[covered..]));
+            for (i, _) in channels {
+                let own = i * plane..(i + 1) * plane;
+                output[own.clone()].chunks_exact_mut(stride).for_each(|pixel| zero(&mut pixel[covered..]));
+                codes[own].chunks_exact_mut(stride).for_each(|pixel| zero(&mut pixel[covered..]));
+            }
         }
     }
 }
@@ -270,8 +276,8 @@ fn cases() -> Vec<Case> {
                     setting.counts(),
                     setting.gates_or_counts(c.conv.out_channels),
                     c.lists(Side::Outputs),
-                    vec![7; output],
-                    vec![7; output / 4],
+                    vec![LEFT; output],
+                    vec![LEFT; output / 4],
                 ],
                 groups: groups(&c.params()),
                 flops: c.sparse_flops(),

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::conv_input_grad::ConvInputGrad;
 use super::conv_tile::parsed;
+use super::layer_cases::LEFT;
 use super::packed::{Images, with_scratch};
 use super::quads;
 use super::registers::{covered, first, of_mut, registers, store, zero};
@@ -55,7 +56,7 @@ fn groups(p: &ConvParams) -> [u32; 3] {
 /// ([`Side::Inputs`], as [`super::survivors`] made them of the same weights) are not zero.
 ///
 /// On a GPU the bits are the dense kernel's, on the CPU engine they differ from it by rounding. A closed output channel
-/// passes nothing on; a closed input channel, whose gradient nobody uses, gets 0.
+/// passes nothing on, and what lies in a closed input channel, whose gradient nobody uses, stays as it is.
 ///
 /// # Errors
 /// [`crate::Error::Kernel`] when the sizes make no convolution or a view is too short for them.
@@ -133,9 +134,6 @@ fn backward(
     channels: &[(usize, bool)],
     input_grad: &mut [f32],
 ) {
-    let plane = conv.height * conv.width * slot.0;
-    let closed = channels.iter().zip(input_grad.chunks_exact_mut(plane)).filter(|((_, open), _)| !open);
-    closed.for_each(|(_, input_grad)| input_grad.fill(0.0));
     let open: Vec<usize> = channels.iter().filter(|(_, open)| *open).map(|(c, _)| *c).collect();
     let planes = Planes::new(Read::OutputGrad(conv), lists, gates, &open);
     with_scratch([planes.words()], |[packed]| {
@@ -177,7 +175,9 @@ impl WithSimd for Backward<'_> {
         }
         let covered = covered::<S>(stride, count);
         if covered < stride {
-            input_grad.chunks_exact_mut(stride).for_each(|pixel| zero(&mut pixel[covered..]));
+            let all = channels.iter().zip(input_grad.chunks_exact_mut(conv.height * row));
+            let pixels = all.filter(|((_, open), _)| *open).flat_map(|(_, grad)| grad.chunks_exact_mut(stride));
+            pixels.for_each(|pixel| zero(&mut pixel[covered..]));
         }
     }
 }
@@ -239,7 +239,7 @@ fn cases() -> Vec<Case> {
                     setting.counts(),
                     setting.gates_or_counts(c.conv.out_channels),
                     c.lists(Side::Inputs),
-                    vec![7; input],
+                    vec![LEFT; input],
                 ],
                 groups: groups(&c.params()),
                 flops: c.sparse_flops(),

@@ -125,7 +125,8 @@ impl Network {
         let io = conv_forward::ConvForward { input, weights, rows, counts, output, codes, rounding };
         match from.lists(layer, Side::Outputs, gates.is_some()) {
             Some(lists) => {
-                let around = gates.map(|values| self.layer_gates(layer, values));
+                let closed_unread = self.closed_unread(layer, from);
+                let around = gates.map(|values| LayerGates { closed_unread, ..self.layer_gates(layer, values) });
                 sparse_conv_forward(device, conv, batch, place, around, lists, io)
             }
             None => conv_forward::conv_forward(device, conv, batch, place, self.own_gates(layer, gates), io),
@@ -202,7 +203,15 @@ impl Network {
     fn layer_gates<'a>(&self, i: usize, values: View<'a>) -> LayerGates<'a> {
         let at = |layer: Option<usize>| self.layout.gates_of(layer?).map(|g| g.at);
         let row_words = self.layout.gate_words;
-        LayerGates { values, row_words, outputs_at: at(Some(i)), inputs_at: at(i.checked_sub(1)) }
+        LayerGates { values, row_words, outputs_at: at(Some(i)), inputs_at: at(i.checked_sub(1)), closed_unread: false }
+    }
+
+    /// Whether closed channels of layer `i` are nobody's in a pass with gates: what reads a layer's outputs and codes is
+    /// [`gate_grad`], which leaves them out, the next layer, and the layer's own input gradient, and those do so over lists.
+    fn closed_unread(&self, i: usize, from: Rows<'_>) -> bool {
+        let next = matches!(self.layers.get(i + 1), Some(Layer { op: Op::Conv(_), .. }));
+        let over_lists = |layer, side| from.lists(layer, side, true).is_some();
+        next && over_lists(i + 1, Side::Outputs) && (i == 0 || over_lists(i, Side::Inputs))
     }
 
     fn weight_grads(

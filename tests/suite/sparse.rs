@@ -1,10 +1,15 @@
 //! The sparse path against the dense one, where nothing but their speed may differ.
 
-use fedcircuit::device::{Case, Kernel};
+use fedcircuit::config::{Architecture, Model, ModelPreset};
+use fedcircuit::device::{Buffer, Case, Cpu, Device, Kernel};
+use fedcircuit::experiment::layer_specs;
+use fedcircuit::kernels::shape::Batch;
 use fedcircuit::kernels::{
     conv_forward, conv_input_grad, linear_forward, linear_input_grad, sparse_conv_forward, sparse_conv_input_grad,
     sparse_linear_forward, sparse_linear_input_grad,
 };
+
+use fedcircuit::model::{Density, Depth, Input, Network, Rows, Survivors, Wants, Workspace, chain, initial_weights};
 
 use crate::common::gpu;
 
@@ -35,5 +40,85 @@ fn sparse_shaders_give_the_bits_of_dense_ones() {
             compared += 1;
         }
         assert!(compared >= 7, "{}: {compared} cases compared", sparse.name);
+    }
+}
+
+/// Images of a batch.
+const IMAGES: usize = 8;
+
+fn upload(device: &dyn Device, words: &[u32]) -> Buffer {
+    let buffer = device.alloc("words", words.len()).unwrap();
+    device.write(buffer.all(), words).unwrap();
+    buffer
+}
+
+fn bits(n: usize, value: impl Fn(usize) -> f32) -> Vec<u32> {
+    (0..n).map(|i| value(i).to_bits()).collect()
+}
+
+/// A pass forward and backward of images and gates; the logits and the gates' gradients.
+fn pass(
+    device: &dyn Device,
+    network: &Network,
+    space: &Workspace,
+    from: Rows<'_>,
+    images: impl Fn(usize) -> f32,
+    gates: impl Fn(usize) -> f32,
+) -> Vec<Vec<u32>> {
+    let batch = Batch { slots: 1, stride: IMAGES, counts_at: 0 };
+    let hard = upload(device, &bits(network.layout.gate_words, gates));
+    let grads = upload(device, &vec![0; network.layout.gate_words]);
+    device.write(space.input.all(), &bits(space.input.words(), images)).unwrap();
+    network.forward(device, space, batch, from, Some(hard.all())).unwrap();
+    let logits = pollster::block_on(device.read(&[space.logits()])).unwrap().remove(0);
+    device.write(space.logits_grad(), &bits(logits.len(), |i| (i % 7) as f32 - 3.0)).unwrap();
+    network.backward(device, space, batch, from, Wants::Gates { hard: hard.all(), grads: grads.all() }).unwrap();
+    let grads = pollster::block_on(device.read(&[grads.all()])).unwrap().remove(0);
+    vec![logits, grads]
+}
+
+/// Passes over survivors leave closed channels as they were: what another batch left there, even what is not a number,
+/// reaches neither logits nor gradients.
+#[test]
+fn what_lies_in_closed_channels_is_nobodys() {
+    let specs = layer_specs(&Model { init: None, architecture: Architecture::Preset(ModelPreset::SimpleCnn) });
+    let input = Input { channels: 1, height: 28, width: 28 };
+    let network = Network::new(chain(&specs, input, 10).unwrap(), input, 10);
+    let mut row = initial_weights(&network.layout, 5);
+    for tensor in network.layout.prunable() {
+        // Half of the weights of each of the first layer's filters, and few of the others.
+        let of = if tensor.words() == 9 * 32 { 2 } else { 17 };
+        let weights = row[tensor.at..][..tensor.words()].iter_mut().enumerate();
+        weights.filter(|(i, _)| i % of > 0).for_each(|(_, w)| *w = 0.0);
+    }
+    let test = |device: &dyn Device| {
+        let words: Vec<u32> = row.iter().map(|w| w.to_bits()).collect();
+        let (weights, rows, counts) =
+            (upload(device, &words), upload(device, &[0]), upload(device, &[IMAGES as u32 - 1]));
+        let density = Density::pruned(&network, 0.995, 4);
+        let survivors = Survivors::new(device, &network, &density, 1, true).unwrap().unwrap();
+        let listed = survivors.list(device, &network, 1, weights.all(), true).unwrap();
+        let from = Rows { weights: listed, rows: rows.all(), counts: counts.all() };
+        let fresh = || network.workspace(device, 1, IMAGES, Depth::Gates).unwrap();
+        let real = |space: &Workspace| {
+            let images = |i: usize| if i % IMAGES < IMAGES - 1 { (i * 37 % 101) as f32 / 101.0 - 0.3 } else { 0.0 };
+            pass(device, &network, space, from, images, |i| f32::from(u8::from(i % 3 > 0)))
+        };
+        let want = real(&fresh());
+        let space = fresh();
+        pass(device, &network, &space, from, |_| f32::NAN, |_| 1.0);
+        let got = real(&space);
+        assert!(got == want, "{}", device.info().name);
+        let numbers = |words: &[u32]| words.iter().map(|w| f32::from_bits(*w)).collect::<Vec<_>>();
+        assert!(want.iter().all(|words| numbers(words).iter().all(|v| v.is_finite())));
+        assert!(want.iter().all(|words| numbers(words).iter().filter(|v| **v != 0.0).count() > 50));
+        let left = numbers(&pollster::block_on(device.read(&[space.output(0)])).unwrap()[0]);
+        let plane = left.len() / 32;
+        let nans: Vec<usize> = (0..32).filter(|c| left[c * plane..][..plane].iter().any(|v| v.is_nan())).collect();
+        assert_eq!(nans, (0..32).step_by(3).collect::<Vec<_>>(), "channels whose gates are closed");
+    };
+    test(&Cpu::new(Some(2)).unwrap());
+    if let Some(gpu) = gpu() {
+        test(gpu);
     }
 }
