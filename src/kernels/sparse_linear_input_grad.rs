@@ -4,18 +4,32 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::linear_input_grad::LinearInputGrad;
+use super::quads;
 use super::registers::{self, covered, load, of, of_mut, registers, store, zero};
-use super::shape::{Batch, Linear, LinearParams, Place, expect};
+use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params};
 use super::sparse::{self, Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams};
 use super::sparse_cases::sparse_linear_cases;
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, always, f32s, f32s_mut, grid};
 use crate::error::Result;
 
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "sparse_linear_input_grad",
     source: || super::unroll(include_str!("../../shaders/sparse_linear_input_grad.wgsl")),
-    variants: &[],
+    variants: &[Variant {
+        name: "lists",
+        source: || {
+            super::unroll_with(include_str!("../../shaders/software/sparse_linear_input_grad.wgsl"), &quads::WIDE)
+        },
+        groups: |params| {
+            let p = linear_params(&params[..LINEAR_WORDS]);
+            grid::folded((p.inputs.div_ceil(64) * p.stride.div_ceil(32)) as usize, p.slots)
+        },
+        lanes: 8,
+        wide: true,
+        own_order: false,
+        suits: always,
+    }],
     bindings: &[
         Binding::read("output"),
         Binding::read("output_grad"),
