@@ -39,7 +39,7 @@ fn everything_is_measured_and_written_as_json() {
         assert_eq!(is_kernel, positive(&timing["of_peak_bandwidth"]), "{timing}");
     }
     assert!(report["ratios"].as_array().unwrap().iter().all(|r| positive(&r["value"])));
-    assert_eq!(report["ratios"].as_array().unwrap().len(), 1);
+    assert_eq!(report["ratios"].as_array().unwrap().len(), 2);
 }
 
 #[test]
