@@ -145,7 +145,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                         let zx = i32(x + padding) - i32(place & 15u);
                         let wy = u32(zy >> halve);
                         let wx = u32(zx >> halve);
-                        // Whether the place after it lies in the window after that.
+                        // Whether the place after it lies in another window.
                         let next_row = halve == 0u || (zy & 1) == 1;
                         let next_column = halve == 0u || (zx & 1) == 1;
                         let at = grad_at + (place >> 8u) * plane + (wy * out_width + wx) * quads;

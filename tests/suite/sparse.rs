@@ -91,11 +91,12 @@ fn what_lies_in_closed_channels_is_nobodys() {
         let weights = row[tensor.at..][..tensor.words()].iter_mut().enumerate();
         weights.filter(|(i, _)| i % of > 0).for_each(|(_, w)| *w = 0.0);
     }
-    let test = |device: &dyn Device| {
+    // With at least two hundred weights of every filter only the last convolution goes over lists.
+    let test = |device: &dyn Device, min_alive: usize| {
         let words: Vec<u32> = row.iter().map(|w| w.to_bits()).collect();
         let (weights, rows, counts) =
             (upload(device, &words), upload(device, &[0]), upload(device, &[IMAGES as u32 - 1]));
-        let density = Density::pruned(&network, 0.995, 4);
+        let density = Density::pruned(&network, 0.995, min_alive);
         let survivors = Survivors::new(device, &network, &density, 1, true).unwrap().unwrap();
         let listed = survivors.list(device, &network, 1, weights.all(), true).unwrap();
         let from = Rows { weights: listed, rows: rows.all(), counts: counts.all() };
@@ -112,13 +113,18 @@ fn what_lies_in_closed_channels_is_nobodys() {
         let numbers = |words: &[u32]| words.iter().map(|w| f32::from_bits(*w)).collect::<Vec<_>>();
         assert!(want.iter().all(|words| numbers(words).iter().all(|v| v.is_finite())));
         assert!(want.iter().all(|words| numbers(words).iter().filter(|v| **v != 0.0).count() > 50));
+        if min_alive > 4 {
+            return;
+        }
         let left = numbers(&pollster::block_on(device.read(&[space.output(0)])).unwrap()[0]);
         let plane = left.len() / 32;
         let nans: Vec<usize> = (0..32).filter(|c| left[c * plane..][..plane].iter().any(|v| v.is_nan())).collect();
         assert_eq!(nans, (0..32).step_by(3).collect::<Vec<_>>(), "channels whose gates are closed");
     };
-    test(&Cpu::new(Some(2)).unwrap());
-    if let Some(gpu) = gpu() {
-        test(gpu);
+    for min_alive in [4, 200] {
+        test(&Cpu::new(Some(2)).unwrap(), min_alive);
+        if let Some(gpu) = gpu() {
+            test(gpu, min_alive);
+        }
     }
 }
