@@ -154,8 +154,8 @@ fn shares(work: Work, case: &str, profile: Profile) -> Vec<Part> {
     profile.0.into_iter().map(part).collect()
 }
 
-/// Times steps over all weights and over the survivors: of these the first fifty of a search, in which most of its gates
-/// close, and the two hundred of the paper's. Gives the first time by each of the others, and the parts of the second.
+/// Times steps over all weights and over the survivors: the first fifty of a search, in which most of its gates close, and the
+/// two hundred of the paper's. Gives the former by the latter for both, and the parts of the first fifty over the survivors.
 fn discovery(
     device: &dyn Device,
     depth: Depth,
@@ -163,29 +163,24 @@ fn discovery(
     add: &mut dyn FnMut(Timing),
 ) -> Result<(Vec<Ratio>, Vec<Part>)> {
     let quick = depth == Depth::Quick;
-    let (clients, images, first, all) = if quick { (1, 4, 2, 3) } else { (5, 26, 50, 200) };
-    let mut time = |sparse: bool, steps: usize, how: &str| {
+    let (clients, images, lengths) = if quick { (1, 4, [2, 3]) } else { (5, 26, [50, 200]) };
+    let (mut ratios, mut parts) = (Vec::new(), Vec::new());
+    for steps in lengths {
         let search = Discovery { clients, images, steps };
-        let (spread, profile) = search.with(device, sparse, |runs| {
-            let spread = measure(depth.round(), runs)?;
-            Ok((spread, profile_if(device, sparse, runs)?))
-        })?;
-        let median = spread.median;
-        let amount = Amount { images: Some(search.images()), ..Amount::default() };
-        let case = format!("{} searches of {images} images, 99.5% pruned, over {how}", 4 * clients);
-        let parts = profile.map_or(Vec::new(), |profile| shares(Work::Discovery, &case, profile));
-        add(Timing::new(Work::Discovery.name(), case, spread, amount).against(peak));
-        Ok((median, parts))
-    };
-    // Over all weights a step takes as long whatever the gates.
-    let (dense, _) = time(false, first, "all weights")?;
-    let mut ratios = Vec::new();
-    let mut parts = Vec::new();
-    for steps in [first, all] {
-        let (sparse, of) = time(true, steps, &format!("survivors, {steps} steps"))?;
-        parts.push(of);
+        let mut medians = Vec::new();
+        for (sparse, how) in [(false, "all weights"), (true, "survivors")] {
+            let (spread, profile) = search.with(device, sparse, |runs| {
+                let spread = measure(depth.round(), runs)?;
+                Ok((spread, profile_if(device, sparse && steps == lengths[0], runs)?))
+            })?;
+            medians.push(spread.median);
+            let amount = Amount { images: Some(search.images()), ..Amount::default() };
+            let case = format!("{} searches of {images} images, 99.5% pruned, over {how}, {steps} steps", 4 * clients);
+            parts.extend(profile.map_or(Vec::new(), |profile| shares(Work::Discovery, &case, profile)));
+            add(Timing::new(Work::Discovery.name(), case, spread, amount).against(peak));
+        }
         let what = format!("discovery-step: time over all weights / over survivors, 99.5% pruned, {steps} steps");
-        ratios.push(Ratio { what, value: dense / sparse });
+        ratios.push(Ratio { what, value: medians[0] / medians[1] });
     }
-    Ok((ratios, parts.swap_remove(0)))
+    Ok((ratios, parts))
 }
