@@ -1,7 +1,7 @@
 // sparse_conv_input_grad for software Vulkan, with the same terms in the same order; what is peculiar to it is told in
 // sparse_conv_forward.wgsl beside this file. A thread owns an input channel's plane for 4 images, and goes over it by tiles of
-// two rows and four columns of pooling windows: places that share a window share what is loaded, wherever the filter's place
-// shifts the windows to. Without pooling a window is a place.
+// two rows of places, as wide as four pooling windows: places that share a window share what is loaded, wherever the filter's
+// place shifts the windows to. Without pooling a window is a place, and a tile five wide.
 //
 // An entry of the list is m << 8 | ky << 4 | kx.
 

@@ -249,9 +249,9 @@ pub(super) const LINEAR_WORDS: usize = size_of::<LinearParams>() / 4;
 /// Threads that fill a large GPU: a fully connected layer's larger tiles are for those that leave as many.
 pub(super) const ENOUGH_THREADS: u32 = 24_576;
 
-/// The words of a fully connected layer's uniform block.
+/// The words of a fully connected layer's uniform block, with which that over survivors begins.
 pub(super) fn linear_params(params: &[u32]) -> &LinearParams {
-    bytemuck::from_bytes(bytemuck::cast_slice(params))
+    bytemuck::from_bytes(bytemuck::cast_slice(&params[..LINEAR_WORDS]))
 }
 
 impl LinearParams {

@@ -86,10 +86,11 @@ pub(super) fn sparse_conv_cases() -> Vec<ConvCase> {
         Setting::new("closed channels that nobody reads", &[19, 0, 34], &[0, 1, 1], 36).gated_inputs().unread();
     cases.push(ConvCase { conv, setting: setting.pruned(Alive::Rarely(3)) });
     let conv = Conv { width: 21, pool: 1, ..conv };
-    let setting = Setting::new("the same without pooling", &[5, 9], &[0, 1], 12).gated_inputs().unread();
+    let setting =
+        Setting::new("closed channels that nobody reads, no pooling", &[5, 9], &[0, 1], 12).gated_inputs().unread();
     cases.push(ConvCase { conv, setting: setting.pruned(Alive::Rarely(3)) });
     let conv = Conv { in_channels: 1, pool: 2, ..conv };
-    let setting = Setting::new("the same of one channel", &[5, 9], &[0, 1], 12).gated().unread();
+    let setting = Setting::new("one channel, closed ones that nobody reads", &[5, 9], &[0, 1], 12).gated().unread();
     cases.push(ConvCase { conv, setting: setting.pruned(Alive::Rarely(2)) });
     let conv = Conv { in_channels: 3, width: 18, kernel: 5, padding: 2, ..conv };
     let setting = Setting::new("5x5, wide", &[5, 9], &[0, 1], 12).pruned(Alive::Rarely(3));

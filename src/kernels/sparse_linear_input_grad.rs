@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::linear_input_grad::LinearInputGrad;
 use super::quads;
 use super::registers::{self, covered, load, of, of_mut, registers, store, zero};
-use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params};
+use super::shape::{Batch, Linear, LinearParams, Place, expect, linear_params as parsed};
 use super::sparse::{self, Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams};
 use super::sparse_cases::sparse_linear_cases;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, always, f32s, f32s_mut, grid};
@@ -22,7 +22,7 @@ pub static KERNEL: Kernel = Kernel {
             super::unroll_with(include_str!("../../shaders/software/sparse_linear_input_grad.wgsl"), &quads::WIDE)
         },
         groups: |params| {
-            let p = linear_params(&params[..LINEAR_WORDS]);
+            let p = parsed(params);
             grid::folded((p.inputs.div_ceil(64) * p.stride.div_ceil(32)) as usize, p.slots)
         },
         lanes: 8,
