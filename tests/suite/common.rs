@@ -2,7 +2,15 @@
 
 use std::sync::OnceLock;
 
-use fedcircuit::device::{Choice, Device, GpuOptions, open};
+use fedcircuit::config::{Architecture, Model, ModelPreset};
+use fedcircuit::device::{Buffer, Choice, Cpu, Device, GpuOptions, open};
+use fedcircuit::experiment::layer_specs;
+use fedcircuit::model::{Input, LayerSpec, Network, chain};
+
+/// Of the networks here.
+pub const CLASSES: usize = 10;
+/// Images as MNIST has them.
+pub const GREY: Input = Input { channels: 1, height: 28, width: 28 };
 
 /// The first GPU (software Vulkan included) with shader checks on, opened once for the whole suite; or `None`, said
 /// aloud. Under `FEDCIRCUIT_REQUIRE_GPU=1` a missing adapter is a failure.
@@ -17,4 +25,29 @@ pub fn gpu() -> Option<&'static dyn Device> {
         }
     });
     gpu.as_deref()
+}
+
+/// Runs `test` on the CPU engine and, where there is one, on the GPU.
+pub fn on_every_device(test: impl Fn(&dyn Device)) {
+    test(&Cpu::new(Some(2)).unwrap());
+    if let Some(gpu) = gpu() {
+        test(gpu);
+    }
+}
+
+/// A network of a preset, for [`GREY`] images.
+pub fn preset(preset: ModelPreset) -> Network {
+    let specs = layer_specs(&Model { init: None, architecture: Architecture::Preset(preset) });
+    network(&specs, GREY)
+}
+
+pub fn network(specs: &[LayerSpec], input: Input) -> Network {
+    Network::new(chain(specs, input, CLASSES).unwrap(), input, CLASSES)
+}
+
+/// A buffer of these words.
+pub fn upload(device: &dyn Device, words: &[u32]) -> Buffer {
+    let buffer = device.alloc("test", words.len()).unwrap();
+    device.write(buffer.all(), words).unwrap();
+    buffer
 }

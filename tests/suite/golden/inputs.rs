@@ -5,7 +5,8 @@ use std::ops::Range;
 use fedcircuit::data::{Dataset, Split};
 use fedcircuit::model::Layout;
 
-pub const CLASSES: usize = 10;
+pub use crate::common::CLASSES;
+
 pub const MEAN: f32 = 0.1307;
 pub const STD: f32 = 0.3081;
 
