@@ -61,78 +61,80 @@ impl<const TURNED: bool> Panel<'_, TURNED> {
     #[inline(always)]
     fn column<S: Simd, const V: usize>(&mut self, simd: S, j: usize, last: usize) {
         if last == S::F32_LANES {
-            self.tiles::<S, V, true>(simd, j, last);
+            self.tiles::<S, V, true>(simd, Columns { j, last, inside: self.starts.len() });
         } else {
-            self.tiles::<S, V, false>(simd, j, last);
+            // Whole vectors wherever they end inside the slice: what they hold beyond the columns is not written.
+            let ends = |start: &&usize| **start + j + V * S::F32_LANES <= self.rhs.len();
+            let inside = self.starts.iter().take_while(ends).count();
+            self.tiles::<S, V, false>(simd, Columns { j, last, inside });
         }
     }
 
     #[inline(always)]
-    fn tiles<S: Simd, const V: usize, const WHOLE: bool>(&mut self, simd: S, j: usize, last: usize) {
-        let mut i = 0;
-        while self.rows - i >= 8 && S::REGISTER_COUNT >= 32 {
-            self.tile::<S, 8, V, WHOLE>(simd, i, j, last);
+    fn tiles<S: Simd, const V: usize, const WHOLE: bool>(&mut self, simd: S, columns: Columns) {
+        let (mut i, many) = (0, S::REGISTER_COUNT >= 32);
+        while self.rows - i >= 16 && many && V == 1 {
+            self.tile::<S, 16, V, WHOLE>(simd, i, columns);
+            i += 16;
+        }
+        while self.rows - i >= 8 && many {
+            self.tile::<S, 8, V, WHOLE>(simd, i, columns);
             i += 8;
         }
         while self.rows - i >= 4 {
-            self.tile::<S, 4, V, WHOLE>(simd, i, j, last);
+            self.tile::<S, 4, V, WHOLE>(simd, i, columns);
             i += 4;
         }
         while self.rows - i >= 2 {
-            self.tile::<S, 2, V, WHOLE>(simd, i, j, last);
+            self.tile::<S, 2, V, WHOLE>(simd, i, columns);
             i += 2;
         }
         if i < self.rows {
-            self.tile::<S, 1, V, WHOLE>(simd, i, j, last);
+            self.tile::<S, 1, V, WHOLE>(simd, i, columns);
         }
     }
 
     /// `M` rows of `V` vectors, whose sums stay in registers.
     #[inline(always)]
-    fn tile<S: Simd, const M: usize, const V: usize, const WHOLE: bool>(
-        &mut self,
-        simd: S,
-        i: usize,
-        j: usize,
-        last: usize,
-    ) {
-        let columns = (V - 1) * S::F32_LANES + last;
+    fn tile<S: Simd, const M: usize, const V: usize, const WHOLE: bool>(&mut self, simd: S, i: usize, at: Columns) {
+        let columns = (V - 1) * S::F32_LANES + at.last;
         let (depth, reach) = (self.starts.len(), V * S::F32_LANES);
         let mut sums = [[simd.splat_f32s(0.0); V]; M];
         let rows: [&[f32]; M] = std::array::from_fn(|m| match TURNED {
             true => [].as_slice(),
             false => &self.lhs.data[(i + m) * self.lhs.row..][..depth],
         });
-        for (l, start) in self.starts.iter().enumerate() {
-            // Whole vectors wherever they end inside the slice: what they hold beyond the columns is not written.
-            let whole = if WHOLE {
-                Some(&self.rhs[start + j..][..columns])
-            } else {
-                self.rhs.get(start + j..start + j + reach)
-            };
-            let x: [S::f32s; V] = match whole {
-                Some(row) => {
-                    let heads = S::as_simd_f32s(row).0;
-                    std::array::from_fn(|v| heads[v])
-                }
-                None => {
-                    let (heads, tail) = S::as_simd_f32s(&self.rhs[start + j..][..columns]);
-                    std::array::from_fn(|v| if v + 1 < V { heads[v] } else { simd.partial_load_f32s(tail) })
-                }
-            };
-            let turned: &[f32; M] = match TURNED {
+        let turned = |l: usize| -> &[f32; M] {
+            match TURNED {
                 true => self.lhs.data[l * self.lhs.col + i..].first_chunk().expect("a row of the left operand"),
                 false => &[0.0; M],
-            };
-            for m in 0..M {
-                let weight = simd.splat_f32s(if TURNED { turned[m] } else { rows[m][l] });
-                for v in 0..V {
-                    sums[m][v] = simd.mul_add_e_f32s(weight, x[v], sums[m][v]);
-                }
+            }
+        };
+        // By fours, so that the rows' places are worked out once for four products.
+        let (fours, rest) = self.starts[..at.inside].as_chunks::<4>();
+        for (b, starts) in fours.iter().enumerate() {
+            let own: [&[f32; 4]; M] = std::array::from_fn(|m| match TURNED {
+                true => &[0.0; 4],
+                false => rows[m][4 * b..].first_chunk().expect("four of a row"),
+            });
+            for t in 0..4 {
+                let x = vectors::<S, V>(&self.rhs[starts[t] + at.j..][..reach]);
+                let turned = turned(4 * b + t);
+                add(simd, &mut sums, x, |m| if TURNED { turned[m] } else { own[m][t] });
             }
         }
+        for (l, start) in (4 * fours.len()..).zip(rest) {
+            let (x, turned) = (vectors::<S, V>(&self.rhs[start + at.j..][..reach]), turned(l));
+            add(simd, &mut sums, x, |m| if TURNED { turned[m] } else { rows[m][l] });
+        }
+        for (l, start) in (at.inside..).zip(&self.starts[at.inside..]) {
+            let (heads, tail) = S::as_simd_f32s(&self.rhs[start + at.j..][..columns]);
+            let x = std::array::from_fn(|v| if v + 1 < V { heads[v] } else { simd.partial_load_f32s(tail) });
+            let turned = turned(l);
+            add(simd, &mut sums, x, |m| if TURNED { turned[m] } else { rows[m][l] });
+        }
         for (m, sums) in sums.into_iter().enumerate() {
-            let out = &mut self.out.data[(i + m) * self.out.row + j..][..columns];
+            let out = &mut self.out.data[(i + m) * self.out.row + at.j..][..columns];
             let (heads, tail) = S::as_mut_simd_f32s(out);
             for (v, sum) in sums.into_iter().enumerate() {
                 match WHOLE || v + 1 < V {
@@ -140,6 +142,39 @@ impl<const TURNED: bool> Panel<'_, TURNED> {
                     false => simd.partial_store_f32s(tail, sum),
                 }
             }
+        }
+    }
+}
+
+/// Some columns of a panel.
+#[derive(Clone, Copy)]
+struct Columns {
+    /// The first.
+    j: usize,
+    /// How many the last vector holds.
+    last: usize,
+    /// Of so many rows of the right operand, from the first on, whole vectors may be read.
+    inside: usize,
+}
+
+#[inline(always)]
+fn vectors<S: Simd, const V: usize>(row: &[f32]) -> [S::f32s; V] {
+    let heads = S::as_simd_f32s(row).0;
+    std::array::from_fn(|v| heads[v])
+}
+
+/// Adds a weight's product with `x` to each row of sums.
+#[inline(always)]
+fn add<S: Simd, const M: usize, const V: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; V]; M],
+    x: [S::f32s; V],
+    weight: impl Fn(usize) -> f32,
+) {
+    for (m, sums) in sums.iter_mut().enumerate() {
+        let weight = simd.splat_f32s(weight(m));
+        for v in 0..V {
+            sums[v] = simd.mul_add_e_f32s(weight, x[v], sums[v]);
         }
     }
 }

@@ -90,9 +90,6 @@ pub fn linear_weight_grad(
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p))
 }
 
-/// Outputs of one unit of CPU work.
-const BLOCK: usize = 64;
-
 /// Inputs whose images are turned together, so that they stay in the cache.
 const COLUMNS: usize = 64;
 
@@ -100,6 +97,7 @@ fn twin(call: Call<'_>) {
     let p: LinearParams = call.params();
     let ([input, output, output_grad, counts], [grads]) = call.buffers();
     let (n, m, stride) = (p.inputs as usize, p.outputs as usize, p.stride as usize);
+    let block = super::block(p.slots as usize, m);
     let slots = f32s_mut(grads).par_chunks_exact_mut(p.row_words as usize).take(p.slots as usize);
     slots.enumerate().for_each(|(slot, grads)| {
         let words = slot * m * stride..(slot + 1) * m * stride;
@@ -109,9 +107,9 @@ fn twin(call: Call<'_>) {
         for (m, dz) in dz.chunks_exact(stride).enumerate() {
             grads[p.bias_at as usize + m] = dz[..count].iter().sum();
         }
-        let weights = grads[p.weights_at as usize..][..m * n].par_chunks_mut(BLOCK * n);
+        let weights = grads[p.weights_at as usize..][..m * n].par_chunks_mut(block * n);
         weights
-            .zip(dz.par_chunks(BLOCK * stride))
+            .zip(dz.par_chunks(block * stride))
             .for_each(|(weights, dz)| products(dz, input, stride, count, weights));
     });
 }

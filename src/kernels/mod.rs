@@ -136,3 +136,9 @@ pub static ALL: &[&Kernel] = &[
     &peak_fma::KERNEL,
     &peak_copy::KERNEL,
 ];
+
+/// Channels of one unit of a twin's work, so that all threads have some. Says nothing about any bit.
+fn block(slots: usize, channels: usize) -> usize {
+    let wanted = (2 * rayon::current_num_threads()).div_ceil(slots.max(1));
+    channels.div_ceil(wanted.max(1)).max(1)
+}

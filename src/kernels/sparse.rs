@@ -122,8 +122,8 @@ impl Lists<'_> {
     }
 }
 
-/// Hard gates around a layer: 1 leaves a channel open, and one that is closed is 0 in every image, so what it would add to
-/// a sum or pass on of a gradient is left out.
+/// Hard gates around a layer: 1 leaves a channel open, and one that is closed counts as 0 in every image. What lies there may be
+/// anything, so kernels have to leave out what it would add to a sum or pass on of a gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerGates<'a> {
     /// `[slots][row_words]`.
@@ -281,10 +281,4 @@ impl SparseLinearParams {
     pub fn place(&self) -> ListPlace {
         ListPlace::of([self.list_words, self.lists_at, self.list_counts_at])
     }
-}
-
-/// Channels of one unit of a twin's work, so that all threads have some. Says nothing about any bit.
-pub(super) fn block(slots: usize, channels: usize) -> usize {
-    let wanted = (2 * rayon::current_num_threads()).div_ceil(slots.max(1));
-    channels.div_ceil(wanted.max(1)).max(1)
 }

@@ -3,10 +3,11 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::cases::LEFT;
 use super::linear_forward::LinearForward;
 use super::registers::{covered, first, load, of, of_mut, registers, store, zero};
 use super::shape::{Batch, Gates, Linear, LinearParams, Place, expect};
-use super::sparse::{self, Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams};
+use super::sparse::{Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams};
 use super::sparse_cases::sparse_linear_cases;
 use super::windows::{After, single};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, f32s, f32s_mut, grid};
@@ -85,7 +86,7 @@ pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
     let ([input, weights, rows, counts, gates, lists], [output]) = call.buffers();
     let (linear, stride) = (p.linear(), p.stride as usize);
     let (n, place) = (linear.inputs, p.place());
-    let block = sparse::block(p.slots as usize, linear.outputs);
+    let block = super::block(p.slots as usize, linear.outputs);
     let slots = f32s_mut(output).par_chunks_exact_mut(linear.outputs * stride).take(p.slots as usize);
     slots.enumerate().for_each(|(slot, output)| {
         let (row, input) = (rows[slot] as usize, &f32s(input)[slot * n * stride..][..n * stride]);
@@ -158,7 +159,7 @@ fn cases() -> Vec<Case> {
                     setting.counts(),
                     setting.gates_or_counts(c.linear.outputs),
                     c.lists(Side::Outputs),
-                    vec![7; output],
+                    vec![LEFT; output],
                 ],
                 groups: groups(&c.params()),
                 flops: c.sparse_flops(),
