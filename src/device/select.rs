@@ -14,7 +14,7 @@ pub enum Choice {
     Gpu,
     /// The CPU engine and any GPU, every kernel compared.
     Shadow,
-    /// The one adapter whose name contains this text.
+    /// The adapter whose name contains this text, or whose name, backend and kind contain its words.
     Named(String),
 }
 
@@ -155,7 +155,7 @@ pub fn open(choice: &Choice, options: GpuOptions, threads: Option<usize>) -> Res
             Err(Error::config("--device", "is empty", "accepted: auto, cpu, gpu, shadow, or part of an adapter's name"))
         }
         Choice::Named(part) => {
-            let f = the_one(part, &found, |f| f.summary.name.clone())?;
+            let f = the_one(part, &found, |f| f.summary.name.clone(), named)?;
             Ok((Box::new(Gpu::open(&f.adapter, options)?), format!("{}, as asked", named(f))))
         }
         Choice::Cpu => unreachable!("handled above"),
@@ -170,29 +170,35 @@ fn none_here() -> Error {
     )
 }
 
-/// The one item whose name contains `part`, whatever the case.
-fn the_one<'a, T>(part: &str, items: &'a [T], name: impl Fn(&T) -> String) -> Result<&'a T> {
+/// The item whose name contains `part`, or else whose label has every word of it, whatever the case. Of several of one name,
+/// which are one card under two backends or cards that nothing tells apart, the first.
+fn the_one<'a, T>(
+    part: &str,
+    items: &'a [T],
+    name: impl Fn(&T) -> String,
+    label: impl Fn(&T) -> String,
+) -> Result<&'a T> {
     let wanted = part.to_lowercase();
-    let matches: Vec<_> = items.iter().filter(|f| name(f).to_lowercase().contains(&wanted)).collect();
-    let names = |items: &mut dyn Iterator<Item = &T>| items.map(&name).collect::<Vec<_>>().join(", ");
+    let has = |text: String, part: &str| text.to_lowercase().contains(part);
+    let mut matches: Vec<_> = items.iter().filter(|item| has(name(item), &wanted)).collect();
+    if matches.is_empty() {
+        matches = items.iter().filter(|item| wanted.split_whitespace().all(|word| has(label(item), word))).collect();
+    }
+    let labels = |items: &mut dyn Iterator<Item = &T>| items.map(&label).collect::<Vec<_>>().join(", ");
     match matches.as_slice() {
-        [one] => Ok(one),
-        [] => Err(Error::config(
-            "--device",
-            format!("no adapter's name contains {part:?}"),
-            format!(
-                "accepted: auto, cpu, gpu, or part of one of: {}",
-                match names(&mut items.iter()) {
-                    all if all.is_empty() => "(no adapters here)".into(),
-                    all => all,
-                }
-            ),
-        )),
-        several => Err(Error::config(
-            "--device",
-            format!("{part:?} matches several adapters: {}", names(&mut several.iter().copied())),
-            "give a longer part of the name",
-        )),
+        [first, others @ ..] if others.iter().all(|other| name(other) == name(first)) => Ok(first),
+        [] => {
+            let help = match labels(&mut items.iter()) {
+                none if none.is_empty() => "(no adapters here)".into(),
+                all => all,
+            };
+            let help = format!("accepted: auto, cpu, gpu, or part of the name of one of: {help}");
+            Err(Error::config("--device", format!("no adapter's name contains {part:?}"), help))
+        }
+        several => {
+            let problem = format!("{part:?} matches several adapters: {}", labels(&mut several.iter().copied()));
+            Err(Error::config("--device", problem, "give a longer part of the name, or words of one of these alone"))
+        }
     }
 }
 
@@ -200,18 +206,33 @@ fn the_one<'a, T>(part: &str, items: &'a [T], name: impl Fn(&T) -> String) -> Re
 mod tests {
     use super::*;
 
+    type Adapter = (&'static str, &'static str);
+
+    fn pick<'a>(part: &str, adapters: &'a [Adapter]) -> Result<&'a Adapter> {
+        the_one(part, adapters, |(name, _)| name.to_string(), |(name, about)| format!("{name} ({about})"))
+    }
+
     #[test]
     fn a_name_must_match_one_adapter() {
-        let adapters = ["NVIDIA H200".to_string(), "AMD Radeon 780M".into(), "AMD Radeon 7900".into()];
-        let pick = |part: &str| the_one(part, &adapters, String::clone);
-        assert_eq!(pick("h200").unwrap(), "NVIDIA H200");
-        assert_eq!(pick("780").unwrap(), "AMD Radeon 780M");
-        let none = pick("intel").unwrap_err();
+        let adapters = [("NVIDIA H200", "vulkan"), ("AMD Radeon 780M", "vulkan"), ("AMD Radeon 7900", "vulkan")];
+        assert_eq!(pick("h200", &adapters).unwrap(), &adapters[0]);
+        assert_eq!(pick("780", &adapters).unwrap(), &adapters[1]);
+        let none = pick("intel", &adapters).unwrap_err();
         assert!(none.to_string().contains("intel") && none.to_string().contains("NVIDIA H200"));
         assert_eq!(none.exit_code(), 2);
-        let several = pick("radeon").unwrap_err().to_string();
+        let several = pick("radeon", &adapters).unwrap_err().to_string();
         assert!(several.contains("780M") && several.contains("7900"));
-        assert!(the_one("x", &Vec::<String>::new(), String::clone).is_err());
+        assert!(pick("x", &[]).is_err());
+    }
+
+    /// As on Windows, where a card is there for each backend.
+    #[test]
+    fn a_card_under_two_backends_is_taken_under_the_first_or_the_one_named() {
+        let adapters = [("NVIDIA RTX 4090", "vulkan"), ("NVIDIA RTX 4090", "dx12"), ("Intel UHD", "dx12")];
+        assert_eq!(pick("nvidia", &adapters).unwrap(), &adapters[0]);
+        assert_eq!(pick("4090 DX12", &adapters).unwrap(), &adapters[1]);
+        let several = pick("dx12", &adapters).unwrap_err().to_string();
+        assert!(several.contains("NVIDIA RTX 4090 (dx12), Intel UHD (dx12)"), "{several}");
     }
 
     #[test]
