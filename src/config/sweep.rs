@@ -81,7 +81,15 @@ pub(super) fn points(sweep: &Value, most: usize) -> Result<Vec<Point>> {
                 .collect(),
         }
     };
-    Ok((0..count).map(point).collect())
+    let mut points: Vec<Point> = (0..count).map(point).collect();
+    // Of two points of one name, as a number and a list can have it, each has its own number. Some file systems know no case.
+    let names: Vec<String> = points.iter().map(|point| point.label.to_ascii_lowercase()).collect();
+    for (i, point) in points.iter_mut().enumerate() {
+        if names.iter().filter(|name| **name == names[i]).count() > 1 {
+            point.label = number(i, count);
+        }
+    }
+    Ok(points)
 }
 
 /// The axes in `table`, whose keys begin with `prefix`: `sparsity.target` may be one quoted key or a table in a table.
@@ -174,11 +182,12 @@ fn label(axes: &[Axis], places: &[usize], i: usize, count: usize) -> String {
     };
     let label = axes.iter().zip(places).map(part).collect::<Vec<_>>().join("_");
     let plain = label.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if plain && label.len() <= MAX_LABEL {
-        label
-    } else {
-        format!("{:0width$}", i + 1, width = count.to_string().len())
-    }
+    if plain && label.len() <= MAX_LABEL { label } else { number(i, count) }
+}
+
+/// The i-th of `count` points, as many digits for each.
+fn number(i: usize, count: usize) -> String {
+    format!("{:0width$}", i + 1, width = count.to_string().len())
 }
 
 #[cfg(test)]
@@ -220,6 +229,8 @@ mod tests {
     fn values_that_make_no_name_are_numbered() {
         assert_eq!(labels("[sweep]\npartition.classes = [[[0], [1]], [[0, 1], [2]]]\n"), ["classes-1", "classes-2"]);
         assert_eq!(labels("[sweep]\n\"model.init\" = [\"a/b\", \"c d\"]\n"), ["1", "2"]);
+        assert_eq!(labels("[sweep]\nseeds = [2, [5, 6], [7]]\n"), ["1", "2", "seeds-3"]);
+        assert_eq!(labels("[sweep]\n\"a.b\" = [\"x\", \"X\"]\n"), ["1", "2"]);
     }
 
     #[test]
