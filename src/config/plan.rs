@@ -88,6 +88,7 @@ pub fn load(text: &str, origin: &str, overrides: &[Override]) -> Result<Plan> {
     };
     let variants = variants.map_err(blame)?;
     check_threads(&variants).map_err(blame)?;
+    check_length(&variants, origin)?;
     let mut base = table;
     for change in overrides {
         change.apply(&mut base).map_err(blame)?;
@@ -105,6 +106,21 @@ fn check_threads(variants: &[Variant]) -> Result<()> {
     }
     let problem = "differs between variants, for all of which the device is opened once";
     Err(Error::config("device.threads", problem, "accepted: one number for the whole file, in [device] or with --set"))
+}
+
+/// Refuses experiments that, with their defaults spelled out, would be too long to be read again from their folders.
+fn check_length(variants: &[Variant], origin: &str) -> Result<()> {
+    for variant in variants {
+        let length = variant.experiment.to_toml()?.len();
+        if length > LONGEST {
+            let problem =
+                format!("takes {length} bytes with every default and space spelled out, as experiment.toml has it");
+            let help =
+                format!("accepted: at most {LONGEST} bytes of it: fewer clients, or a partition that lists none");
+            return Err(Error::config(origin, problem, help));
+        }
+    }
+    Ok(())
 }
 
 fn compared(table: &Table, compare: &Value, overrides: &[Override]) -> Result<Vec<Variant>> {
@@ -252,6 +268,21 @@ mod tests {
             let error = load(text, "a.toml", &[Override::parse(set).unwrap()]).unwrap_err();
             assert!(error.exit_code() == 2 && error.to_string().contains(says), "{set}: {error}");
         }
+    }
+
+    /// A space after every comma makes it longer than what it was read from.
+    #[test]
+    fn an_experiment_that_its_folder_could_not_give_again_is_refused() {
+        let of = |clients: usize| {
+            let classes = vec!["[0]"; clients].join(",");
+            let partition = format!("kind = \"by_class\"\nclasses = [{classes}]\n");
+            load(&BASE.replace("kind = \"iid\"\nnum_clients = 5\n", &partition), "a.toml", &[])
+        };
+        let largest = of(26_000).unwrap().variants.remove(0).experiment;
+        let again = load(&largest.to_toml().unwrap(), "again.toml", &[]).unwrap();
+        assert_eq!(again.variants[0].experiment, largest);
+        let message = of(30_000).unwrap_err().to_string();
+        assert!(message.starts_with("a.toml: takes 15"), "{message}");
     }
 
     #[test]
