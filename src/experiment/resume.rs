@@ -86,7 +86,8 @@ pub(super) fn look(
 const SUMMARY: &str = "summary.json";
 
 /// Makes the run in `run`, which was to have fewer rounds, one of `experiment` that was ended after `round`: as the rounds
-/// that come are no longer after its end, what only an end has goes. Wherever that is ended itself, it can be done again.
+/// that come are no longer after its end, what only an end has goes. Wherever that is ended itself, it can be done again: the
+/// folder that [`look`] looks into is the last that is changed.
 ///
 /// # Errors
 /// What the system says.
@@ -95,7 +96,7 @@ pub(super) fn lengthen(run: &Path, experiment: &Experiment, round: usize) -> Res
     let folders = (0..seeds.len()).map(|i| (folder_of(experiment, i, run), experiment.with_seed(seeds[i])));
     let mut folders: Vec<(PathBuf, Experiment)> = folders.collect();
     if experiment.seeds.several() {
-        folders.insert(0, (run.into(), experiment.clone()));
+        folders.push((run.into(), experiment.clone()));
     }
     for (folder, experiment) in &folders {
         let analyses = Analysis::ALL.iter().map(|(name, _)| format!("analyses/{name}.csv"));
@@ -175,4 +176,36 @@ fn no_run(path: &Path) -> Error {
 fn has_rounds(run: &Path, experiment: &Experiment) -> bool {
     let file = |i: usize| folder_of(experiment, i, run).join("rounds.jsonl");
     (0..experiment.seeds.all().len()).any(|i| fs::metadata(file(i)).is_ok_and(|file| file.len() > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Override, load};
+
+    /// As a full disk would, the last seed's file cannot be written.
+    #[test]
+    fn what_ends_while_it_is_lengthened_can_be_lengthened_again() {
+        let text =
+            "name = \"a\"\nseeds = [1, 2]\ndata.source = \"digits\"\npartition = { kind = \"iid\", num_clients = 2 }\n";
+        let of = |rounds: i64| -> Experiment {
+            load(text, "a.toml", &[Override::new("rounds", rounds)]).unwrap().variants.remove(0).experiment
+        };
+        let run = tempfile::tempdir().unwrap();
+        let [first, second] = [0, 1].map(|i| folder_of(&of(2), i, run.path()).join(EXPERIMENT));
+        let parent = run.path().join(EXPERIMENT);
+        for path in [&first, &second, &parent] {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, of(2).to_toml().unwrap()).unwrap();
+        }
+        fs::remove_file(&second).unwrap();
+        fs::create_dir(&second).unwrap();
+        let rounds =
+            |path: &Path| load(&fs::read_to_string(path).unwrap(), "", &[]).unwrap().variants[0].experiment.rounds;
+        assert!(lengthen(run.path(), &of(4), 2).is_err());
+        assert_eq!((rounds(&first), rounds(&parent)), (4, 2), "seen as shorter still");
+        fs::remove_dir(&second).unwrap();
+        lengthen(run.path(), &of(4), 2).unwrap();
+        assert_eq!([first, second, parent].map(|path| rounds(&path)), [4; 3]);
+    }
 }
