@@ -19,9 +19,6 @@ use crate::report::{
     SeedsSummary, Summary, seed_folder,
 };
 
-/// Clients that `partition.csv` has, of however many: those of a larger population are drawn again as quickly as read.
-pub(super) const LISTED_CLIENTS: usize = 100_000;
-
 /// The folder of each seed, in their order, and that of all where there are several.
 pub(super) struct Folders {
     seeds: Vec<RunFolder>,
@@ -93,7 +90,7 @@ impl Folders {
                 folder.write_environment(&environment)?;
             }
             // Known of the experiment: written again, it is what it was.
-            folder.write_partition(federation.class_counts(first + i).take(LISTED_CLIENTS))?;
+            folder.write_partition(federation.class_counts(first + i))?;
             if experiment.output.tensorboard {
                 events.push(Events::begin(folder.path(), start.seed(i, count))?);
             }

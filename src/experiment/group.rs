@@ -3,7 +3,6 @@
 use std::sync::atomic::AtomicBool;
 
 use super::finished::Finished;
-use super::folders::LISTED_CLIENTS;
 use super::job::{Job, Looked, Run};
 use super::plan::{HostMemory, told};
 use super::resume::Found;
@@ -11,7 +10,7 @@ use super::{Federation, Outcome};
 use crate::config::Experiment;
 use crate::error::{Error, Result};
 use crate::federation::RoundPlan;
-use crate::report::{ClientRecord, Estimate, Figure, News, RoundFigures, Teller};
+use crate::report::{ClientRecord, Estimate, Figure, LISTED_CLIENTS, News, RoundFigures, Teller};
 
 /// Jobs that are run together: one, or several that are alike and have as many rounds behind them.
 pub(super) struct Group<'a> {

@@ -307,6 +307,36 @@ fn a_thousand_clients_make_a_page_that_opens() {
     }
 }
 
+/// Of which `partition.csv` lists a tenth.
+#[test]
+fn a_million_clients_are_counted() {
+    let parent = tempfile::tempdir().unwrap();
+    write_run(parent.path(), "million", 1);
+    let toml = "name = \"million\"\npartition = { kind = \"bootstrap\", num_clients = 1000000 }\n";
+    fs::write(parent.path().join("experiment.toml"), toml).unwrap();
+    let listed: String = (0..crate::report::LISTED_CLIENTS).map(|client| format!("{client},0,5\n")).collect();
+    fs::write(parent.path().join("partition.csv"), format!("client,class,examples\n{listed}")).unwrap();
+    let page = report(&[parent.path()]);
+    check(&page);
+    let said = "40 of the first 100000 of 1000000 clients, evenly spaced; partition.csv has the first 100000.";
+    assert!(page.contains(said));
+}
+
+/// As a broken or hostile table may have it.
+#[test]
+fn answers_of_any_number_of_classes_have_twenty_colours() {
+    let parent = tempfile::tempdir().unwrap();
+    write_run(parent.path(), "answers", 1);
+    let path = parent.path().join("circuits.csv");
+    let answers: Vec<String> = (1..1000).map(|class| format!("{class}:1")).collect();
+    let table = fs::read_to_string(&path).unwrap().replace("0:7 9:2", &answers.join(" "));
+    fs::write(path, table).unwrap();
+    let page = report(&[parent.path()]);
+    check(&page);
+    assert!(page.contains(">called 20</text>") && page.contains(">called another</text>"));
+    assert!(!page.contains(">called 21</text>"));
+}
+
 /// Circuits of hundreds of channels, every one connected with every other, in as many clients as are read.
 #[test]
 fn large_circuits_make_a_page_that_opens() {
@@ -329,7 +359,9 @@ fn large_circuits_make_a_page_that_opens() {
     let page = report(&[parent.path()]);
     check(&page);
     assert!(page.len() < 10 << 20, "{} bytes", page.len());
-    assert!(page.contains("The first 48 of 160 circuits") && page.contains("Drawn: 0 circuits"));
+    for said in ["The first 48 of 160 circuits", "Channels of 1 of 2 layers.", "Drawn: 0 circuits"] {
+        assert!(page.contains(said), "{said}");
+    }
 }
 
 #[test]

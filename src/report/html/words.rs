@@ -275,7 +275,7 @@ fn permuted_caveat(run: &Run) -> Option<String> {
     if run.setting("circuits.controls.permuted") != "true" || alone == 0 {
         return None;
     }
-    let whose = if alone == held.len() { "Every client holds" } else { "Some clients hold" };
+    let whose = if alone == held.len() { "Every studied client holds" } else { "Some studied clients hold" };
     Some(format!(
         "{whose} a single class, whose labels are the same in any order: no control with permuted labels there."
     ))

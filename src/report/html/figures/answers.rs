@@ -10,6 +10,8 @@ use super::maps::{Pair, pairs};
 
 /// Circuits with a bar.
 const MOST: usize = 30;
+/// Classes with a colour; a folder's table may name any number.
+const MAX_CLASSES: usize = 20;
 
 /// Of the last round, the wrong answers of the global weights under each client's mask.
 pub fn cross(run: &Run) -> Option<Figure> {
@@ -22,15 +24,21 @@ pub fn cross(run: &Run) -> Option<Figure> {
         all.iter().map(|pair| (pair, wrong(pair))).filter(|(_, wrong)| !wrong.is_empty()).collect();
     let shown = &failing[..failing.len().min(MOST)];
     let called: BTreeSet<u32> = shown.iter().flat_map(|(_, wrong)| wrong.iter().map(|(class, _)| *class)).collect();
+    let named: Vec<u32> = called.iter().copied().take(MAX_CLASSES).collect();
+    let others = (called.len() > named.len()).then(|| "called another".to_string());
     let bar = |(pair, wrong): &(&Pair, Vec<(u32, u32)>)| {
-        let of = |class: &u32| wrong.iter().find(|(called, _)| called == class).map_or(0.0, |(_, n)| f64::from(*n));
-        (pair.label.clone(), called.iter().map(of).collect())
+        let sum = |wanted: &dyn Fn(u32) -> bool| -> f64 {
+            wrong.iter().filter(|(called, _)| wanted(*called)).map(|(_, n)| f64::from(*n)).sum()
+        };
+        let each = named.iter().map(|class| sum(&|called| called == *class));
+        let rest = others.iter().map(|_| sum(&|called| !named.contains(&called)));
+        (pair.label.clone(), each.chain(rest).collect())
     };
     let bars = Bars {
         title: "Wrong answers under the client's mask".into(),
         x_title: "client and class",
         y_title: "images of the class",
-        parts: called.iter().map(|class| format!("called {class}")).collect(),
+        parts: named.iter().map(|class| format!("called {class}")).chain(others.clone()).collect(),
         bars: shown.iter().map(bar).collect(),
     };
     let scenes = if shown.is_empty() { vec![] } else { vec![bars.lying(348.0)] };

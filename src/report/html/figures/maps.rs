@@ -10,6 +10,8 @@ use crate::report::plots::canvas::Anchor;
 const MAX_MATRIX: usize = 16;
 /// Rows of the channel map.
 const MAX_ROWS: usize = 48;
+/// Square points of a channel map's panels: a picture of as many takes a hundred megabytes to draw.
+const MAX_AREA: f64 = 2e6;
 const HEAD: f64 = 28.0;
 
 /// A client's class with its circuits in both models.
@@ -159,11 +161,23 @@ pub fn channels(run: &Run) -> Option<Figure> {
     if shown.is_empty() {
         return None;
     }
-    let panel = |(layer, count): &(String, u32)| {
-        // A layer of thousands of channels would be wider than any page, and its cells too many.
-        (*count > 0 && *count <= 1024).then(|| rows(layer, *count, shown))
-    };
-    let scenes = channels_of_layers(run).iter().filter_map(panel).collect();
+    let layers = channels_of_layers(run);
+    let mut scenes: Vec<Scene> = Vec::new();
+    let mut area = 0.0;
+    // A layer of thousands of channels would be wider than any page, and its cells too many.
+    for (layer, count) in layers.iter().filter(|(_, count)| (1..=1024).contains(count)) {
+        let panel = rows(layer, *count, shown);
+        area += panel.width * panel.height;
+        if area > MAX_AREA && !scenes.is_empty() {
+            break;
+        }
+        scenes.push(panel);
+    }
+    let mut without = left_out(run, shown.len(), all.len());
+    let with_channels = layers.iter().filter(|(_, count)| *count > 0).count();
+    if scenes.len() < with_channels {
+        without += &format!(" Channels of {} of {with_channels} layers.", scenes.len());
+    }
     let caption = format!(
         "A row for each class of each client in round {}, a column for each channel up to the highest in any circuit. The text's colour: in the client's circuit and \
          in the global one (kept). Orange: only in the client's (lost in the average). Light blue: only in the global one \
@@ -171,11 +185,7 @@ pub fn channels(run: &Run) -> Option<Figure> {
         last.round,
         first_seed(run)
     );
-    Some(Figure::new("channels", "Channels kept, lost and new", &caption, scenes).without(left_out(
-        run,
-        shown.len(),
-        all.len(),
-    )))
+    Some(Figure::new("channels", "Channels kept, lost and new", &caption, scenes).without(without.trim()))
 }
 
 /// Kept in both, only local, only global, as colours.

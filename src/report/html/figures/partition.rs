@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::bars::Bars;
 use super::super::run::Run;
 use super::Figure;
+use crate::report::LISTED_CLIENTS;
 
 /// Clients with a bar.
 const MOST: usize = 40;
@@ -22,10 +23,12 @@ pub fn classes(run: &Run) -> Option<Figure> {
     }
     classes.sort_unstable();
     classes.dedup();
-    let (clients, all_classes) = (by_client.len(), classes.len());
+    let (listed, all_classes) = (by_client.len(), classes.len());
+    // Of a large population partition.csv lists the first.
+    let clients = run.setting("partition.num_clients").parse().unwrap_or(0).max(listed);
     classes.truncate(MAX_CLASSES);
     // Evenly spaced from the first to the last.
-    let step = clients.div_ceil(MOST).max(1);
+    let step = listed.div_ceil(MOST).max(1);
     let bar = |(client, held): (usize, BTreeMap<u32, u64>)| {
         let parts = classes.iter().map(|class| held.get(class).copied().unwrap_or(0) as f64).collect();
         (format!("client {client}"), parts)
@@ -40,8 +43,14 @@ pub fn classes(run: &Run) -> Option<Figure> {
     let caption = "How many training examples of each class each client holds: bars of one colour are clients that know only \
          one class, equal bars are an even split.";
     let mut left_out = Vec::new();
-    if shown < clients {
-        left_out.push(format!("{shown} of {clients} clients, evenly spaced; partition.csv has them all."));
+    match (shown < listed, listed >= LISTED_CLIENTS && listed < clients) {
+        (_, true) => left_out.push(format!(
+            "{shown} of the first {listed} of {clients} clients, evenly spaced; partition.csv has the first {listed}."
+        )),
+        (true, false) => {
+            left_out.push(format!("{shown} of {listed} clients, evenly spaced; partition.csv has them all."));
+        }
+        (false, false) => {}
     }
     if all_classes > MAX_CLASSES {
         left_out.push(format!("The first {MAX_CLASSES} of {all_classes} classes."));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::circuits_file::class_digits;
 use super::super::run::Run;
-use super::super::scene::{BODY, Paint, Scene, TITLE, text_width};
+use super::super::scene::{BODY, Paint, Scene, TITLE, fit, text_width};
 use super::super::weights::Readout;
 use super::Figure;
 use super::maps::{channels_in, pairs};
@@ -16,6 +16,8 @@ const MOST: usize = 24;
 const MAX_CLASSES: usize = 20;
 const CELL: (f64, f64) = (34.0, 18.0);
 const HEAD: f64 = 44.0;
+/// Of a row's name, in points.
+const WIDEST: f64 = 300.0;
 
 /// A channel of the last layer, with the classes whose local circuits keep it.
 type Shared = (u32, Vec<String>);
@@ -63,8 +65,8 @@ pub fn shared(run: &Run) -> Option<Figure> {
 
 fn matrix(layer: &str, shown: &[Shared], readout: &Readout) -> Scene {
     let classes = &readout.means[..readout.means.len().min(MAX_CLASSES)];
-    let names: Vec<String> =
-        shown.iter().map(|(channel, classes)| format!("{channel}: used for {}", listed(classes))).collect();
+    let name = |(channel, classes): &Shared| fit(&format!("{channel}: used for {}", listed(classes)), BODY, WIDEST);
+    let names: Vec<String> = shown.iter().map(name).collect();
     let left = 12.0 + names.iter().map(|name| text_width(name, BODY)).fold(0.0, f64::max);
     let size = (left + CELL.0 * classes.len() as f64 + 8.0, HEAD + CELL.1 * shown.len() as f64 + 8.0);
     let title = format!("{layer} to the logits");

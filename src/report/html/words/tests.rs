@@ -100,8 +100,8 @@ fn labels_of_one_class_cannot_be_permuted() {
         let seed = Seed { partition: partition.to_vec(), ..seed(1, circuits.collect()) };
         permuted_caveat(&run("[circuits.controls]\npermuted = true\n", vec![seed])).unwrap_or_default()
     };
-    assert!(with(&[(0, 3, 9), (1, 6, 9)]).starts_with("Every client holds a single class"));
-    assert!(with(&[(0, 3, 9), (1, 6, 9), (1, 7, 9)]).starts_with("Some clients hold a single class"));
+    assert!(with(&[(0, 3, 9), (1, 6, 9)]).starts_with("Every studied client holds a single class"));
+    assert!(with(&[(0, 3, 9), (1, 6, 9), (1, 7, 9)]).starts_with("Some studied clients hold a single class"));
     assert_eq!(with(&[(1, 6, 9), (1, 7, 9)]), "");
 }
 
