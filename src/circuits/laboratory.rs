@@ -24,7 +24,6 @@ use crate::data::{Dataset, indices_by_class, partition::count_classes};
 use crate::device::{Device, View};
 use crate::error::Result;
 use crate::federation::{LocalModels, Member, Observer, Pulse, Stage, parts};
-use crate::kernels::edge_bits::edge_bits;
 use crate::model::{Network, Weights};
 use crate::rng::Purpose;
 
@@ -269,9 +268,9 @@ impl Observer for Laboratory {
             return Ok(());
         }
         let before = self.before.as_ref().map_or(&[][..], |sets| &sets.pairs);
-        let (models, controls) = (members.len() + stage.replicates, self.searched(round));
+        let (replicates, controls) = (stage.replicates, self.searched(round));
         let (circuits, layouts) = (&self.circuits, self.layouts());
-        let buffers = RoundBuffers::new(stage.device, pairs, before, models, circuits, &controls, &layouts)?;
+        let buffers = RoundBuffers::new(stage.device, pairs, before, replicates, circuits, &controls, &layouts)?;
         self.buffers = Some(buffers);
         Ok(())
     }
@@ -284,12 +283,10 @@ impl Observer for Laboratory {
         pulse: &mut Pulse<'_>,
     ) -> Result<()> {
         let Some(buffers) = &self.buffers else { return Ok(()) };
-        let (device, rows, words) = (stage.device, models.members.len(), stage.network.layout.words);
-        let alive = device.alloc("surviving connections of a wave", rows * self.edges.words)?;
-        edge_bits(device, rows, words, models.weights.values, self.edges.weight_table.all(), alive.all())?;
-        device.copy(alive.all(), buffers.alive.view(offset * self.edges.words, alive.words()))?;
+        let members = offset..offset + models.members.len();
+        buffers.keep_local(stage.device, members.clone(), models.weights.values, &self.edges)?;
         let place = |member: usize| buffers.sets.pairs.partition_point(|p| p.member < member);
-        let range = place(offset)..place(offset + rows);
+        let range = place(members.start)..place(members.end);
         let subject = Subject {
             stage,
             round: self.round,
@@ -329,12 +326,8 @@ impl Observer for Laboratory {
         for counts in &buffers.controls {
             self.control(&subject, counts, pulse)?;
         }
-        let device = stage.device;
-        let (rows, words) = (stage.replicates, stage.network.layout.words);
-        let alive = device.alloc("surviving connections", rows * self.edges.words)?;
-        edge_bits(device, rows, words, global.values, self.edges.weight_table.all(), alive.all())?;
-        device.copy(alive.all(), buffers.alive.view(members.len() * self.edges.words, alive.words()))?;
-        buffers.compare(device, self.before.as_ref(), members.len(), &self.layouts())
+        buffers.keep_global(stage.device, global.values, &self.edges)?;
+        buffers.compare(stage.device, self.before.as_ref(), &self.layouts())
     }
 
     fn results(&self) -> Vec<View<'_>> {

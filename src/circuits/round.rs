@@ -14,6 +14,7 @@ use crate::device::{Buffer, Device, View};
 use crate::error::Result;
 use crate::federation::upload;
 use crate::kernels::circuit_edges::{self, circuit_edges};
+use crate::kernels::edge_bits::edge_bits;
 use crate::kernels::overlap::overlap;
 use crate::kernels::pack_bits::pack_bits;
 use crate::kernels::shape::Rows;
@@ -76,8 +77,10 @@ pub(super) struct RoundBuffers {
     pub gates: Buffer,
     /// Each `[Q][classes][classes]`.
     tallies: Vec<Buffer>,
-    /// `[members + R][E]`: surviving connections of every local model, then of every replicate's global one.
-    pub alive: Buffer,
+    /// Members with circuits, ascending.
+    studied: Vec<usize>,
+    /// `[studied + R][E]`: surviving connections of their local models, then of every replicate's global one.
+    alive: Buffer,
     /// For both models: right answers under families of masks.
     pub families: [Counts; 2],
     /// Of the searched controls that this round has.
@@ -91,17 +94,17 @@ pub(super) struct RoundBuffers {
 }
 
 impl RoundBuffers {
-    /// For the circuits of `pairs`, with those of the round `before`; of `models` models in all, with these controls.
+    /// For the circuits of `pairs`, with those of the round `before`; with these controls, in so many federations.
     pub fn new(
         device: &dyn Device,
         pairs: Vec<Pair>,
         before: &[Pair],
-        models: usize,
+        replicates: usize,
         circuits: &Circuits,
         controls: &[Control],
         sizes: &Layouts<'_>,
     ) -> Result<Self> {
-        let q = pairs.len();
+        let (q, studied) = (pairs.len(), studied(&pairs));
         let cells = q * sizes.classes * sizes.classes;
         let plan = Plan::new(&pairs, before);
         let layers = sizes.masks.layers.len();
@@ -110,7 +113,8 @@ impl RoundBuffers {
         Ok(Self {
             gates: device.alloc("circuits", 2 * q * sizes.gate_words)?,
             tallies: (0..Tally::COUNT).map(|_| device.alloc("tallies", cells)).collect::<Result<_>>()?,
-            alive: device.alloc("surviving connections", models * sizes.edges.words)?,
+            alive: device.alloc("surviving connections", (studied.len() + replicates) * sizes.edges.words)?,
+            studied,
             families: [Counts::new(device, circuits, q)?, Counts::new(device, circuits, q)?],
             controls: controls.iter().map(control).collect::<Result<_>>()?,
             overlaps: overlaps.map(|n| device.alloc("overlaps", n * layers * 3)).collect::<Result<_>>()?,
@@ -125,6 +129,47 @@ impl RoundBuffers {
             },
             plan,
         })
+    }
+
+    /// Words that the circuits of `pairs` take while they are compared with as many of the round before, in so many
+    /// federations: in all, and in the largest buffer. What is counted of them is small beside it.
+    pub fn words(pairs: &[Pair], replicates: usize, sizes: &Layouts<'_>) -> (usize, usize) {
+        let (rows, alive) = (2 * pairs.len(), studied(pairs).len() + replicates);
+        let [masks, edges, alive] = [(rows, sizes.masks.words), (rows, sizes.edges.words), (alive, sizes.edges.words)]
+            .map(|(n, each)| n * each);
+        (2 * (masks + edges) + alive, masks.max(edges).max(alive))
+    }
+
+    /// Keeps the surviving connections of those of a wave's `weights`, `[members][P]`, whose models have circuits.
+    pub fn keep_local(
+        &self,
+        device: &dyn Device,
+        members: Range<usize>,
+        weights: View<'_>,
+        layout: &EdgeLayout,
+    ) -> Result<()> {
+        let place = |member: usize| self.studied.partition_point(|studied| *studied < member);
+        let own = place(members.start)..place(members.end);
+        if own.is_empty() {
+            return Ok(());
+        }
+        let all = connections(device, members.len(), weights, layout)?;
+        let mut at = own.start;
+        for run in self.studied[own].chunk_by(|one, next| one + 1 == *next) {
+            let words = run.len() * layout.words;
+            let from = all.view((run[0] - members.start) * layout.words, words);
+            device.copy(from, self.alive.view(at * layout.words, words))?;
+            at += run.len();
+        }
+        Ok(())
+    }
+
+    /// Keeps those of the global models, `[R][P]`.
+    pub fn keep_global(&self, device: &dyn Device, weights: View<'_>, layout: &EdgeLayout) -> Result<()> {
+        let local = self.studied.len() * layout.words;
+        let words = self.alive.words() - local;
+        let all = connections(device, words / layout.words, weights, layout)?;
+        device.copy(all.all(), self.alive.view(local, words))
     }
 
     /// The comparisons of which only a sample is listed.
@@ -148,18 +193,12 @@ impl RoundBuffers {
     }
 
     /// Packs all circuits into bits and counts every overlap; `before` are the circuits of the round before.
-    pub fn compare(
-        &self,
-        device: &dyn Device,
-        before: Option<&Sets>,
-        members: usize,
-        sizes: &Layouts<'_>,
-    ) -> Result<()> {
+    pub fn compare(&self, device: &dyn Device, before: Option<&Sets>, sizes: &Layouts<'_>) -> Result<()> {
         let sets = &self.sets;
         let gates = Rows { slots: 2 * sets.pairs.len(), words: sizes.gate_words };
         pack_bits(device, gates, self.gates.all(), sizes.masks.word_table.all(), sets.masks.all())?;
-        let local = sets.pairs.iter().map(|p| p.member as u32);
-        let global = sets.pairs.iter().map(|p| (members + p.replicate) as u32);
+        let local = sets.pairs.iter().map(|p| self.studied.partition_point(|studied| *studied < p.member) as u32);
+        let global = sets.pairs.iter().map(|p| (self.studied.len() + p.replicate) as u32);
         let models = upload(device, "models of circuits", &local.chain(global).collect::<Vec<_>>())?;
         let buffers = circuit_edges::Buffers {
             alive: self.alive.all(),
@@ -254,6 +293,20 @@ impl RoundBuffers {
             controls,
         }
     }
+}
+
+/// The members of `pairs`, which go by member.
+fn studied(pairs: &[Pair]) -> Vec<usize> {
+    let mut members: Vec<usize> = pairs.iter().map(|pair| pair.member).collect();
+    members.dedup();
+    members
+}
+
+/// The surviving connections, `[models][E]`, of `weights`, `[models][P]`.
+fn connections(device: &dyn Device, models: usize, weights: View<'_>, layout: &EdgeLayout) -> Result<Buffer> {
+    let bits = device.alloc("surviving connections of models", models * layout.words)?;
+    edge_bits(device, models, weights.words / models, weights, layout.weight_table.all(), bits.all())?;
+    Ok(bits)
 }
 
 /// A circuit as lists, of each gated layer.

@@ -309,8 +309,9 @@ pub enum Weighting {
 /// `[device]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Device {
-    /// Memory, such as `"2GiB"`: at most so much for a wave of training clients, and as much again for searches. Default
-    /// 1 GiB; on the CPU engine a wave is also kept to what the caches hold, unless memory or max_wave is given.
+    /// Memory, such as `"2GiB"`: at most so much for a wave of training clients, as much again for searches, for the circuits of
+    /// a round, and for local models that are saved or analysed. Default 1 GiB; on the CPU engine a wave is also kept to what
+    /// the caches hold, unless memory or max_wave is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
     /// At most so many clients at once. Default: as many as fit.

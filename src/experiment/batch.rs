@@ -195,6 +195,7 @@ mod tests {
             images: 0,
             models: 0,
             evaluation: 0,
+            kept: 0,
         };
         let n = |plans: &[RoundPlan]| suits(&cpu, 12, plans);
         assert_eq!(n(&[plan, plan]), 4);

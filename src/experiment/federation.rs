@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::alike::check_alike;
 use super::inputs::{network, partition, unassigned, unread};
-use super::keeper::Keeper;
+use super::keeper::{self, Keeper};
 use super::records::record;
 use super::state::Held;
 use crate::circuits::analyses::{Analysed, Subject, analyse};
@@ -41,6 +41,8 @@ pub struct Federation<'d> {
     pub(super) simulation: Simulation<'d>,
     pub(super) laboratory: Option<Laboratory>,
     keeper: Keeper,
+    /// Bytes of local models that stay to the end of a round, in those that are saved or analysed.
+    kept: u64,
     layout: Layout,
     pub(super) gated: Vec<(String, usize)>,
     pub(super) class_names: Vec<String>,
@@ -122,13 +124,16 @@ impl<'d> Federation<'d> {
         if let Some(laboratory) = &laboratory {
             // Here rather than after the first round's training.
             laboratory.fitting(simulation.stage(), 1)?;
+            laboratory.check_circuits(simulation.stage(), &simulation.waves(&simulation.cohort(1)).members)?;
         }
+        let kept = keeper::kept_bytes(simulation.stage(), experiment, simulation.plan().clients)?;
         let mut federation = Self {
             experiment: experiment.clone(),
             names: experiments.iter().map(|experiment| experiment.name.clone()).collect(),
             laboratory,
             simulation,
             keeper: Keeper::default(),
+            kept,
             layout,
             gated,
             class_names: dataset.class_names.clone(),
@@ -175,7 +180,7 @@ impl<'d> Federation<'d> {
 
     /// What a round will take: waves, and the device's memory.
     pub fn plan(&self) -> RoundPlan {
-        self.simulation.plan()
+        RoundPlan { kept: self.kept, ..self.simulation.plan() }
     }
 
     /// Rounds done.

@@ -100,7 +100,7 @@ fn work(device: &dyn Device, experiment: &Experiment, dataset: &Dataset, federat
     let each = (1..=rounds).map(|round| federation.costs(round));
     let (steps, search_steps) = each.fold((0, 0), |sum, cost| (sum.0 + cost.0, sum.1 + cost.1));
     let plan = federation.plan();
-    let host = HostMemory::new(None, device, &plan, dataset, federation.populations());
+    let host = HostMemory::new(None, device, (experiment, &plan), dataset, federation.populations());
     let steps_of_a_search = experiment.circuits.as_ref().map_or(1, |circuits| circuits.steps.max(1));
     // A search sees those of a client's batch that are of its class.
     let images = experiment.training.batch_size as f64 / classes_of_a_client(federation);
@@ -109,7 +109,7 @@ fn work(device: &dyn Device, experiment: &Experiment, dataset: &Dataset, federat
         searched: search_steps as f64 * images,
         searches: search_steps as f64 / steps_of_a_search as f64,
         images: (rounds * dataset.test.len() * experiment.seeds.all().len()) as f64,
-        bytes: plan.total() + federation.search_bytes() + host.data + host.clients + host.pictures,
+        bytes: plan.total() + federation.search_bytes() + host.own(),
     }
 }
 

@@ -84,8 +84,9 @@ impl<'a> Group<'a> {
     /// What the group will take.
     fn tell_plan(&self, federation: &Federation<'_>, progress: &dyn Teller) {
         let (Job { device, dataset, program, .. }, plan) = (&self.jobs[0], federation.plan());
-        let host = HostMemory::new(*program, *device, &plan, dataset, federation.populations());
         let experiments: Vec<_> = self.jobs.iter().map(|job| job.experiment).collect();
+        let of = (experiments[0], &plan);
+        let host = HostMemory::new(*program, *device, of, dataset, federation.populations());
         told(&experiments, &plan, &host).iter().for_each(|line| progress.once(line));
         let clients = experiments[0].partition.num_clients();
         if clients > LISTED_CLIENTS {
@@ -114,6 +115,8 @@ fn round(
     let outcomes = match federation.round_with(stop, &mut |steps| progress.advance(steps as usize)) {
         Err(error @ Error::Interrupted { .. }) => {
             interrupted(federation, runs)?;
+            // They are part of the checkpoint, and would not be told by the process that goes on with it.
+            tell_notes(federation, progress);
             return Err(error);
         }
         outcomes => outcomes?,
@@ -134,8 +137,12 @@ fn round(
     if !last {
         keep(federation, runs)?;
     }
-    federation.take_notes().iter().for_each(|note| progress.message(&format!("note: {note}")));
+    tell_notes(federation, progress);
     Ok(())
+}
+
+fn tell_notes(federation: &mut Federation<'_>, progress: &dyn Teller) {
+    federation.take_notes().iter().for_each(|note| progress.message(&format!("note: {note}")));
 }
 
 /// Writes the checkpoints of all runs, or holds their state where none are due.

@@ -4,13 +4,48 @@
 use std::ops::Range;
 
 use crate::circuits::analyses::LocalModel;
+use crate::config::Experiment;
 use crate::device::{Buffer, View, f32s};
-use crate::error::Result;
+use crate::error::{Error, Result, mib};
 use crate::federation::{LocalModels, Member, Observer, Pulse, Stage};
 use crate::model::Weights;
 
 /// A replicate's global weights, and its clients' by number, as far as they were kept.
 pub(super) type Kept = (Option<Vec<f32>>, Vec<(usize, Vec<f32>)>);
+
+/// Bytes of local models that stay to the end of a round of so many `clients`, in rounds that are saved or analysed.
+///
+/// # Errors
+/// [`Error::TooLarge`] when the device has no room for them: smaller waves would not help.
+pub(super) fn kept_bytes(stage: Stage<'_>, experiment: &Experiment, clients: usize) -> Result<u64> {
+    let saved = experiment.output.save_clients;
+    let analysed = experiment.circuits.as_ref().is_some_and(|circuits| !circuits.analyses.is_empty());
+    if !saved && !analysed {
+        return Ok(0);
+    }
+    let bytes = 4 * (clients * stage.network.layout.words) as u64;
+    let key = if saved { "output.save_clients" } else { "circuits.analyses" };
+    let refused = |needed, limit, or: &str| Error::TooLarge {
+        what: format!("keeping the local models of {clients} clients, for {key},"),
+        needed,
+        limit,
+        help: format!("leave {key} out, draw fewer clients a round, or {or}"),
+    };
+    // All that is saved comes back in one buffer.
+    let largest = stage.device.info().max_buffer_bytes;
+    if saved && bytes > largest {
+        let limit = format!("the device allows {}", mib(largest));
+        return Err(refused(format!("{} in one buffer", mib(bytes)), limit, "run with --device cpu"));
+    }
+    if bytes > stage.budget.bytes {
+        return Err(refused(
+            mib(bytes),
+            format!("device.memory allows {}", mib(stage.budget.bytes)),
+            "raise device.memory",
+        ));
+    }
+    Ok(bytes)
+}
 
 /// Brings weights back with the round's read-back, in the rounds that are saved, and leaves the local models of the last
 /// round on the device where there is something to do with them.

@@ -38,16 +38,18 @@ pub(super) struct HostMemory {
     pub data: u64,
     /// Who has which examples.
     pub clients: u64,
+    /// Local models that are read back to be saved.
+    pub saved: u64,
     /// What the pictures take at the end of the run, beyond what the waves then give back.
     pub pictures: u64,
 }
 
 impl HostMemory {
-    /// With what was resident before `dataset` was read, and no shader compiled yet.
+    /// With what was resident before `dataset` was read, and no shader compiled yet, of runs of `experiment` and what is alike.
     pub fn new<'a>(
         program: Option<u64>,
         device: &dyn Device,
-        plan: &RoundPlan,
+        (experiment, plan): (&Experiment, &RoundPlan),
         dataset: &Dataset,
         populations: impl Iterator<Item = &'a Population>,
     ) -> Self {
@@ -56,7 +58,13 @@ impl HostMemory {
         let compiler = if device.info().kind == "cpu" { 0 } else { COMPILER };
         let program = program.map(|program| program + compiler);
         let clients = populations.map(Population::bytes).sum();
-        Self { program, data, clients, pictures: PICTURES.saturating_sub(plan.total()) }
+        let saved = if experiment.output.save_clients { plan.kept } else { 0 };
+        Self { program, data, clients, saved, pictures: PICTURES.saturating_sub(plan.total()) }
+    }
+
+    /// All of it but the program.
+    pub fn own(&self) -> u64 {
+        self.data + self.clients + self.saved + self.pictures
     }
 }
 
@@ -77,19 +85,24 @@ pub(super) fn told(experiments: &[&Experiment], plan: &RoundPlan, host: &HostMem
         mib(plan.models),
         mib(plan.evaluation),
     );
+    let kept = match plan.kept {
+        0 => String::new(),
+        bytes => format!(", {} local models that are saved or analysed", mib(bytes)),
+    };
     let circuits = experiments.iter().find_map(|experiment| experiment.circuits.as_ref()).map(|_| {
         format!("plan: searches for circuits go in waves of their own, which take {} more at most", mib(plan.budget))
     });
-    let own = host.data + host.clients + host.pictures + host.program.unwrap_or(0);
+    let own = host.own() + host.program.unwrap_or(0);
+    let saved = if host.saved > 0 { format!(", {} local models read back", mib(host.saved)) } else { String::new() };
     let program = host.program.map(|bytes| format!(", {} program and driver", mib(bytes))).unwrap_or_default();
     let host = format!(
-        "plan: {} beside it in the program: {} data set, {} partition, {} pictures{program}",
+        "plan: {} beside it in the program: {} data set, {} partition{saved}, {} pictures{program}",
         mib(own),
         mib(host.data),
         mib(host.clients),
         mib(host.pictures)
     );
-    [Some(first), Some(device), circuits, Some(host)].into_iter().flatten().collect()
+    [Some(first), Some(device + &kept), circuits, Some(host)].into_iter().flatten().collect()
 }
 
 fn counted(n: usize, thing: &str) -> String {
@@ -117,8 +130,10 @@ mod tests {
             images: 7 << 20,
             models: 1 << 19,
             evaluation: 1 << 18,
+            kept: 0,
         };
-        let host = HostMemory { program: Some(20 << 20), data: 7 << 20, clients: 1 << 18, pictures: 48 << 20 };
+        let host =
+            HostMemory { program: Some(20 << 20), data: 7 << 20, clients: 1 << 18, saved: 0, pictures: 48 << 20 };
         let lines = told(&[&experiment(&["cohort.clients_per_round=10"]); 2], &plan, &host);
         assert_eq!(
             lines,
@@ -129,6 +144,12 @@ mod tests {
                 "plan: 75.2 MiB beside it in the program: 7.0 MiB data set, 0.2 MiB partition, 48.0 MiB pictures, \
                  20.0 MiB program and driver",
             ]
+        );
+        let (saving, host) = (RoundPlan { kept: 3 << 20, ..plan }, HostMemory { saved: 3 << 20, ..host });
+        let lines = told(&[&experiment(&[])], &saving, &host);
+        assert!(lines[1].starts_with("plan: 15.2 MiB on the device: ") && lines[1].contains(", 3.0 MiB local models"));
+        assert!(
+            lines[2].starts_with("plan: 78.2 MiB beside") && lines[2].contains(", 3.0 MiB local models read back, ")
         );
         let alone = RoundPlan { clients: 90, waves: 1, ..plan };
         let lines = told(&[&experiment(&["circuits={}"])], &alone, &HostMemory { program: None, ..host });

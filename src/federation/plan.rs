@@ -19,6 +19,8 @@ pub struct RoundPlan {
     pub models: u64,
     /// What the evaluation of the global models takes, in bytes.
     pub evaluation: u64,
+    /// Local models that stay to the end of a round, in bytes, where they are saved or analysed.
+    pub kept: u64,
 }
 
 impl RoundPlan {
@@ -29,6 +31,6 @@ impl RoundPlan {
 
     /// All of it at once, in bytes: the wave's buffers stay while the global models are evaluated.
     pub fn total(&self) -> u64 {
-        self.wave() + self.images + self.models + self.evaluation
+        self.wave() + self.images + self.models + self.evaluation + self.kept
     }
 }

@@ -139,6 +139,7 @@ impl<'d> Simulation<'d> {
             images: self.train.bytes() + self.test.bytes(),
             models: self.global.bytes() + self.strategy.bytes() + 4 * lists as u64,
             evaluation: self.evaluation.bytes(network),
+            kept: 0,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::circuits::rank::Found;
 use crate::circuits::round::{RoundBuffers, Tally};
 use crate::circuits::subject::Subject;
 use crate::device::{Buffer, Device};
-use crate::error::Result;
+use crate::error::{Error, Result, mib};
 use crate::federation::{Member, Pulse, Stage, upload, wave_that_fits};
 use crate::kernels::complement::complement;
 
@@ -115,6 +115,31 @@ impl Laboratory {
         let (total, largest) = self.search_words(stage);
         let what = format!("the search for one circuit (circuits.steps = {})", self.circuits.steps);
         wave_that_fits(stage.budget, wanted, total, largest, &what)
+    }
+
+    /// Refuses a round of these members whose circuits would not fit the device.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] that says so.
+    pub fn check_circuits(&self, stage: Stage<'_>, members: &[Member<'_>]) -> Result<()> {
+        let pairs = self.pairs(stage, members);
+        let (total, largest) = RoundBuffers::words(&pairs, stage.replicates, &self.layouts());
+        let (total, largest) = (4 * total as u64, 4 * largest as u64);
+        let refused = |needed, limit, or: &str| Error::TooLarge {
+            what: format!("the list of {} circuits and their edges", 2 * pairs.len()),
+            needed,
+            limit,
+            help: format!("take fewer circuits.clients or circuits.classes, circuits.edges = \"channel\", or {or}"),
+        };
+        if largest > stage.budget.binding {
+            let limit = format!("the device allows {}", mib(stage.budget.binding));
+            return Err(refused(format!("{} in one buffer", mib(largest)), limit, "--device cpu"));
+        }
+        if total > stage.budget.bytes {
+            let limit = format!("device.memory allows {}", mib(stage.budget.bytes));
+            return Err(refused(mib(total), limit, "a larger device.memory"));
+        }
+        Ok(())
     }
 
     /// Bytes that the searches for the circuits of `members` take, as many at once as fit.

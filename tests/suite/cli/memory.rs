@@ -27,6 +27,11 @@ fn mib(text: &str, line: &str) -> f64 {
     found.split(" MiB").next().unwrap().trim().parse().unwrap()
 }
 
+/// What a run said that it would take, in MiB.
+fn planned(told: &str) -> f64 {
+    told.lines().filter(|l| l.starts_with("plan: ") && l.contains(" MiB ")).map(|l| mib(l, "plan: ")).sum()
+}
+
 /// In several waves, the peak is within a tenth of the plan, and the model has the bits of one wave.
 #[test]
 fn the_peak_is_what_was_planned_and_waves_leave_no_trace() {
@@ -42,8 +47,7 @@ fn the_peak_is_what_was_planned_and_waves_leave_no_trace() {
         };
         let (waves, one) = (format!("{device}-waves"), format!("{device}-one"));
         let told = run(&waves, "device.memory=100MiB");
-        let planned = told.lines().filter(|l| l.starts_with("plan: ") && l.contains(" MiB ")).map(|l| mib(l, "plan: "));
-        let (planned, peak) = (planned.sum::<f64>(), mib(&told, "memory: "));
+        let (planned, peak) = (planned(&told), mib(&told, "memory: "));
         // A hardware GPU has memory of its own, and what its driver takes of the process is not planned.
         let of_process = *device == "cpu" || gpu().is_some_and(|gpu| gpu.info().software);
         let close = (peak - planned).abs() <= 0.1 * planned;
@@ -56,6 +60,31 @@ fn the_peak_is_what_was_planned_and_waves_leave_no_trace() {
         assert!(weights(&waves) == weights(&one), "{device}: the cut of the waves shows");
         assert!(weights(&waves) == weights(&format!("{device}-few")), "{device}: the number of waves shows");
     }
+}
+
+/// All local models of a round, where they are saved: planned, and refused before anything is written where there is no
+/// room for them.
+#[test]
+fn local_models_that_are_saved_are_planned() {
+    let desk = Desk::new();
+    fs::write(desk.path("crowd.toml"), CROWD).unwrap();
+    let before = desk.entries();
+    let run = |memory: &str| {
+        let set = [format!("device.memory={memory}"), "device.max_wave=30".into(), "output.save_clients=true".into()];
+        let sets = set.iter().flat_map(|set| ["--set", set]);
+        desk.run(&["crowd.toml"].into_iter().chain(sets).collect::<Vec<_>>())
+    };
+    let ended = run("100MiB");
+    let says = "keeping the local models of 150 clients, for output.save_clients, needs 114.";
+    assert!(
+        ended.code == Some(2) && ended.err.contains(says) && ended.err.contains("raise device.memory"),
+        "{ended:?}"
+    );
+    assert_eq!(desk.entries(), before);
+    let ended = run("200MiB");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let (planned, peak) = (planned(&ended.err), mib(&ended.err, "memory: "));
+    assert!((peak - planned).abs() <= 0.1 * planned, "{peak} MiB instead of {planned}\n{}", ended.err);
 }
 
 /// A million clients are never dealt: they cost no more than those who take part.
