@@ -26,6 +26,14 @@ pub struct ReportArgs {
     pub out: Option<PathBuf>,
 }
 
+/// The folder in which `folder` lies, also of `.` and `..`.
+fn beside(folder: &Path) -> PathBuf {
+    match folder.file_name() {
+        Some(_) => folder.parent().unwrap_or(Path::new("")).into(),
+        None => folder.join(".."),
+    }
+}
+
 /// Writes the report and says where it is.
 pub fn execute(args: ReportArgs) -> Result<()> {
     if let Some(file) = args.folders.iter().find(|folder| folder.is_file()) {
@@ -34,7 +42,7 @@ pub fn execute(args: ReportArgs) -> Result<()> {
     }
     let out = args.out.unwrap_or_else(|| match &args.folders[..] {
         [one] => one.clone(),
-        several => several[0].parent().unwrap_or(Path::new("")).join("comparison"),
+        several => beside(&several[0]).join("comparison"),
     });
     if out.is_file() {
         let problem = format!("{} is a file", out.display());
@@ -42,4 +50,16 @@ pub fn execute(args: ReportArgs) -> Result<()> {
     }
     let page = html::write(&args.folders, &out)?;
     super::print(&format!("{}\n", page.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comparison_stands_beside_the_first_run_from_within_it_too() {
+        for (folder, parent) in [("runs/a", "runs"), ("runs/a/", "runs"), ("a", ""), (".", "./.."), ("..", "../..")] {
+            assert_eq!(beside(Path::new(folder)), Path::new(parent), "{folder}");
+        }
+    }
 }

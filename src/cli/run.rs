@@ -9,6 +9,7 @@ use clap::Args;
 use super::{DEFAULT_DATA, print};
 use crate::config::{Override, Plan, load, presets};
 use crate::experiment::{self, Jobs, LiveRequest, Request};
+use crate::report::begin::EXPERIMENT;
 use crate::report::folder::check_free;
 use crate::{Error, Result};
 
@@ -169,7 +170,7 @@ fn read_plan(experiment: &str, overrides: &[Override]) -> Result<Plan> {
     let is_path = path.extension().is_some_and(|e| e == "toml") || path.components().count() > 1 || path.exists();
     match preset {
         Err(_) if is_path => {
-            let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+            let bytes = read_experiment(path)?;
             let text = String::from_utf8(bytes)
                 .map_err(|_| Error::file(path, "is not text in UTF-8", "accepted: an experiment in TOML"))?;
             load(&text, experiment, overrides)
@@ -180,6 +181,22 @@ fn read_plan(experiment: &str, overrides: &[Override]) -> Result<Plan> {
         }
         preset => preset?.load(overrides),
     }
+}
+
+/// The bytes of an experiment's file.
+fn read_experiment(path: &Path) -> Result<Vec<u8>> {
+    if path.is_dir() {
+        let own = path.join(EXPERIMENT);
+        let example = if own.is_file() { format!(", such as {}", own.display()) } else { String::new() };
+        return Err(Error::file(path, "is a folder", format!("accepted: an experiment in TOML{example}")));
+    }
+    std::fs::read(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            let help = "accepted: the path of an experiment in TOML, or a preset, see `fedcircuit presets`";
+            Error::file(path, "there is no such file", help)
+        }
+        _ => Error::io("read", path)(error),
+    })
 }
 
 /// Makes paths in the experiments whole: their `experiment.toml` is to give the same run wherever it is run again.
@@ -306,7 +323,8 @@ mod tests {
         )
         .unwrap();
         for (args, says) in [
-            (vec![at("absent.toml")], "cannot read"),
+            (vec![at("absent.toml")], "there is no such file\n  accepted: the path of an experiment in TOML"),
+            (vec![at("")], "is a folder\n  accepted: an experiment in TOML"),
             (vec![at("latin.toml")], "is not text in UTF-8"),
             (vec![at("typo.toml")], "typo.toml: rouns: unknown key\n  did you mean rounds?"),
             (vec!["paper_iid".into()], "paper_iid: is neither a file nor a preset\n  did you mean paper-iid?"),

@@ -124,7 +124,10 @@ fn experiments_devices_and_folders() {
     for (args, says) in [
         (vec!["typo.toml"], ["typo.toml: partiton: unknown key", "did you mean partition?"]),
         (vec!["broken.toml"], ["broken.toml: is not valid TOML", "accepted"]),
-        (vec!["absent.toml"], ["cannot read absent.toml", "No such file"]),
+        (
+            vec!["absent.toml"],
+            ["absent.toml: there is no such file", "accepted: the path of an experiment in TOML, or a preset"],
+        ),
         (vec!["quikstart"], ["quikstart: is neither a file nor a preset", "did you mean quickstart?"]),
         (vec!["tiny.toml", "--out", "taken"], ["--out: taken exists", "nothing is written over"]),
         (vec!["tiny.toml", "--out", "typo.toml"], ["typo.toml is not a folder", "--out"]),
