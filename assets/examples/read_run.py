@@ -9,8 +9,10 @@ For a run on MNIST, `--data DIR` names the folder that `fedcircuit data fetch mn
 
 import argparse
 import gzip
+import json
 import math
 import pathlib
+import re
 import sys
 import tomllib
 
@@ -55,10 +57,11 @@ def show_tables(run):
 
 def load_model(run):
     """The global model of the last round whose weights were saved, and that round."""
-    path = max((run / "model").glob("round_[0-9][0-9][0-9][0-9].safetensors"))
+    names = [re.fullmatch(r"round_(\d+)\.safetensors", path.name) for path in (run / "model").iterdir()]
+    number, name = max((int(name[1]), name[0]) for name in names if name)
     model = SimpleCnn()
-    model.load_state_dict(load_file(path))  # the names and shapes are PyTorch's own
-    return model.eval(), int(path.stem.split("_")[1])
+    model.load_state_dict(load_file(run / "model" / name))  # the names and shapes are PyTorch's own
+    return model.eval(), number
 
 
 def read_idx(folder, name, header):
@@ -86,7 +89,8 @@ def main():
     metrics = show_tables(args.run)
     model, number = load_model(args.run)
     settings = tomllib.loads((args.run / "experiment.toml").read_text())["data"]
-    images, labels = test_set(args.data, settings["source"], settings.get("test_examples"))
+    source = json.loads((args.run / "environment.json").read_text())["data"]["source"]  # which may be the fallback
+    images, labels = test_set(args.data, source, settings.get("test_examples"))
     with torch.no_grad():
         right = (model(images).argmax(1) == labels).sum().item()
 

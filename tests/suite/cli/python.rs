@@ -99,8 +99,10 @@ fn pandas_reads_the_same_tables_from_parquet() {
 fn the_reading_example_finds_the_logged_accuracy() {
     let Some(python) = python(&["torch", "pandas", "safetensors"]) else { return };
     let desk = Desk::new();
-    let sets = ["data.train_examples=400", "data.test_examples=300", "circuits.steps=4", "output.save_every=1"];
-    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
+    let sizes = ["data.train_examples=400", "data.test_examples=300", "circuits.steps=4", "output.save_every=1"];
+    // Which is not there: environment.json says what was read.
+    let source = ["data.source=mnist", "data.fallback=digits"];
+    let sets: Vec<&str> = sizes.iter().chain(&source).flat_map(|set| ["--set", *set]).collect();
     let ended = desk.run(&[&["quickstart", "--rounds", "2", "--out", "out"], &sets[..]].concat());
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let drawn = desk.fedcircuit(&["data", "draw"]);
