@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::DEAD;
 use super::ablate_cases::{Setting, settings};
+use super::cases::LEFT;
 use super::shape::{Batch, Gates, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::{Error, Result};
@@ -186,7 +187,7 @@ fn cases() -> Vec<Case> {
         Case {
             name: s.name,
             params: params.to_vec(),
-            buffers: vec![s.z(), s.fill(), s.gates(), s.counts(), vec![7; outputs], vec![7; outputs / 4]],
+            buffers: vec![s.z(), s.fill(), s.gates(), s.counts(), vec![LEFT; outputs], vec![LEFT; outputs / 4]],
             groups: groups(&params),
             flops: 0,
         }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::ablate_cases::{Setting, settings};
 use super::ablate_forward::{FillView, Plane};
-use super::cases::{below, noise};
+use super::cases::{LEFT, below, noise};
 use super::cross_entropy::tree;
 use super::shape::{Batch, Gates, expect};
 use super::{CHUNK, DEAD};
@@ -131,7 +131,7 @@ fn cases() -> Vec<Case> {
                 s.gates(),
                 codes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
                 noise(outputs, 0.01, 5),
-                vec![7; s.gate_words()],
+                vec![LEFT; s.gate_words()],
             ],
             groups: groups(&params),
             flops: 3 * outputs as u64,

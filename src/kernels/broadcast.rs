@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::{below, noise};
+use super::cases::{LEFT, below, noise};
 use super::shape::{Rows, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View};
 use crate::error::{Error, Result};
@@ -59,7 +59,7 @@ fn cases() -> Vec<Case> {
     .map(|(name, words, slots, replicates)| Case {
         name,
         params: vec![(words / 4) as u32],
-        buffers: vec![noise(replicates * words, 1.0, 1), below(slots, replicates as u32, 2), vec![7; slots * words]],
+        buffers: vec![noise(replicates * words, 1.0, 1), below(slots, replicates as u32, 2), vec![LEFT; slots * words]],
         groups: Rows { slots, words }.quad_groups(),
         flops: 0,
     })

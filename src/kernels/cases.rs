@@ -1,5 +1,8 @@
 //! Inputs that the kernels' cases share: hashes of the index, so that every run and every machine sees the same.
 
+/// What another batch left in a buffer: numbers, none of which passes for zero, and codes that are nobody's.
+pub(super) const LEFT: u32 = 0x4040_4040;
+
 /// `words` whole numbers in `0..limit`.
 pub(super) fn below(words: usize, limit: u32, salt: u32) -> Vec<u32> {
     (0..words as u32).map(|i| hash(i, salt) % limit).collect()

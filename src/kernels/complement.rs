@@ -1,5 +1,6 @@
 //! The gates of everything but the circuit (`shaders/complement.wgsl`).
 
+use super::cases::LEFT;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::{Error, Result};
 
@@ -42,7 +43,7 @@ fn cases() -> Vec<Case> {
         .map(|(name, words)| Case {
             name,
             params: vec![words as u32],
-            buffers: vec![(0..words).map(|i| ((i * 7 % 3 == 0) as u32 as f32).to_bits()).collect(), vec![7; words]],
+            buffers: vec![(0..words).map(|i| ((i * 7 % 3 == 0) as u32 as f32).to_bits()).collect(), vec![LEFT; words]],
             groups: grid::folded(words.div_ceil(64), 1),
             flops: words as u64,
         })

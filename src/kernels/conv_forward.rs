@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::cases::LEFT;
 use super::conv_products::{filters, forward};
 use super::conv_tile::{
     CHANNELS, Tile, filters_by_four, hardware, parsed, pooled_3x3, software, threads_of, tile_variants,
@@ -233,8 +234,8 @@ fn case(c: ConvCase) -> Case {
             setting.rows.to_vec(),
             setting.counts(),
             gates,
-            vec![7; output],
-            vec![7; output / 4],
+            vec![LEFT; output],
+            vec![LEFT; output / 4],
         ],
         groups: groups(&c.params(), Tile::PLAIN),
         flops: c.flops(),

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::cases::LEFT;
 use super::conv_tile::{
     CHANNELS, Tile, filters_by_four, hardware, parsed, pooled_3x3, software, threads_of, tile_variants,
 };
@@ -111,7 +112,7 @@ fn side_by_side(p: &ConvParams) -> [u32; 3] {
 /// The buffers of [`conv_input_grad`].
 #[derive(Clone, Copy, Debug)]
 pub struct ConvInputGrad<'a> {
-    /// `[slots][M][PH][PW][B]`, zero for padding images.
+    /// `[slots][M][PH][PW][B]`; padding images count as 0, whatever they have.
     pub output_grad: View<'a>,
     /// `[slots][M][PH][PW][B]` bytes, from the forward pass.
     pub codes: View<'a>,
@@ -248,7 +249,14 @@ fn case(c: ConvCase) -> Case {
     Case {
         name: setting.name,
         params: c.params_words(),
-        buffers: vec![c.output_grad(), c.codes(), c.weights(), setting.rows.to_vec(), setting.counts(), vec![7; input]],
+        buffers: vec![
+            c.output_grad(),
+            c.codes(),
+            c.weights(),
+            setting.rows.to_vec(),
+            setting.counts(),
+            vec![LEFT; input],
+        ],
         groups: groups(&c.params(), Tile::PLAIN),
         flops: c.flops(),
     }

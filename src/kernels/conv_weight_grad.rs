@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use super::cases::LEFT;
 use super::conv_tile::parsed;
 use super::layer_cases::{ConvCase, conv_cases, large_convs};
 use super::packed::{Frame, Images, Taps, pack_dz, pack_input, with_scratch};
@@ -263,7 +264,7 @@ fn case(c: ConvCase) -> Case {
     Case {
         name: c.setting.name,
         params: c.params_words(),
-        buffers: vec![c.input(), c.output_grad(), c.codes(), c.setting.counts(), vec![7; c.partials()]],
+        buffers: vec![c.input(), c.output_grad(), c.codes(), c.setting.counts(), vec![LEFT; c.partials()]],
         groups: groups(&c.params()),
         flops: c.flops(),
     }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::{below, noise};
+use super::cases::{LEFT, below, noise};
 use super::gather::NO_TARGET;
 use super::shape::{Batch, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut};
@@ -187,8 +187,8 @@ fn cases() -> Vec<Case> {
                 noise(slots * classes * stride, 20.0, 1),
                 targets,
                 [vec![9], counts].concat(),
-                vec![7; slots * classes * stride],
-                vec![7; 4 + 2 * slots],
+                vec![LEFT; slots * classes * stride],
+                vec![LEFT; 4 + 2 * slots],
             ],
             groups: [slots as u32, 1, 1],
             flops: 8 * (slots * classes * stride) as u64,

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::{below, noise};
+use super::cases::{LEFT, below, noise};
 use super::shape::{Rows, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -73,7 +73,7 @@ fn cases() -> Vec<Case> {
                 noise(rows * words, 1.0, 1),
                 below(slots, rows as u32, 2),
                 filters.concat(),
-                vec![7; slots * filters.len()],
+                vec![LEFT; slots * filters.len()],
             ],
             groups: groups(slots * filters.len()),
             flops: (slots as u64) * filters.iter().map(|f| u64::from(f[1])).sum::<u64>(),

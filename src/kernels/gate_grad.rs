@@ -1,13 +1,13 @@
 //! Gradient of the loss by the gates of a layer's channels (`shaders/gate_grad.wgsl`).
 //!
 //! A gate m scales a channel before its ReLU. Where the unit is alive the output is m times what it would be, so at an
-//! open gate (m = 1) dL/dm is the sum of output times output gradient; at a closed one the output, and with it
-//! the sum, is 0: under zero ablation a closed channel feels nothing.
+//! open gate (m = 1) dL/dm is the sum of output times output gradient; at a closed one the output counts as 0, and with it
+//! the sum, whatever lies there: under zero ablation a closed channel feels nothing.
 
 use rayon::prelude::*;
 
 use super::CHUNK;
-use super::cases::{below, noise};
+use super::cases::{LEFT, below, noise};
 use super::cross_entropy::tree;
 use super::quads;
 use super::shape::{Batch, Gates, expect};
@@ -144,7 +144,7 @@ fn cases() -> Vec<Case> {
                 noise(words, 1.0, 1),
                 noise(words, 0.01, 2),
                 below(slots * (channels + 7), 4, 3).iter().map(|n| n.min(&1) * 1.0f32.to_bits()).collect(),
-                vec![7; slots * (channels + 7)],
+                vec![LEFT; slots * (channels + 7)],
             ],
             groups: [channels as u32, slots as u32, 1],
             flops: 2 * words as u64,

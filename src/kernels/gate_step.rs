@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::adam::{self, Adam};
-use super::cases::noise;
+use super::cases::{LEFT, noise};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::{Error, Result};
 
@@ -112,7 +112,7 @@ fn cases() -> Vec<Case> {
                     noise(words, 3.0, 2).iter().map(|w| away(w).to_bits()).collect(),
                     noise(words, 1e-3, 3),
                     noise(words, 1e-4, 4).iter().map(|w| (f32::from_bits(*w).abs() + 1e-5).to_bits()).collect(),
-                    vec![7; words],
+                    vec![LEFT; words],
                 ],
                 groups: groups(words),
                 flops: 20 * words as u64,

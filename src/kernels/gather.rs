@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::{below, bits};
+use super::cases::{LEFT, below, bits};
 use super::shape::{Batch, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::{Error, Result};
@@ -193,8 +193,8 @@ fn cases() -> Vec<Case> {
                 below(order.at + slots * order.stride, examples as u32, 3),
                 [vec![0; 2], counts].concat(),
                 bits(&[[0.0127, -0.42], [0.0157, -1.0], [0.004, 0.0]].concat()[..2 * shape.channels]),
-                vec![7; words],
-                vec![7; slots * stride],
+                vec![LEFT; words],
+                vec![LEFT; slots * stride],
             ],
             groups: groups(shape, batch),
             flops: 2 * words as u64,

@@ -1,5 +1,6 @@
 //! A slot's bits depend on nothing but the slot: the same images, in another order of slots and with another B.
 
+use super::cases::LEFT;
 use super::layer_cases::{ConvCase, Setting, conv_cases, series};
 use super::linear_cases::{LinearCase, linear_cases};
 use super::reference::run;
@@ -49,7 +50,7 @@ fn each_convolution(name: &str) {
     let buffers = |c: &ConvCase, input: &[u32]| {
         let words = c.setting.slots() * c.setting.stride * c.conv.sizes().1;
         let (rows, counts) = (c.setting.rows.to_vec(), c.setting.counts());
-        vec![input.to_vec(), weights.clone(), rows, counts.clone(), counts, vec![7; words], vec![7; words / 4]]
+        vec![input.to_vec(), weights.clone(), rows, counts.clone(), counts, vec![LEFT; words], vec![LEFT; words / 4]]
     };
     let before = run(&conv_forward::KERNEL, &case.params_words(), &buffers(&case, &case.input()));
     let after = run(&conv_forward::KERNEL, &other.params_words(), &buffers(&other, &moved(&case.input(), old)));
@@ -60,21 +61,21 @@ fn each_convolution(name: &str) {
     let buffers = |c: &ConvCase, grad: &[u32], codes: &[u32]| {
         let words = c.setting.slots() * c.setting.stride * c.conv.sizes().0;
         let (rows, counts) = (c.setting.rows.to_vec(), c.setting.counts());
-        vec![grad.to_vec(), codes.to_vec(), weights.clone(), rows, counts, vec![7; words]]
+        vec![grad.to_vec(), codes.to_vec(), weights.clone(), rows, counts, vec![LEFT; words]]
     };
     let before = run(&conv_input_grad::KERNEL, &case.params_words(), &buffers(&case, &grad, codes));
     let buffers = buffers(&other, &moved(&grad, old), moved_codes);
     let after = run(&conv_input_grad::KERNEL, &other.params_words(), &buffers);
     assert!(after[5] == moved(&before[5], old), "input gradients");
 
-    let buffers = [case.input(), grad.clone(), codes.clone(), case.setting.counts(), vec![7; case.partials()]];
+    let buffers = [case.input(), grad.clone(), codes.clone(), case.setting.counts(), vec![LEFT; case.partials()]];
     let before = run(&conv_weight_grad::KERNEL, &case.params_words(), &buffers);
     let buffers = [
         moved(&case.input(), old),
         moved(&grad, old),
         moved_codes.clone(),
         other.setting.counts(),
-        vec![7; other.partials()],
+        vec![LEFT; other.partials()],
     ];
     let after = run(&conv_weight_grad::KERNEL, &other.params_words(), &buffers);
     let sum = |c: &ConvCase, partials: &[u32]| {
@@ -91,7 +92,7 @@ fn fully_connected_layers() {
     let slots = |c: &LinearCase| (c.setting.rows.to_vec(), c.setting.counts());
     let forward = |c: &LinearCase, input: Vec<u32>| {
         let ((rows, counts), words) = (slots(c), c.setting.slots() * c.setting.stride * c.linear.outputs);
-        let buffers = [input, weights.clone(), rows, counts.clone(), counts, vec![7; words]];
+        let buffers = [input, weights.clone(), rows, counts.clone(), counts, vec![LEFT; words]];
         run(&linear_forward::KERNEL, &c.params_words(), &buffers).remove(5)
     };
     let before = forward(&case, case.input());
@@ -99,7 +100,7 @@ fn fully_connected_layers() {
 
     let backward = |c: &LinearCase, output: Vec<u32>, grad: Vec<u32>| {
         let ((rows, counts), words) = (slots(c), c.setting.slots() * c.setting.stride * c.linear.inputs);
-        let buffers = [output, grad, weights.clone(), rows, counts, vec![7; words]];
+        let buffers = [output, grad, weights.clone(), rows, counts, vec![LEFT; words]];
         run(&linear_input_grad::KERNEL, &c.params_words(), &buffers).remove(5)
     };
     let after = backward(&other, moved(&case.output(), old), moved(&case.output_grad(), old));

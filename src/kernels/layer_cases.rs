@@ -70,8 +70,7 @@ impl Alive {
     }
 }
 
-/// What another batch left in a buffer: numbers and codes that are nobody's.
-pub(super) const LEFT: u32 = 0x4040_4040;
+const NAN: u32 = f32::NAN.to_bits();
 
 /// Words before the counts, before the first weight and before the first gate: offsets that are not zero.
 const COUNTS_AT: usize = 3;
@@ -232,11 +231,20 @@ impl ConvCase {
 
     /// Images, with nothing in the channels that are closed.
     pub fn input(&self) -> Vec<u32> {
+        self.input_with(0)
+    }
+
+    /// The same as a sparse kernel finds it, where what lies in closed channels is nobody's: no number.
+    pub fn left_input(&self) -> Vec<u32> {
+        self.input_with(NAN)
+    }
+
+    fn input_with(&self, closed: u32) -> Vec<u32> {
         let (words, plane) = (self.conv.sizes().0, self.conv.height * self.conv.width);
         let mut input = self.setting.images_of(words, 1);
         for (i, channel) in input.chunks_exact_mut(plane * self.setting.stride).enumerate() {
             if !self.setting.input_open(&self.conv, i / self.conv.in_channels, i % self.conv.in_channels) {
-                channel.fill(0);
+                channel.fill(closed);
             }
         }
         input
@@ -256,18 +264,39 @@ impl ConvCase {
     /// gate.
     pub fn codes(&self) -> Vec<u32> {
         let places = (self.conv.pool * self.conv.pool) as u32;
-        let (gates, words) = self.setting.gates(self.conv.out_channels);
-        let plane = self.conv.sizes().1 / self.conv.out_channels * self.setting.stride;
-        let closed = |channel: usize| {
-            let (slot, m) = (channel / self.conv.out_channels, channel % self.conv.out_channels);
-            self.setting.gated && gates[slot * words + GATES_AT + m] == 0
-        };
+        let closed = self.closed_outputs();
+        let plane = self.plane();
         let pick = |i: usize| {
             let dead = self.conv.relu && noise(i, 4) < -0.2;
-            if dead || closed(i / plane) { DEAD.into() } else { ((noise(i, 5) + 1.0) * 0.5 * places as f32) as u32 }
+            if dead || closed[i / plane] { DEAD.into() } else { ((noise(i, 5) + 1.0) * 0.5 * places as f32) as u32 }
         };
         let bytes = self.setting.fill(self.conv.sizes().1, pick);
         bytes.chunks(4).map(|q| q[0] | q[1] << 8 | q[2] << 16 | q[3] << 24).collect()
+    }
+
+    /// Gradients and codes as a sparse kernel finds them where what lies in closed channels is nobody's: no number, and codes
+    /// that would pass it on.
+    pub fn left_output_grad(&self) -> (Vec<u32>, Vec<u32>) {
+        let (mut grad, mut codes) = (self.output_grad(), self.codes());
+        let channels = grad.chunks_exact_mut(self.plane()).zip(codes.chunks_exact_mut(self.plane() / 4));
+        let left = self.setting.input_gated || self.setting.closed_unread;
+        for ((grad, codes), _) in channels.zip(self.closed_outputs()).filter(|(_, closed)| left && *closed) {
+            grad.fill(NAN);
+            codes.fill(0);
+        }
+        (grad, codes)
+    }
+
+    /// Words of a channel's outputs.
+    fn plane(&self) -> usize {
+        self.conv.sizes().1 / self.conv.out_channels * self.setting.stride
+    }
+
+    /// `[slots][M]`.
+    fn closed_outputs(&self) -> Vec<bool> {
+        let (gates, words) = self.setting.gates(self.conv.out_channels);
+        let own = gates.chunks_exact(words).flat_map(|row| &row[GATES_AT..][..self.conv.out_channels]);
+        own.map(|gate| self.setting.gated && *gate == 0).collect()
     }
 
     /// Words of `[slots][chunks][weights, biases]`.

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::cases::LEFT;
 use super::linear_cases::{LinearCase, large_linears, linear_cases};
 use super::shape::{
     Batch, ENOUGH_THREADS, Gates, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed,
@@ -173,7 +174,7 @@ fn case(c: LinearCase) -> Case {
     Case {
         name: setting.name,
         params: c.params_words(),
-        buffers: vec![c.input(), c.weights(), setting.rows.to_vec(), setting.counts(), gates, vec![7; output]],
+        buffers: vec![c.input(), c.weights(), setting.rows.to_vec(), setting.counts(), gates, vec![LEFT; output]],
         groups: groups(&c.params(), TILE, 1),
         flops: c.flops(),
     }

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::cases::LEFT;
 use super::linear_cases::{LinearCase, large_linears, linear_cases};
 use super::shape::{Batch, ENOUGH_THREADS, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed};
 use crate::device::linalg::{Mat, MatMut};
@@ -141,7 +142,7 @@ fn case(c: LinearCase) -> Case {
             c.weights(),
             setting.rows.to_vec(),
             setting.counts(),
-            vec![7; input],
+            vec![LEFT; input],
         ],
         groups: groups(&c.params(), 1),
         flops: c.flops(),

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::below;
+use super::cases::{LEFT, below};
 use super::shape::expect;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, grid};
 use crate::error::{Error, Result};
@@ -105,7 +105,7 @@ fn cases() -> Vec<Case> {
                     below(slots * rows, 257, 2),
                     below(slots, rows as u32, 3).iter().map(|back| rows as u32 - back % 4).collect(),
                     vec![last; slots],
-                    vec![7; 4 * slots],
+                    vec![LEFT; 4 * slots],
                 ],
                 groups: groups(slots),
                 flops: (slots * rows) as u64,

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::noise;
+use super::cases::{LEFT, noise};
 use super::shape::{Rows, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View};
 use crate::error::Result;
@@ -113,7 +113,12 @@ fn cases() -> Vec<Case> {
     let case = |name, keeps: [u32; 5]| Case {
         name,
         params: vec![5, row as u32, 2],
-        buffers: vec![weights.clone(), table.concat(), [&[0; 2], &keeps[..], &[2; 5], &keeps].concat(), vec![7; 3 * 5]],
+        buffers: vec![
+            weights.clone(),
+            table.concat(),
+            [&[0; 2], &keeps[..], &[2; 5], &keeps].concat(),
+            vec![LEFT; 3 * 5],
+        ],
         groups: [5, 3, 1],
         flops: 0,
     };
@@ -137,7 +142,7 @@ fn simple_cnn() -> Case {
     Case {
         name: "five clients of simple-cnn",
         params: vec![4, at, 0],
-        buffers: vec![noise(5 * at as usize, 0.05, 9), table, keeps.repeat(5), vec![7; 20]],
+        buffers: vec![noise(5 * at as usize, 0.05, 9), table, keeps.repeat(5), vec![LEFT; 20]],
         groups: [4, 5, 1],
         flops: 0,
     }

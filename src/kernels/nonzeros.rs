@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::below;
+use super::cases::{LEFT, below};
 use super::magnitude_threshold::MAGNITUDE;
 use super::shape::{Rows, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View};
@@ -66,7 +66,7 @@ fn cases() -> Vec<Case> {
         buffers: vec![
             table.concat(),
             below(slots * row, 3, 1).iter().map(|v| [0, 1 << 31, 1][*v as usize]).collect(),
-            vec![7; 4 * slots],
+            vec![LEFT; 4 * slots],
         ],
         groups: [4, slots as u32, 1],
         flops: 0,

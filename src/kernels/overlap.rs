@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::below;
+use super::cases::{LEFT, below};
 use super::shape::expect;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, grid};
 use crate::error::{Error, Result};
@@ -85,7 +85,7 @@ fn cases() -> Vec<Case> {
                 below(nb * words, u32::MAX, 2),
                 rows.iter().zip(limits).map(|(r, limit)| r % limit).collect(),
                 layers.concat(),
-                vec![7; 3 * n * layers.len()],
+                vec![LEFT; 3 * n * layers.len()],
             ],
             groups: groups(n * layers.len()),
             flops: 0,

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::below;
+use super::cases::{LEFT, below};
 use super::shape::expect;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, grid};
 use crate::error::{Error, Result};
@@ -158,7 +158,7 @@ fn cases() -> Vec<Case> {
                 tasks.concat(),
                 (0..rows as u32).rev().collect(),
                 layers.concat(),
-                vec![7; 3 * tasks.len() * layers.len()],
+                vec![LEFT; 3 * tasks.len() * layers.len()],
             ],
             groups: groups(tasks.len() * layers.len()),
             flops: 0,

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::below;
+use super::cases::{LEFT, below};
 use super::shape::{Rows, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, grid};
 use crate::error::Result;
@@ -58,7 +58,7 @@ fn cases() -> Vec<Case> {
         buffers: vec![
             below(slots * gates, 2, 1).iter().map(|v| (*v as f32).to_bits()).collect(),
             table.concat(),
-            vec![7; slots * table.len()],
+            vec![LEFT; slots * table.len()],
         ],
         groups: groups(slots * table.len()),
         flops: 0,

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::noise;
+use super::cases::{LEFT, noise};
 use super::shape::expect;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, grid};
 use crate::error::{Error, Result};
@@ -63,7 +63,7 @@ fn case((name, words): (&'static str, usize)) -> Case {
     Case {
         name,
         params: vec![(words / 4) as u32],
-        buffers: vec![noise(words, 1.0, 1), vec![7; words]],
+        buffers: vec![noise(words, 1.0, 1), vec![LEFT; words]],
         groups: groups(words),
         flops: 0,
     }

@@ -4,7 +4,7 @@
 use multiversion::target::target_cfg_f;
 use rayon::prelude::*;
 
-use super::cases::noise;
+use super::cases::{LEFT, noise};
 use super::shape::expect;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::{Error, Result};
@@ -98,7 +98,7 @@ fn cases() -> Vec<Case> {
         .map(|(name, words, turns)| Case {
             name,
             params: bytemuck::cast_slice(&[params(words, turns)]).to_vec(),
-            buffers: vec![noise(words, 1.0, 1), vec![7; words]],
+            buffers: vec![noise(words, 1.0, 1), vec![LEFT; words]],
             groups: groups(words),
             flops: (2 * STEPS * turns * words) as u64,
         })

@@ -1,5 +1,6 @@
 //! Convolutions in float64, straight from their definition: what the tests hold the twins to.
 
+use super::cases::LEFT;
 use super::layer_cases::{ConvCase, conv_cases};
 use super::shape::Conv;
 use super::{DEAD, conv_forward};
@@ -113,7 +114,7 @@ pub(super) fn forward(case: &ConvCase) -> (Vec<u32>, Vec<u32>) {
     let (setting, words) = (&case.setting, case.setting.slots() * case.setting.stride * case.conv.sizes().1);
     let gates = setting.gates_or_counts(case.conv.out_channels);
     let reads = [case.input(), case.weights(), setting.rows.to_vec(), setting.counts(), gates];
-    let writes = [vec![7; words], vec![7; words / 4]];
+    let writes = [vec![LEFT; words], vec![LEFT; words / 4]];
     let mut after = run(&conv_forward::KERNEL, &case.params_words(), &[reads.to_vec(), writes.to_vec()].concat());
     let codes = after.pop().unwrap();
     (after.pop().unwrap(), codes)

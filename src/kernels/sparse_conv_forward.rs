@@ -3,9 +3,9 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::cases::LEFT;
 use super::conv_forward::ConvForward;
 use super::conv_tile::parsed;
-use super::layer_cases::LEFT;
 use super::packed::{Images, with_scratch};
 use super::registers::{covered, first, of_mut, registers, store, store_codes, zero};
 use super::shape::{Batch, Conv, ConvParams, Place, expect};
@@ -107,7 +107,7 @@ pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
     let stride = p.stride as usize;
     let plane = output_words / conv.out_channels * stride;
     let codes: &mut [u8] = bytemuck::cast_slice_mut(codes);
-    let block = sparse::block(p.slots as usize, conv.out_channels);
+    let block = super::block(p.slots as usize, conv.out_channels);
     let slots = f32s_mut(output).par_chunks_exact_mut(output_words * stride);
     let slots = slots.zip(codes.par_chunks_exact_mut(output_words * stride)).take(p.slots as usize);
     slots.enumerate().for_each(|(slot, (output, codes))| {
@@ -270,7 +270,7 @@ fn cases() -> Vec<Case> {
                 name: setting.name,
                 params: c.sparse_params_words(Side::Outputs),
                 buffers: vec![
-                    c.input(),
+                    c.left_input(),
                     c.weights(),
                     setting.rows.to_vec(),
                     setting.counts(),

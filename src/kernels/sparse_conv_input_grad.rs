@@ -3,9 +3,9 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::cases::LEFT;
 use super::conv_input_grad::ConvInputGrad;
 use super::conv_tile::parsed;
-use super::layer_cases::LEFT;
 use super::packed::{Images, with_scratch};
 use super::quads;
 use super::registers::{covered, first, of_mut, registers, store, zero};
@@ -104,7 +104,7 @@ pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
     let stride = p.stride as usize;
     let plane = conv.height * conv.width * stride;
     let codes: &[u8] = bytemuck::cast_slice(codes);
-    let block = sparse::block(p.slots as usize, conv.in_channels);
+    let block = super::block(p.slots as usize, conv.in_channels);
     let slots = f32s_mut(input_grad).par_chunks_exact_mut(input_words * stride).take(p.slots as usize);
     slots.enumerate().for_each(|(slot, input_grad)| {
         let words = slot * output_words * stride..(slot + 1) * output_words * stride;
@@ -228,12 +228,13 @@ fn cases() -> Vec<Case> {
         .map(|c| {
             let setting = &c.setting;
             let input = setting.slots() * setting.stride * c.conv.sizes().0;
+            let (output_grad, codes) = c.left_output_grad();
             Case {
                 name: setting.name,
                 params: c.sparse_params_words(Side::Inputs),
                 buffers: vec![
-                    c.output_grad(),
-                    c.codes(),
+                    output_grad,
+                    codes,
                     c.weights(),
                     setting.rows.to_vec(),
                     setting.counts(),

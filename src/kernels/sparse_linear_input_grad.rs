@@ -3,11 +3,12 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::cases::LEFT;
 use super::linear_input_grad::LinearInputGrad;
 use super::quads;
 use super::registers::{self, covered, load, of, of_mut, registers, store, zero};
 use super::shape::{Batch, Linear, LinearParams, Place, expect, linear_params as parsed};
-use super::sparse::{self, Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams};
+use super::sparse::{Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams};
 use super::sparse_cases::sparse_linear_cases;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, always, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -92,7 +93,7 @@ pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
     let ([output, output_grad, weights, rows, counts, lists], [input_grad]) = call.buffers();
     let (linear, stride) = (p.linear(), p.stride as usize);
     let words = linear.outputs * stride;
-    let block = sparse::block(p.slots as usize, linear.inputs);
+    let block = super::block(p.slots as usize, linear.inputs);
     let slots = f32s_mut(input_grad).par_chunks_exact_mut(linear.inputs * stride).take(p.slots as usize);
     slots.enumerate().for_each(|(slot, input_grad)| {
         let part = |all| &f32s(all)[slot * words..][..words];
@@ -166,7 +167,7 @@ fn cases() -> Vec<Case> {
                     setting.rows.to_vec(),
                     setting.counts(),
                     c.lists(Side::Inputs),
-                    vec![7; input],
+                    vec![LEFT; input],
                 ],
                 groups: groups(&c.params()),
                 flops: c.sparse_flops(),

@@ -2,7 +2,8 @@
 
 use pulp::Arch;
 
-use super::layer_cases::{ConvCase, LEFT, Setting};
+use super::cases::LEFT;
+use super::layer_cases::{ConvCase, Setting};
 use super::linear_cases::LinearCase;
 use super::reference::{self, run};
 use super::sparse::Side;
@@ -96,9 +97,10 @@ fn sparse_twins_agree_with_dense_ones() {
     for c in sparse_conv_cases() {
         let name = c.setting.name;
         let rules = [close, Compare::Codes(1e-4)];
-        same(name, &rules, &conv_forward(&c, c.input(), true), &conv_forward(&c, c.input(), false));
+        same(name, &rules, &conv_forward(&c, c.left_input(), true), &conv_forward(&c, c.input(), false));
         let want = conv_backward(&c, c.output_grad(), c.codes(), false);
-        same(name, &[close], &conv_backward(&c, c.output_grad(), c.codes(), true), &want);
+        let (grad, codes) = c.left_output_grad();
+        same(name, &[close], &conv_backward(&c, grad, codes, true), &want);
     }
     for c in sparse_linear_cases() {
         let name = c.setting.name;

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::{below, noise};
+use super::cases::{LEFT, below, noise};
 use super::magnitude_threshold::MAGNITUDE;
 use super::shape::{Place, Rows, expect};
 use super::sparse::{Filters, ListPlace, Lists, Side, entry};
@@ -136,7 +136,7 @@ fn cases() -> Vec<Case> {
         Case {
             name,
             params: bytemuck::cast_slice(&[p]).to_vec(),
-            buffers: vec![weights.collect(), vec![7; rows * to.row_words]],
+            buffers: vec![weights.collect(), vec![LEFT; rows * to.row_words]],
             groups: p.groups(rows),
             flops: 0,
         }

@@ -71,7 +71,8 @@ impl Network {
         self.layout.gates.iter().map(|g| (self.layers[g.layer].name.clone(), g.channels)).collect()
     }
 
-    /// From the images in `space.input` to the logits. `gates` is `[slots][G]`, hard; without it nothing is gated.
+    /// From the images in `space.input` to the logits. `gates` is `[slots][G]`, hard; without it nothing is gated. With gates
+    /// and over survivors, hidden layers' closed channels may keep what they held.
     ///
     /// # Errors
     /// Those of the kernels.
@@ -207,7 +208,8 @@ impl Network {
     }
 
     /// Whether closed channels of layer `i` are nobody's in a pass with gates: what reads a layer's outputs and codes is
-    /// [`gate_grad`], which leaves them out, the next layer, and the layer's own input gradient, and those do so over lists.
+    /// [`gate_grad`], which leaves them out, the next layer, and the layer's own input gradient, and those do so over lists
+    /// (the latter wherever the forward pass does, as long as both have one density at which they turn to lists).
     fn closed_unread(&self, i: usize, from: Rows<'_>) -> bool {
         let next = matches!(self.layers.get(i + 1), Some(Layer { op: Op::Conv(_), .. }));
         let over_lists = |layer, side| from.lists(layer, side, true).is_some();

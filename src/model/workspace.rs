@@ -119,7 +119,8 @@ impl Workspace {
         if layer == 0 { self.input.all() } else { self.layers[layer - 1].output.all() }
     }
 
-    /// `[slots][C][H][W][B]`: what a layer gave, after its ReLU and pooling.
+    /// `[slots][C][H][W][B]`: what a layer gave, after its ReLU and pooling; in channels that a pass over survivors closed,
+    /// perhaps what an earlier pass left there.
     pub fn output(&self, layer: usize) -> View<'_> {
         self.layers[layer].output.all()
     }

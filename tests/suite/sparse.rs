@@ -7,10 +7,11 @@ use fedcircuit::kernels::{
     conv_forward, conv_input_grad, linear_forward, linear_input_grad, sparse_conv_forward, sparse_conv_input_grad,
     sparse_linear_forward, sparse_linear_input_grad,
 };
+use fedcircuit::model::{
+    Density, Depth, Input, LayerSpec, Network, Rows, SpecKind, Survivors, Wants, Workspace, initial_weights,
+};
 
-use fedcircuit::model::{Density, Depth, Network, Rows, Survivors, Wants, Workspace, initial_weights};
-
-use crate::common::{gpu, on_every_device, preset, upload};
+use crate::common::{gpu, network, on_every_device, preset, upload};
 
 /// A sparse kernel leaves out terms that are zero and adds the others in the dense kernel's order: the same bits.
 #[test]
@@ -49,7 +50,7 @@ fn bits(n: usize, value: impl Fn(usize) -> f32) -> Vec<u32> {
     (0..n).map(|i| value(i).to_bits()).collect()
 }
 
-/// A pass forward and backward of images and gates; the logits and the gates' gradients.
+/// A pass forward and backward of images, gates and gradients of the logits; the logits and the gates' gradients.
 fn pass(
     device: &dyn Device,
     network: &Network,
@@ -57,6 +58,7 @@ fn pass(
     from: Rows<'_>,
     images: impl Fn(usize) -> f32,
     gates: impl Fn(usize) -> f32,
+    logits_grad: impl Fn(usize) -> f32,
 ) -> Vec<Vec<u32>> {
     let batch = Batch { slots: 1, stride: IMAGES, counts_at: 0 };
     let hard = upload(device, &bits(network.layout.gate_words, gates));
@@ -64,53 +66,82 @@ fn pass(
     device.write(space.input.all(), &bits(space.input.words(), images)).unwrap();
     network.forward(device, space, batch, from, Some(hard.all())).unwrap();
     let logits = pollster::block_on(device.read(&[space.logits()])).unwrap().remove(0);
-    device.write(space.logits_grad(), &bits(logits.len(), |i| (i % 7) as f32 - 3.0)).unwrap();
+    device.write(space.logits_grad(), &bits(logits.len(), logits_grad)).unwrap();
     network.backward(device, space, batch, from, Wants::Gates { hard: hard.all(), grads: grads.all() }).unwrap();
     let grads = pollster::block_on(device.read(&[grads.all()])).unwrap().remove(0);
     vec![logits, grads]
 }
 
-/// Passes over survivors leave closed channels as they were: what another batch left there, even what is not a number,
-/// reaches neither logits nor gradients.
-#[test]
-fn what_lies_in_closed_channels_is_nobodys() {
-    let network = preset(ModelPreset::SimpleCnn);
+fn numbers(words: &[u32]) -> Vec<f32> {
+    words.iter().map(|w| f32::from_bits(*w)).collect()
+}
+
+fn closed(gate: usize) -> bool {
+    gate.is_multiple_of(3)
+}
+
+/// First weights of which few are left, and half of the small layers'.
+fn few_weights(network: &Network) -> Vec<u32> {
     let mut row = initial_weights(&network.layout, 5);
     for tensor in network.layout.prunable() {
-        // Half of the weights of each of the first layer's filters, and few of the others.
-        let of = if tensor.words() == 9 * 32 { 2 } else { 17 };
+        let of = if tensor.words() < 300 { 2 } else { 17 };
         let weights = row[tensor.at..][..tensor.words()].iter_mut().enumerate();
         weights.filter(|(i, _)| i % of > 0).for_each(|(_, w)| *w = 0.0);
     }
-    // With at least two hundred weights of every filter only the last convolution goes over lists, and the first's outputs are read.
-    let test = |device: &dyn Device, min_alive: usize| {
-        let words: Vec<u32> = row.iter().map(|w| w.to_bits()).collect();
-        let (weights, rows, counts) =
-            (upload(device, &words), upload(device, &[0]), upload(device, &[IMAGES as u32 - 1]));
-        let density = Density::pruned(&network, 0.995, min_alive);
-        let survivors = Survivors::new(device, &network, &density, 1, true).unwrap().unwrap();
-        let listed = survivors.list(device, &network, 1, weights.all(), true).unwrap();
-        let from = Rows { weights: listed, rows: rows.all(), counts: counts.all() };
-        let fresh = || network.workspace(device, 1, IMAGES, Depth::Gates).unwrap();
-        let real = |space: &Workspace| {
-            let images = |i: usize| if i % IMAGES < IMAGES - 1 { (i * 37 % 101) as f32 / 101.0 - 0.3 } else { 0.0 };
-            pass(device, &network, space, from, images, |i| f32::from(u8::from(i % 3 > 0)))
-        };
-        let want = real(&fresh());
-        let space = fresh();
-        pass(device, &network, &space, from, |_| f32::NAN, |_| 1.0);
-        let got = real(&space);
-        assert!(got == want, "{}", device.info().name);
-        let numbers = |words: &[u32]| words.iter().map(|w| f32::from_bits(*w)).collect::<Vec<_>>();
-        assert!(want.iter().all(|words| numbers(words).iter().all(|v| v.is_finite())));
-        assert!(want.iter().all(|words| numbers(words).iter().filter(|v| **v != 0.0).count() > 50));
-        let left = numbers(&pollster::block_on(device.read(&[space.output(0)])).unwrap()[0]);
-        let plane = left.len() / 32;
-        let nans: Vec<usize> = (0..32).filter(|c| left[c * plane..][..plane].iter().any(|v| v.is_nan())).collect();
-        let closed = (0..32).step_by(3).filter(|_| min_alive == 4);
-        assert_eq!(nans, closed.collect::<Vec<_>>(), "closed channels that nobody reads");
+    row.iter().map(|w| w.to_bits()).collect()
+}
+
+/// Passes over survivors leave the closed channels of the layers `unread` as they were: what another batch left there, even
+/// what is not a number, reaches neither logits nor gradients. Those of other layers they fill.
+fn check_closed_channels(device: &dyn Device, network: &Network, min_alive: usize, unread: &[usize]) {
+    let (weights, rows) = (upload(device, &few_weights(network)), upload(device, &[0]));
+    let counts = upload(device, &[IMAGES as u32 - 1]);
+    let density = Density::pruned(network, 0.995, min_alive);
+    let survivors = Survivors::new(device, network, &density, 1, true).unwrap().unwrap();
+    let listed = survivors.list(device, network, 1, weights.all(), true).unwrap();
+    let from = Rows { weights: listed, rows: rows.all(), counts: counts.all() };
+    let fresh = || network.workspace(device, 1, IMAGES, Depth::Gates).unwrap();
+    let real = |space: &Workspace| {
+        let images = |i: usize| if i % IMAGES < IMAGES - 1 { (i * 37 % 101) as f32 / 101.0 - 0.3 } else { 0.0 };
+        let gates = |gate: usize| f32::from(u8::from(!closed(gate)));
+        pass(device, network, space, from, images, gates, |i| (i % 7) as f32 - 3.0)
     };
-    for min_alive in [4, 200] {
-        on_every_device(|device| test(device, min_alive));
+    let want = real(&fresh());
+    let space = fresh();
+    pass(device, network, &space, from, |_| f32::NAN, |_| 1.0, |_| f32::NAN);
+    assert!(real(&space) == want, "{}", device.info().name);
+    for words in &want {
+        let values = numbers(words);
+        assert!(values.iter().all(|v| v.is_finite()));
+        assert!(values.iter().filter(|v| **v != 0.0).count() > values.len() / 5);
     }
+    for gates in &network.layout.gates {
+        let left = numbers(&pollster::block_on(device.read(&[space.output(gates.layer)])).unwrap()[0]);
+        let plane = left.len() / gates.channels;
+        let nan = |c: &usize| left[c * plane..][..plane].iter().any(|v| v.is_nan());
+        let nans: Vec<usize> = (0..gates.channels).filter(nan).collect();
+        let left_open = |c: &usize| closed(gates.at + c) && unread.contains(&gates.layer);
+        let want: Vec<usize> = (0..gates.channels).filter(left_open).collect();
+        assert_eq!(nans, want, "layer {} with at least {min_alive} weights a filter", gates.layer);
+    }
+}
+
+#[test]
+fn what_lies_in_closed_channels_is_nobodys() {
+    let simple = preset(ModelPreset::SimpleCnn);
+    let conv = |name: &str, channels, kernel, padding| LayerSpec {
+        name: name.into(),
+        kind: SpecKind::Conv { channels, kernel, padding, pool: 1 },
+        relu: true,
+    };
+    let logits = LayerSpec { name: "fc".into(), kind: SpecKind::Linear { features: 10 }, relu: false };
+    // Four weights are few of those of the first two layers' filters, and most of the third's.
+    let specs = [conv("conv1", 8, 5, 2), conv("conv2", 5, 3, 1), conv("conv3", 7, 1, 0), logits];
+    let mixed = network(&specs, Input { channels: 3, height: 9, width: 10 });
+    on_every_device(|device| {
+        check_closed_channels(device, &simple, 4, &[0, 1]);
+        // Only the last convolution goes over lists, and the others fill their closed channels.
+        check_closed_channels(device, &simple, 200, &[]);
+        check_closed_channels(device, &mixed, 4, &[0]);
+    });
 }

@@ -1,5 +1,6 @@
 //! Winograd's forward pass against the definition in float64 and against the direct twin.
 
+use super::super::cases::LEFT;
 use super::super::conv_forward;
 use super::super::layer_cases::{ConvCase, Setting, conv_cases};
 use super::super::reference::{self, run};
@@ -42,7 +43,7 @@ fn answers(case: &ConvCase, reads: &Reads, winograd: bool) -> Answers {
     let gates = setting.gates_or_counts(case.conv.out_channels);
     let kernel = with_twin(&conv_forward::KERNEL, |call| conv_forward::compute(call, applies));
     let reads = [reads.input.clone(), reads.weights.clone(), setting.rows.to_vec(), setting.counts(), gates];
-    let ends = [vec![7; images * outputs], vec![7; images * outputs / 4]];
+    let ends = [vec![LEFT; images * outputs], vec![LEFT; images * outputs / 4]];
     let mut ends = run(kernel, &params, &[&reads[..], &ends[..]].concat()).split_off(5);
     let codes = ends.remove(1);
     Answers { output: ends.remove(0), codes }
