@@ -2,7 +2,7 @@
 // after the other, 64 bits as fast as 32; a shuffle is one instruction; a branch runs both of its sides, and a loop its body
 // once at least. So:
 // - a subgroup owns all blocks of a filter's plane for 32 images, and each lane holds an entry of the filter's list;
-// - closed channels are filled in a loop of their own, which costs the open ones one turn;
+// - closed channels are filled in a loop of their own, if anybody reads them, which costs the open ones one turn;
 // - loops are left at their end, and parameters are read before the first branch: inside of one they are read lane by lane;
 // - of a single channel's filters, which all need the same pixels, each lane holds one filter, and a block's pixels are loaded
 //   once for eight of them.

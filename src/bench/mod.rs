@@ -155,7 +155,8 @@ fn shares(work: Work, case: &str, profile: Profile) -> Vec<Part> {
 }
 
 /// Times steps over all weights and over the survivors: the first fifty of a search, in which most of its gates close, and the
-/// two hundred of the paper's. Gives the former by the latter for both, and the parts of the first fifty over the survivors.
+/// two hundred of the paper's. Gives for both lengths the time over all weights by that over the survivors, and the parts of
+/// the first fifty over the survivors.
 fn discovery(
     device: &dyn Device,
     depth: Depth,
