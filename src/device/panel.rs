@@ -205,7 +205,9 @@ mod tests {
 
     #[test]
     fn panels_agree_with_the_definition_for_every_tile() {
-        for (rows, columns, depth) in [(1, 1, 1), (15, 12, 9), (8, 32, 5), (10, 47, 3), (3, 16, 0), (9, 100, 17)] {
+        for (rows, columns, depth) in
+            [(1, 1, 1), (15, 12, 9), (35, 12, 14), (8, 32, 5), (10, 47, 3), (3, 16, 0), (9, 100, 17)]
+        {
             let weights: Vec<f32> = (0..rows * depth).map(|i| (i as f32 * 0.37).sin()).collect();
             let images: Vec<f32> = (0..depth * 7 + columns).map(|i| (i as f32 * 0.71).cos()).collect();
             // Rows that overlap, out of order.
