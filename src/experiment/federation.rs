@@ -126,7 +126,7 @@ impl<'d> Federation<'d> {
             laboratory.fitting(simulation.stage(), 1)?;
             laboratory.check_circuits(simulation.stage(), &simulation.waves(&simulation.cohort(1)).members)?;
         }
-        let kept = keeper::kept_bytes(simulation.stage(), experiment, simulation.plan().clients)?;
+        let kept = keeper::kept_bytes(simulation.stage(), experiment, || simulation.plan().clients)?;
         let mut federation = Self {
             experiment: experiment.clone(),
             names: experiments.iter().map(|experiment| experiment.name.clone()).collect(),

@@ -17,12 +17,13 @@ pub(super) type Kept = (Option<Vec<f32>>, Vec<(usize, Vec<f32>)>);
 ///
 /// # Errors
 /// [`Error::TooLarge`] when the device has no room for them: smaller waves would not help.
-pub(super) fn kept_bytes(stage: Stage<'_>, experiment: &Experiment, clients: usize) -> Result<u64> {
+pub(super) fn kept_bytes(stage: Stage<'_>, experiment: &Experiment, clients: impl FnOnce() -> usize) -> Result<u64> {
     let saved = experiment.output.save_clients;
     let analysed = experiment.circuits.as_ref().is_some_and(|circuits| !circuits.analyses.is_empty());
     if !saved && !analysed {
         return Ok(0);
     }
+    let clients = clients();
     let bytes = 4 * (clients * stage.network.layout.words) as u64;
     let key = if saved { "output.save_clients" } else { "circuits.analyses" };
     let refused = |needed, limit, or: &str| Error::TooLarge {

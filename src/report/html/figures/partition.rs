@@ -43,14 +43,12 @@ pub fn classes(run: &Run) -> Option<Figure> {
     let caption = "How many training examples of each class each client holds: bars of one colour are clients that know only \
          one class, equal bars are an even split.";
     let mut left_out = Vec::new();
-    match (shown < listed, listed >= LISTED_CLIENTS && listed < clients) {
-        (_, true) => left_out.push(format!(
+    if listed >= LISTED_CLIENTS && listed < clients {
+        left_out.push(format!(
             "{shown} of the first {listed} of {clients} clients, evenly spaced; partition.csv has the first {listed}."
-        )),
-        (true, false) => {
-            left_out.push(format!("{shown} of {listed} clients, evenly spaced; partition.csv has them all."));
-        }
-        (false, false) => {}
+        ));
+    } else if shown < listed {
+        left_out.push(format!("{shown} of {listed} clients, evenly spaced; partition.csv has them all."));
     }
     if all_classes > MAX_CLASSES {
         left_out.push(format!("The first {MAX_CLASSES} of {all_classes} classes."));
