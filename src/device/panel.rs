@@ -42,7 +42,8 @@ impl<const TURNED: bool> WithSimd for Panel<'_, TURNED> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        // Two vectors wide, with half of the registers for sums: eight would do to hide an addition's latency.
+        // Two vectors wide, with half of the registers for sums, or twelve of sixteen: eight would hardly hide the latency of
+        // two additions at a time.
         let width = 2 * S::F32_LANES;
         let whole = self.columns / width * width;
         for j in (0..whole).step_by(width) {
@@ -77,9 +78,13 @@ impl<const TURNED: bool> Panel<'_, TURNED> {
             self.tile::<S, 16, V, WHOLE>(simd, i, columns);
             i += 16;
         }
-        while self.rows - i >= 8 && many {
+        while self.rows - i >= 8 && (many || V == 1) {
             self.tile::<S, 8, V, WHOLE>(simd, i, columns);
             i += 8;
+        }
+        while self.rows - i >= 6 && V == 2 {
+            self.tile::<S, 6, V, WHOLE>(simd, i, columns);
+            i += 6;
         }
         while self.rows - i >= 4 {
             self.tile::<S, 4, V, WHOLE>(simd, i, columns);
@@ -100,10 +105,7 @@ impl<const TURNED: bool> Panel<'_, TURNED> {
         let columns = (V - 1) * S::F32_LANES + at.last;
         let (depth, reach) = (self.starts.len(), V * S::F32_LANES);
         let mut sums = [[simd.splat_f32s(0.0); V]; M];
-        let rows: [&[f32]; M] = std::array::from_fn(|m| match TURNED {
-            true => [].as_slice(),
-            false => &self.lhs.data[(i + m) * self.lhs.row..][..depth],
-        });
+        let (mut rows, mut by_four): ([&[f32]; M], [&[[f32; 4]]; M]) = ([&[]; M], [&[]; M]);
         let turned = |l: usize| -> &[f32; M] {
             match TURNED {
                 true => self.lhs.data[l * self.lhs.col + i..].first_chunk().expect("a row of the left operand"),
@@ -112,23 +114,26 @@ impl<const TURNED: bool> Panel<'_, TURNED> {
         };
         // By fours, so that the rows' places are worked out once for four products.
         let (fours, rest) = self.starts[..at.inside].as_chunks::<4>();
+        if !TURNED {
+            for m in 0..M {
+                rows[m] = &self.lhs.data[(i + m) * self.lhs.row..][..depth];
+                by_four[m] = &rows[m].as_chunks().0[..fours.len()];
+            }
+        }
+        let rhs = &self.rhs[at.j.min(self.rhs.len())..];
         for (b, starts) in fours.iter().enumerate() {
-            let own: [&[f32; 4]; M] = std::array::from_fn(|m| match TURNED {
-                true => &[0.0; 4],
-                false => rows[m][4 * b..].first_chunk().expect("four of a row"),
-            });
             for t in 0..4 {
-                let x = vectors::<S, V>(&self.rhs[starts[t] + at.j..][..reach]);
+                let x = vectors::<S, V>(&rhs[starts[t]..][..reach]);
                 let turned = turned(4 * b + t);
-                add(simd, &mut sums, x, |m| if TURNED { turned[m] } else { own[m][t] });
+                add(simd, &mut sums, x, |m| if TURNED { turned[m] } else { by_four[m][b][t] });
             }
         }
         for (l, start) in (4 * fours.len()..).zip(rest) {
-            let (x, turned) = (vectors::<S, V>(&self.rhs[start + at.j..][..reach]), turned(l));
+            let (x, turned) = (vectors::<S, V>(&rhs[*start..][..reach]), turned(l));
             add(simd, &mut sums, x, |m| if TURNED { turned[m] } else { rows[m][l] });
         }
         for (l, start) in (at.inside..).zip(&self.starts[at.inside..]) {
-            let (heads, tail) = S::as_simd_f32s(&self.rhs[start + at.j..][..columns]);
+            let (heads, tail) = S::as_simd_f32s(&rhs[*start..][..columns]);
             let x = std::array::from_fn(|v| if v + 1 < V { heads[v] } else { simd.partial_load_f32s(tail) });
             let turned = turned(l);
             add(simd, &mut sums, x, |m| if TURNED { turned[m] } else { rows[m][l] });
@@ -206,7 +211,7 @@ mod tests {
     #[test]
     fn panels_agree_with_the_definition_for_every_tile() {
         for (rows, columns, depth) in
-            [(1, 1, 1), (15, 12, 9), (35, 12, 14), (8, 32, 5), (10, 47, 3), (3, 16, 0), (9, 100, 17)]
+            [(1, 1, 1), (15, 12, 9), (35, 12, 14), (27, 7, 6), (8, 32, 5), (10, 47, 3), (3, 16, 0), (9, 100, 17)]
         {
             let weights: Vec<f32> = (0..rows * depth).map(|i| (i as f32 * 0.37).sin()).collect();
             let images: Vec<f32> = (0..depth * 7 + columns).map(|i| (i as f32 * 0.71).cos()).collect();

@@ -9,7 +9,7 @@ use super::DEAD;
 use super::packed::{Images, Pieces, blank, with_scratch};
 use super::registers::{first, load, load_codes, store, store_codes};
 use super::shape::Conv;
-use super::vectors::LANES;
+use super::vectors::{LANES, put_first};
 use super::windows::{After, pooled, won};
 
 /// Taps of a filter.
@@ -49,12 +49,20 @@ impl Part {
         &slot[pixel * images.stride + images.first + self.at..][..self.count]
     }
 
-    /// Writes the codes of a piece, and 0 for the padding.
+    /// Writes the values of a piece and their codes, and 0 for the padding.
     #[inline(always)]
-    fn put_codes<S: Simd>(self, simd: S, codes: S::f32s, piece: &mut [u8]) {
-        let codes = simd.select_f32s(first(simd, self.count), codes, simd.splat_f32s(0.0));
+    fn put<S: Simd>(self, simd: S, (values, codes): (S::f32s, S::f32s), to: (&mut [f32], &mut [u8])) {
         let count = if S::F32_LANES < 4 { self.count } else { self.count.next_multiple_of(4) };
-        store_codes(simd, codes, &mut piece[self.at..][..count]);
+        let (there, zero) = (first(simd, self.count), simd.splat_f32s(0.0));
+        let real = |register| simd.select_f32s(there, register, zero);
+        store_codes(simd, real(codes), &mut to.1[self.at..][..count]);
+        let to = &mut to.0[self.at..][..count];
+        if count == S::F32_LANES || S::F32_LANES < 4 {
+            return store(simd, real(values), to);
+        }
+        let mut all = [0.0; LANES];
+        S::as_mut_simd_f32s(&mut all).0[0] = real(values);
+        put_first(to, all);
     }
 }
 
@@ -129,8 +137,7 @@ impl WithSimd for Forward<'_, '_> {
                     let pieces = values[pieces.clone()].iter_mut().zip(&mut codes[pieces]);
                     if channel.relu && channel.gate == 0.0 {
                         for (value, code) in pieces {
-                            store(simd, simd.splat_f32s(0.0), &mut value[part.at..][..part.count]);
-                            part.put_codes(simd, simd.splat_f32s(f32::from(DEAD)), code);
+                            part.put(simd, (simd.splat_f32s(0.0), simd.splat_f32s(f32::from(DEAD))), (value, code));
                         }
                         continue;
                     }
@@ -147,9 +154,7 @@ impl WithSimd for Forward<'_, '_> {
                             sum(simd, &filter, &x, 1, 0),
                             sum(simd, &filter, &x, 1, 1),
                         ];
-                        let (best, winner) = pooled(simd, sums, after);
-                        store(simd, best, &mut value[part.at..][..part.count]);
-                        part.put_codes(simd, winner, code);
+                        part.put(simd, pooled(simd, sums, after), (value, code));
                     }
                 }
             }

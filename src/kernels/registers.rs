@@ -26,9 +26,18 @@ pub(super) fn store<S: Simd>(simd: S, register: S::f32s, images: &mut [f32]) {
 /// Codes as numbers, 0 where there are too few.
 #[inline(always)]
 pub(super) fn load_codes<S: Simd>(codes: &[u8]) -> S::f32s {
-    let bytes: [u8; LANES] =
+    // As many as the register holds: of a longer array the compiler would convert some one by one.
+    match S::F32_LANES {
+        8 => numbers::<S, 8>(codes),
+        _ => numbers::<S, LANES>(codes),
+    }
+}
+
+#[inline(always)]
+fn numbers<S: Simd, const N: usize>(codes: &[u8]) -> S::f32s {
+    let bytes: [u8; N] =
         codes.first_chunk().copied().unwrap_or_else(|| each(|i| codes.get(i).copied().unwrap_or_default()));
-    let numbers: [f32; LANES] = each(|i| f32::from(bytes[i]));
+    let numbers: [f32; N] = each(|i| f32::from(bytes[i]));
     S::as_simd_f32s(&numbers).0[0]
 }
 

@@ -168,7 +168,7 @@ impl WithSimd for Window<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         match (self.frame.conv.kernel, S::REGISTER_COUNT >= 32) {
             (3, true) => self.by::<S, 3, 4, 4>(simd),
-            (3, false) => self.by::<S, 3, 4, 2>(simd),
+            (3, false) => self.by::<S, 3, 4, 3>(simd),
             (_, true) => self.by::<S, 5, 6, 3>(simd),
             (_, false) => self.by::<S, 5, 6, 2>(simd),
         }
@@ -176,7 +176,7 @@ impl WithSimd for Window<'_> {
 }
 
 impl Window<'_> {
-    /// Patches of `N` x `N` pixels, `R` rows at a time.
+    /// Patches of `N` x `N` pixels, `R` rows at a time: where that is `K`, those that a row of places reaches.
     #[inline(always)]
     fn by<S: Simd, const K: usize, const N: usize, const R: usize>(self, simd: S) {
         let Self { frame, lists: Lists { room, at, times, lens }, words, at: column, line, sums } = self;
@@ -203,26 +203,62 @@ fn add<S: Simd, const K: usize, const N: usize, const R: usize>(
     sums: &mut [f32],
     line: usize,
 ) {
-    let vectors = WIDE / S::F32_LANES;
-    for y in (0..N).step_by(R) {
-        for v in 0..vectors {
-            let mut patch = [[simd.splat_f32s(0.0); N]; R];
-            for r in 0..R {
-                let row = S::as_simd_f32s(&sums[(y + r) * line..][..N * WIDE]).0;
-                for x in 0..N {
-                    patch[r][x] = row[x * vectors + v];
+    for v in 0..WIDE / S::F32_LANES {
+        if R == K {
+            for y in 0..2 {
+                let mut patch = rows::<S, N, R>(simd, sums, line, (y, v));
+                if y == 0 {
+                    place::<S, K, N, R, 0, 0>(simd, lists[0], words, (y, v), &mut patch);
+                    place::<S, K, N, R, 0, 1>(simd, lists[1], words, (y, v), &mut patch);
+                } else {
+                    place::<S, K, N, R, 1, 0>(simd, lists[2], words, (y, v), &mut patch);
+                    place::<S, K, N, R, 1, 1>(simd, lists[3], words, (y, v), &mut patch);
                 }
+                put_rows::<S, N, R>(sums, line, (y, v), patch);
             }
+            continue;
+        }
+        for y in (0..N).step_by(R) {
+            let mut patch = rows::<S, N, R>(simd, sums, line, (y, v));
             place::<S, K, N, R, 0, 0>(simd, lists[0], words, (y, v), &mut patch);
             place::<S, K, N, R, 0, 1>(simd, lists[1], words, (y, v), &mut patch);
             place::<S, K, N, R, 1, 0>(simd, lists[2], words, (y, v), &mut patch);
             place::<S, K, N, R, 1, 1>(simd, lists[3], words, (y, v), &mut patch);
-            for r in 0..R {
-                let row = S::as_mut_simd_f32s(&mut sums[(y + r) * line..][..N * WIDE]).0;
-                for x in 0..N {
-                    row[x * vectors + v] = patch[r][x];
-                }
-            }
+            put_rows::<S, N, R>(sums, line, (y, v), patch);
+        }
+    }
+}
+
+/// Vector `v` of the pixels of rows `y` to `y + R` of a patch.
+#[inline(always)]
+fn rows<S: Simd, const N: usize, const R: usize>(
+    simd: S,
+    sums: &[f32],
+    line: usize,
+    (y, v): (usize, usize),
+) -> [[S::f32s; N]; R] {
+    let mut patch = [[simd.splat_f32s(0.0); N]; R];
+    for r in 0..R {
+        let row = S::as_simd_f32s(&sums[(y + r) * line..][..N * WIDE]).0;
+        for x in 0..N {
+            patch[r][x] = row[x * (WIDE / S::F32_LANES) + v];
+        }
+    }
+    patch
+}
+
+/// Writes them back.
+#[inline(always)]
+fn put_rows<S: Simd, const N: usize, const R: usize>(
+    sums: &mut [f32],
+    line: usize,
+    (y, v): (usize, usize),
+    patch: [[S::f32s; N]; R],
+) {
+    for r in 0..R {
+        let row = S::as_mut_simd_f32s(&mut sums[(y + r) * line..][..N * WIDE]).0;
+        for x in 0..N {
+            row[x * (WIDE / S::F32_LANES) + v] = patch[r][x];
         }
     }
 }

@@ -74,11 +74,18 @@ pub(super) fn by_place(arch: Arch, windows: Windows<'_>, step: u32, room: usize,
 mod portable {
     use super::{List, PLACES, Windows, there};
 
+    /// Where a code says that the winner is, or some place for one that says nothing. The last bits of 2^23 + code are the
+    /// code: a conversion would mind what is no whole number.
+    fn place(code: f32) -> usize {
+        const WHOLE: f32 = (1 << 23) as f32;
+        (code + WHOLE).to_bits() as usize % PLACES
+    }
+
     pub fn in_order(windows: Windows<'_>, starts: &[u32], places: [u32; PLACES], list: List<'_>) -> usize {
         let mut len = 0;
         for ((grad, code), start) in windows.grads.iter().zip(windows.codes).zip(starts) {
             // Written even if it is not there: no processor could foresee the jump.
-            list.at[len] = start + places[*code as usize % PLACES];
+            list.at[len] = start + places[place(*code)];
             list.times[len] = *grad;
             len += usize::from(there(*grad, *code));
         }
@@ -88,7 +95,7 @@ mod portable {
     pub fn by_place(windows: Windows<'_>, step: u32, room: usize, list: List<'_>) -> [usize; PLACES] {
         let mut lens = [0; PLACES];
         for (n, (grad, code)) in (0..).zip(windows.grads.iter().zip(windows.codes)) {
-            let place = *code as usize % PLACES;
+            let place = place(*code);
             let to = place * room + lens[place];
             list.at[to] = n * step;
             list.times[to] = *grad;

@@ -3,7 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::super::CHUNK;
-use super::super::packed::{Images, with_scratch};
+use super::super::packed::{Images, apart, with_scratch};
 use super::super::shape::Conv;
 use super::super::turn::{Row, turn};
 use super::super::vectors::LANES;
@@ -47,9 +47,9 @@ impl Cut {
         Self { frame, images, few, rows: rows.clamp(1, conv.pooled().0.max(1)) }
     }
 
-    /// Words of an image of one part.
+    /// Words from an image of one part to the next.
     fn image(&self) -> usize {
-        self.frame.height * self.frame.row()
+        apart(self.frame.height * self.frame.row())
     }
 
     fn visits(self, images: usize) -> impl Iterator<Item = Visit> {
