@@ -176,7 +176,7 @@ impl WithSimd for Window<'_> {
 }
 
 impl Window<'_> {
-    /// Patches of `N` x `N` pixels, `R` rows at a time: where that is `K`, those that a row of places reaches.
+    /// Patches of `N` x `N` pixels, `R` rows at a time: where that is `K`, so many from each row of places on.
     #[inline(always)]
     fn by<S: Simd, const K: usize, const N: usize, const R: usize>(self, simd: S) {
         let Self { frame, lists: Lists { room, at, times, lens }, words, at: column, line, sums } = self;
@@ -203,27 +203,19 @@ fn add<S: Simd, const K: usize, const N: usize, const R: usize>(
     sums: &mut [f32],
     line: usize,
 ) {
+    // `K` rows at a time begin where those of a row of places do, and are no other place's.
+    let (step, by_place) = if R == K { (1, true) } else { (R, false) };
     for v in 0..WIDE / S::F32_LANES {
-        if R == K {
-            for y in 0..2 {
-                let mut patch = rows::<S, N, R>(simd, sums, line, (y, v));
-                if y == 0 {
-                    place::<S, K, N, R, 0, 0>(simd, lists[0], words, (y, v), &mut patch);
-                    place::<S, K, N, R, 0, 1>(simd, lists[1], words, (y, v), &mut patch);
-                } else {
-                    place::<S, K, N, R, 1, 0>(simd, lists[2], words, (y, v), &mut patch);
-                    place::<S, K, N, R, 1, 1>(simd, lists[3], words, (y, v), &mut patch);
-                }
-                put_rows::<S, N, R>(sums, line, (y, v), patch);
-            }
-            continue;
-        }
-        for y in (0..N).step_by(R) {
+        for y in (0..=N - R).step_by(step) {
             let mut patch = rows::<S, N, R>(simd, sums, line, (y, v));
-            place::<S, K, N, R, 0, 0>(simd, lists[0], words, (y, v), &mut patch);
-            place::<S, K, N, R, 0, 1>(simd, lists[1], words, (y, v), &mut patch);
-            place::<S, K, N, R, 1, 0>(simd, lists[2], words, (y, v), &mut patch);
-            place::<S, K, N, R, 1, 1>(simd, lists[3], words, (y, v), &mut patch);
+            if !by_place || y == 0 {
+                place::<S, K, N, R, 0, 0>(simd, lists[0], words, (y, v), &mut patch);
+                place::<S, K, N, R, 0, 1>(simd, lists[1], words, (y, v), &mut patch);
+            }
+            if !by_place || y == 1 {
+                place::<S, K, N, R, 1, 0>(simd, lists[2], words, (y, v), &mut patch);
+                place::<S, K, N, R, 1, 1>(simd, lists[3], words, (y, v), &mut patch);
+            }
             put_rows::<S, N, R>(sums, line, (y, v), patch);
         }
     }
