@@ -9,7 +9,7 @@ use super::DEAD;
 use super::packed::{Images, Pieces, blank, with_scratch};
 use super::registers::{first, load, load_codes, store, store_codes};
 use super::shape::Conv;
-use super::vectors::{LANES, put_first};
+use super::vectors::LANES;
 use super::windows::{After, pooled, won};
 
 /// Taps of a filter.
@@ -56,13 +56,7 @@ impl Part {
         let (there, zero) = (first(simd, self.count), simd.splat_f32s(0.0));
         let real = |register| simd.select_f32s(there, register, zero);
         store_codes(simd, real(codes), &mut to.1[self.at..][..count]);
-        let to = &mut to.0[self.at..][..count];
-        if count == S::F32_LANES || S::F32_LANES < 4 {
-            return store(simd, real(values), to);
-        }
-        let mut all = [0.0; LANES];
-        S::as_mut_simd_f32s(&mut all).0[0] = real(values);
-        put_first(to, all);
+        store(simd, real(values), &mut to.0[self.at..][..count]);
     }
 }
 

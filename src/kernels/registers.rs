@@ -13,9 +13,14 @@ pub(super) fn load<S: Simd>(simd: S, images: &[f32]) -> S::f32s {
     whole.first().copied().unwrap_or_else(|| simd.partial_load_f32s(rest))
 }
 
-/// Writes them.
+/// Writes them: a multiple of 4, or one, where a register holds one.
 #[inline(always)]
 pub(super) fn store<S: Simd>(simd: S, register: S::f32s, images: &mut [f32]) {
+    if images.len() < S::F32_LANES && S::F32_LANES >= 4 {
+        let mut all = [0.0; LANES];
+        S::as_mut_simd_f32s(&mut all).0[0] = register;
+        return put_first(images, all);
+    }
     let (whole, rest) = S::as_mut_simd_f32s(images);
     match whole.first_mut() {
         Some(whole) => *whole = register,
@@ -41,11 +46,13 @@ fn numbers<S: Simd, const N: usize>(codes: &[u8]) -> S::f32s {
     S::as_simd_f32s(&numbers).0[0]
 }
 
+/// Added to a code it makes a number whose last bits are the code.
+pub(super) const WHOLE: f32 = (1 << 23) as f32;
+
 /// Codes as bytes, a multiple of 4 of them; or one, where a register holds one.
 #[inline(always)]
 pub(super) fn store_codes<S: Simd>(simd: S, codes: S::f32s, bytes: &mut [u8]) {
-    // The last bits of 2^23 + code are the code: a conversion, which minds what is no byte, takes the register apart.
-    const WHOLE: f32 = (1 << 23) as f32;
+    // A conversion, which minds what is no byte, would take the register apart.
     let mut numbers = [WHOLE; LANES];
     S::as_mut_simd_f32s(&mut numbers).0[0] = simd.add_f32s(codes, simd.splat_f32s(WHOLE));
     let all = each(|i| numbers[i].to_bits() as u8);

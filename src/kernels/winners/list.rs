@@ -72,12 +72,12 @@ pub(super) fn by_place(arch: Arch, windows: Windows<'_>, step: u32, room: usize,
 }
 
 mod portable {
+    use super::super::super::registers::WHOLE;
     use super::{List, PLACES, Windows, there};
 
-    /// Where a code says that the winner is, or some place for one that says nothing. The last bits of 2^23 + code are the
-    /// code: a conversion would mind what is no whole number.
+    /// Where a code says that the winner is, or some place for one that says nothing. A conversion would mind what is no whole
+    /// number.
     fn place(code: f32) -> usize {
-        const WHOLE: f32 = (1 << 23) as f32;
         (code + WHOLE).to_bits() as usize % PLACES
     }
 
