@@ -1,8 +1,9 @@
 // conv_forward for software Vulkan, for filters of 3x3 before a pooling, with the same terms in the same order; what is
-// peculiar to it is told in sparse_conv_forward.wgsl beside this file. A thread owns 8 output channels of a pooling window
-// for four images, and the 8 threads of a subgroup 8 windows that follow each other. The columns left and right of a window are
-// its neighbours', so a lane loads but its own two; what lies left of the first lane and right of the last, each lane a pixel
-// of it. Where a row's last window reads a column of the image that no other does ($BEYOND), its lane loads that too.
+// peculiar to it is told in sparse_conv_forward.wgsl beside this file. A thread owns 8 output channels, or twice as many,
+// of a pooling window for four images, and the 8 threads of a subgroup 8 windows that follow each other. The columns left and
+// right of a window are its neighbours', so a lane loads but its own two; what lies left of the first lane and right of the
+// last, each lane a pixel of it. Where a row's last window reads a column of the image that no other does ($BEYOND), its lane
+// loads that too.
 //
 // The loads come before all else, and in an order that was found by trying: others take up to a fifth longer.
 
@@ -38,8 +39,8 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> codes: array<u32>;
 @group(0) @binding(7) var<uniform> p: Params;
 
-const TILE = 8u;        // output channels of a thread
-const LANES = 8u;       // threads of a subgroup, and windows
+const TILE = 8u * $SETSu;   // output channels of a thread
+const LANES = 8u;           // threads of a subgroup, and windows
 const DEAD = 4u;
 const BEYOND = $BEYOND;
 
@@ -98,18 +99,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let plane = p.height * p.width * quads;
     let last = p.out_channels - 1u;
     let in_channels = p.in_channels;
-    let mine_m = min(first + own, last);
-
-    //@ for m in 0..8
+    //@ for g in 0..$SETS
+    let mine_m$g = min(first + LANES * $gu + own, last);
+    //@ for l in 0..8
     //@ for i in 0..2
     //@ for j in 0..2
-    var z$m_$i$j = vec4f(0.0);
+    var z$g$l_$i$j = vec4f(0.0);
+    //@ end
     //@ end
     //@ end
     //@ end
     // One answer for all lanes: they share what they load.
     if (subgroupAny(in_batch && 4u * quad < count)) {
-        let mine_at = row + p.weights_at + mine_m * in_channels * 9u;
+        //@ for g in 0..$SETS
+        let mine_at$g = row + p.weights_at + mine_m$g * in_channels * 9u;
+        //@ end
         let base = slot * in_channels * plane;
         // Above and left of the image the numbers of rows and columns wrap, so one comparison finds both edges.
         //@ for i in 0..4
@@ -137,7 +141,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         //@ end
 
         for (var c = 0u; c < in_channels; c++) {
-            let mine = filter_at(mine_at + c * 9u);
+            //@ for g in 0..$SETS
+            let mine$g = filter_at(mine_at$g + c * 9u);
+            //@ end
             let ends = kept(narrow(input[end_at + c * plane]), end_mask);
             //@ for i in 0..4
             var beyond$i = vec4f(0.0);
@@ -155,37 +161,43 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             let right$i = select(subgroupShuffle(x$i_1, after), subgroupBroadcast(ends, $iu + 4u), own == LANES - 1u);
             let x$i_3 = select(right$i, beyond$i, at_edge);
             //@ end
-            //@ for m in 0..8
-            let a$m = subgroupBroadcast(mine.a, $mu);
-            let b$m = subgroupBroadcast(mine.b, $mu);
-            let c$m = subgroupBroadcast(mine.c, $mu);
-            z$m_00 = z$m_00 + a$m.x * x0_0 + a$m.y * x0_1 + a$m.z * x0_2 + a$m.w * x1_0 + b$m.x * x1_1
-                + b$m.y * x1_2 + b$m.z * x2_0 + b$m.w * x2_1 + c$m * x2_2;
-            z$m_01 = z$m_01 + a$m.x * x0_1 + a$m.y * x0_2 + a$m.z * x0_3 + a$m.w * x1_1 + b$m.x * x1_2
-                + b$m.y * x1_3 + b$m.z * x2_1 + b$m.w * x2_2 + c$m * x2_3;
-            z$m_10 = z$m_10 + a$m.x * x1_0 + a$m.y * x1_1 + a$m.z * x1_2 + a$m.w * x2_0 + b$m.x * x2_1
-                + b$m.y * x2_2 + b$m.z * x3_0 + b$m.w * x3_1 + c$m * x3_2;
-            z$m_11 = z$m_11 + a$m.x * x1_1 + a$m.y * x1_2 + a$m.z * x1_3 + a$m.w * x2_1 + b$m.x * x2_2
-                + b$m.y * x2_3 + b$m.z * x3_1 + b$m.w * x3_2 + c$m * x3_3;
+            //@ for g in 0..$SETS
+            //@ for l in 0..8
+            {
+                let f = Filter(subgroupBroadcast(mine$g.a, $lu), subgroupBroadcast(mine$g.b, $lu),
+                    subgroupBroadcast(mine$g.c, $lu));
+                z$g$l_00 = z$g$l_00 + f.a.x * x0_0 + f.a.y * x0_1 + f.a.z * x0_2 + f.a.w * x1_0 + f.b.x * x1_1
+                    + f.b.y * x1_2 + f.b.z * x2_0 + f.b.w * x2_1 + f.c * x2_2;
+                z$g$l_01 = z$g$l_01 + f.a.x * x0_1 + f.a.y * x0_2 + f.a.z * x0_3 + f.a.w * x1_1 + f.b.x * x1_2
+                    + f.b.y * x1_3 + f.b.z * x2_1 + f.b.w * x2_2 + f.c * x2_3;
+                z$g$l_10 = z$g$l_10 + f.a.x * x1_0 + f.a.y * x1_1 + f.a.z * x1_2 + f.a.w * x2_0 + f.b.x * x2_1
+                    + f.b.y * x2_2 + f.b.z * x3_0 + f.b.w * x3_1 + f.c * x3_2;
+                z$g$l_11 = z$g$l_11 + f.a.x * x1_1 + f.a.y * x1_2 + f.a.z * x1_3 + f.a.w * x2_1 + f.b.x * x2_2
+                    + f.b.y * x2_3 + f.b.z * x3_1 + f.b.w * x3_2 + f.c * x3_3;
+            }
+            //@ end
             //@ end
         }
     }
 
     let live = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
-    let bias_word = row + p.bias_at + mine_m;
-    let bias = narrow(weights[bias_word >> 2u])[bias_word & 3u];
-    var gate = 1.0;
+    //@ for g in 0..$SETS
+    let bias_word$g = row + p.bias_at + mine_m$g;
+    let bias$g = narrow(weights[bias_word$g >> 2u])[bias_word$g & 3u];
+    var gate$g = 1.0;
     if (p.gate_words > 0u) {
-        gate = gates[slot * p.gate_words + p.gates_at + mine_m];
+        gate$g = gates[slot * p.gate_words + p.gates_at + mine_m$g];
     }
+    //@ end
     let to = ((slot * p.out_channels + first) * p.out_height * p.out_width + by * p.out_width + bx) * quads + quad;
-    //@ for m in 0..8
+    //@ for g in 0..$SETS
+    //@ for l in 0..8
     {
-        let gate$m = subgroupBroadcast(gate, $mu);
-        let bias$m = subgroupBroadcast(bias, $mu);
+        let gate = subgroupBroadcast(gate$g, $lu);
+        let bias = subgroupBroadcast(bias$g, $lu);
         //@ for i in 0..2
         //@ for j in 0..2
-        let z$i$j = (z$m_$i$j + bias$m) * gate$m;
+        let z$i$j = (z$g$l_$i$j + bias) * gate;
         //@ end
         //@ end
         var place = vec4u(0u);
@@ -196,12 +208,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         most = select(most, z$i$j, z$i$j > most);
         //@ end
         //@ end
-        let value = activate(most, place, gate$m, live);
-        if (in_batch && first + $mu <= last) {
-            let at = to + $mu * p.out_height * p.out_width * quads;
+        let value = activate(most, place, gate, live);
+        let m = LANES * $gu + $lu;
+        if (in_batch && first + m <= last) {
+            let at = to + m * p.out_height * p.out_width * quads;
             output[at] = wide(value.z);
             codes[at] = value.code.x | (value.code.y << 8u) | (value.code.z << 16u) | (value.code.w << 24u);
         }
     }
+    //@ end
     //@ end
 }

@@ -1,9 +1,10 @@
 // conv_input_grad for software Vulkan, for filters of 3x3 before a pooling, with the same terms in the same order; what is
-// peculiar to it is told in sparse_conv_forward.wgsl beside this file. A thread owns 8 input channels of a 2x2 block of
-// pixels for four images, and the 8 threads of a subgroup 8 blocks that follow each other. The windows left and right of a
-// block's own are those of its neighbours, so a lane loads but its own column; what lies left of the first lane and right of
-// the last, each lane one of it. Blocks follow each other by column, then by images, then by row: below the last windows, where
-// images of odd height have a row of blocks more, whole subgroups have but the windows above, and a loop of their own.
+// peculiar to it is told in sparse_conv_forward.wgsl beside this file. A thread owns 8 input channels, or twice as many,
+// of a 2x2 block of pixels for four images, and the 8 threads of a subgroup 8 blocks that follow each other. The windows left
+// and right of a block's own are those of its neighbours, so a lane loads but its own column; what lies left of the first lane
+// and right of the last, each lane one of it. Blocks follow each other by column, then by images, then by row: below the last
+// windows, where images of odd height have a row of blocks more, whole subgroups have but the windows above, and a loop of
+// their own.
 //
 // Of a window's two places in a row one at most has a gradient, so one product with the weight that meets it, left or right,
 // stands for two. (A product with 0 is left out, which changes no bit where weights are finite.)
@@ -42,8 +43,8 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> input_grad: array<$QUAD>;
 @group(0) @binding(6) var<uniform> p: Params;
 
-const TILE = 8u;        // input channels of a thread
-const LANES = 8u;       // threads of a subgroup, and blocks
+const TILE = 8u * $SETSu;   // input channels of a thread
+const LANES = 8u;           // threads of a subgroup, and blocks
 const DEAD = 0x04040404u;
 const BYTES = vec4u(1u, 0x100u, 0x10000u, 0x1000000u);  // the lowest bit of each image's code
 
@@ -114,16 +115,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let last = p.in_channels - 1u;
     let count = counts[p.counts_at + slot];
 
-    //@ for c in 0..8
+    //@ for g in 0..$SETS
+    //@ for l in 0..8
     //@ for i in 0..2
     //@ for j in 0..2
-    var d$c_$i$j = vec4f(0.0);
+    var d$g$l_$i$j = vec4f(0.0);
+    //@ end
     //@ end
     //@ end
     //@ end
     // One answer for all lanes: they share what they load.
     if (subgroupAny(in_batch && 4u * quad < count)) {
-        let mine_at = rows[slot] * p.row_words + p.weights_at + min(first + own, last) * 9u;
+        //@ for g in 0..$SETS
+        let mine_at$g = rows[slot] * p.row_words + p.weights_at + min(first + LANES * $gu + own, last) * 9u;
+        //@ end
         let base = slot * p.out_channels * plane;
         // Above and left of the image the numbers of rows and columns wrap, so one comparison finds both edges.
         let column = bx + reach - 1u;
@@ -151,7 +156,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             //@ for i in 0..3
             let w$i_1 = window_at(at$i + m * plane, inside$i);
             //@ end
-            let mine = filter_at(mine_at + m * p.in_channels * 9u);
+            //@ for g in 0..$SETS
+            let mine$g = filter_at(mine_at$g + m * p.in_channels * 9u);
+            //@ end
             //@ for i in 0..3
             var w$i_0 = choose(from_lane(w$i_1, before), from_lane(ends, $iu), own == 0u);
             w$i_0.code = select(w$i_0.code, DEAD, bx == 0u);
@@ -173,28 +180,33 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             let r0 = goes_right(w0_1);
             let r1 = goes_right(w1_1);
             let r2 = goes_right(w2_1);
-            //@ for c in 0..8
-            let a$c = subgroupBroadcast(mine.a, $cu);
-            let b$c = subgroupBroadcast(mine.b, $cu);
-            let c$c = subgroupBroadcast(mine.c, $cu);
-            let above_l$c = pick(a$c.y, a$c.x, r1);
-            let above_r$c = pick(a$c.z, a$c.y, r1);
-            let middle_l$c = pick(b$c.x, a$c.w, r1);
-            let middle_r$c = pick(b$c.y, b$c.x, r1);
-            let below_l$c = pick(b$c.w, b$c.z, r1);
-            let below_r$c = pick(c$c, b$c.w, r1);
-            d$c_00 = d$c_00 + above_l$c * x2_12 + a$c.z * x2_0 + middle_l$c * x1_12 + b$c.y * x1_0
-                + pick(b$c.w, b$c.z, r0) * x0_12 + c$c * x0_0;
-            d$c_01 = d$c_01 + a$c.x * x2_3 + above_r$c * x2_12 + a$c.w * x1_3 + middle_r$c * x1_12
-                + b$c.z * x0_3 + pick(c$c, b$c.w, r0) * x0_12;
-            d$c_10 = d$c_10 + pick(a$c.y, a$c.x, r2) * x3_12 + a$c.z * x3_0 + middle_l$c * x2_12 + b$c.y * x2_0
-                + below_l$c * x1_12 + c$c * x1_0;
-            d$c_11 = d$c_11 + a$c.x * x3_3 + pick(a$c.z, a$c.y, r2) * x3_12 + a$c.w * x2_3 + middle_r$c * x2_12
-                + b$c.z * x1_3 + below_r$c * x1_12;
+            //@ for g in 0..$SETS
+            //@ for l in 0..8
+            {
+                let f = Filter(subgroupBroadcast(mine$g.a, $lu), subgroupBroadcast(mine$g.b, $lu),
+                    subgroupBroadcast(mine$g.c, $lu));
+                let above_l = pick(f.a.y, f.a.x, r1);
+                let above_r = pick(f.a.z, f.a.y, r1);
+                let middle_l = pick(f.b.x, f.a.w, r1);
+                let middle_r = pick(f.b.y, f.b.x, r1);
+                let below_l = pick(f.b.w, f.b.z, r1);
+                let below_r = pick(f.c, f.b.w, r1);
+                d$g$l_00 = d$g$l_00 + above_l * x2_12 + f.a.z * x2_0 + middle_l * x1_12 + f.b.y * x1_0
+                    + pick(f.b.w, f.b.z, r0) * x0_12 + f.c * x0_0;
+                d$g$l_01 = d$g$l_01 + f.a.x * x2_3 + above_r * x2_12 + f.a.w * x1_3 + middle_r * x1_12
+                    + f.b.z * x0_3 + pick(f.c, f.b.w, r0) * x0_12;
+                d$g$l_10 = d$g$l_10 + pick(f.a.y, f.a.x, r2) * x3_12 + f.a.z * x3_0 + middle_l * x2_12 + f.b.y * x2_0
+                    + below_l * x1_12 + f.c * x1_0;
+                d$g$l_11 = d$g$l_11 + f.a.x * x3_3 + pick(f.a.z, f.a.y, r2) * x3_12 + f.a.w * x2_3 + middle_r * x2_12
+                    + f.b.z * x1_3 + below_r * x1_12;
+            }
+            //@ end
             //@ end
         }
         for (var m = select(0u, p.out_channels, below); m < p.out_channels; m++) {
-            let mine = filter_at(mine_at + m * p.in_channels * 9u);
+            //@ for g in 0..$SETS
+            let mine$g = filter_at(mine_at$g + m * p.in_channels * 9u);
+            //@ end
             let ends = window_at(end_at + m * plane, end_inside);
             let w1 = window_at(at0 + m * plane, inside0);
             var w0 = choose(from_lane(w1, before), from_lane(ends, 0u), own == 0u);
@@ -205,11 +217,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             let x12 = routed(w1, 6u, 2u);
             let x3 = routed(w2, 7u, 2u);
             let r = goes_right(w1);
-            //@ for c in 0..8
-            let b$c = subgroupBroadcast(mine.b, $cu);
-            let c$c = subgroupBroadcast(mine.c, $cu);
-            d$c_00 = d$c_00 + pick(b$c.w, b$c.z, r) * x12 + c$c * x0;
-            d$c_01 = d$c_01 + b$c.z * x3 + pick(c$c, b$c.w, r) * x12;
+            //@ for g in 0..$SETS
+            //@ for l in 0..8
+            {
+                let b = subgroupBroadcast(mine$g.b, $lu);
+                let c = subgroupBroadcast(mine$g.c, $lu);
+                d$g$l_00 = d$g$l_00 + pick(b.w, b.z, r) * x12 + c * x0;
+                d$g$l_01 = d$g$l_01 + b.z * x3 + pick(c, b.w, r) * x12;
+            }
+            //@ end
             //@ end
         }
     }
@@ -218,16 +234,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let x = 2u * bx - early;
     let live = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
     let in_plane = p.height * p.width * quads;
-    //@ for c in 0..8
-    if (in_batch && first + $cu <= last) {
-        let to = (slot * p.in_channels + first + $cu) * in_plane + quad;
+    //@ for g in 0..$SETS
+    //@ for l in 0..8
+    if (in_batch && first + LANES * $gu + $lu <= last) {
+        let to = (slot * p.in_channels + first + LANES * $gu + $lu) * in_plane + quad;
         //@ for i in 0..2
         //@ for j in 0..2
         if (y + $iu < p.height && x + $ju < p.width) {
-            input_grad[to + ((y + $iu) * p.width + x + $ju) * quads] = wide(select(vec4f(0.0), d$c_$i$j, live));
+            input_grad[to + ((y + $iu) * p.width + x + $ju) * quads] = wide(select(vec4f(0.0), d$g$l_$i$j, live));
         }
         //@ end
         //@ end
     }
+    //@ end
     //@ end
 }

@@ -1,7 +1,7 @@
 // conv_weight_grad for software Vulkan, with the same terms in the same order; what is peculiar to it is told in
-// sparse_conv_forward.wgsl beside this file. A thread owns 16 output channels, one input channel and 3x3 taps for all images of
-// a chunk, four after four; the 8 threads of a subgroup own 8 input channels side by side, so that all of them read the same
-// gradients, of which each loads those of two output channels.
+// sparse_conv_forward.wgsl beside this file. A thread owns 16 output channels or 32, one input channel and 3x3 taps for all
+// images of a chunk, four after four; the 8 threads of a subgroup own 8 input channels side by side, so that all of them read
+// the same gradients, of which each loads those of every eighth output channel.
 
 struct Params {
     slots: u32,
@@ -33,7 +33,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> partials: array<f32>;
 @group(0) @binding(5) var<uniform> p: Params;
 
-const TILE = 16u;       // output channels of a thread
+const TILE = $TILEu;       // output channels of a thread
 const LANES = 8u;       // threads of a subgroup, and input channels
 const QUADS = 8u;       // vec4s of images in a chunk
 
@@ -97,18 +97,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let plane = (slot * in_channels + min(c, in_channels - 1u)) * height * line;
     let out_plane = out_height * out_width * quads;
     // What a lane loads for all of them.
-    let out0 = (slot * out_channels + min(first + own, last)) * out_plane;
-    let out1 = (slot * out_channels + min(first + LANES + own, last)) * out_plane;
+    //@ for g in 0..$SETS
+    let out$g = (slot * out_channels + min(first + LANES * $gu + own, last)) * out_plane;
+    //@ end
     let end = min(min(chunk * QUADS + QUADS, quads), (counts[p.counts_at + slot] + 3u) / 4u);
 
-    //@ for m in 0..16
-    //@ for t in 0..9
+    //@ for m in 0..$TILE
+    //@ for t in 0..10
     var a$m_$t = 0.0;
     //@ end
-    var a$m_9 = 0.0;
     //@ end
     for (var quad = chunk * QUADS; quad < end; quad++) {
-        //@ for m in 0..16
+        //@ for m in 0..$TILE
         //@ for t in 0..9
         var s$m_$t = 0.0;
         //@ end
@@ -139,10 +139,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 right$i = select(x$i_2, x$i_3, pooled);
                 //@ end
                 x += pool;
-                let mine = array<Routed, 2>(routed_at(out0 + at), routed_at(out1 + at));
+                var mine: array<Routed, $SETS>;
+                //@ for g in 0..$SETS
+                mine[$g] = routed_at(out$g + at);
+                //@ end
                 at += quads;
                 // Only the winner of a window has a gradient, so a tap meets one of four neighbouring pixels.
-                //@ for m in 0..16
+                //@ for m in 0..$TILE
                 {
                     let d = subgroupBroadcast(mine[$mu / LANES].grad, $mu % LANES);
                     let code = vec4u(subgroupBroadcast(mine[$mu / LANES].code, $mu % LANES));
@@ -163,7 +166,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             }
         }
         // As the eight threads of the plain kernel, whose sums are added in this order.
-        //@ for m in 0..16
+        //@ for m in 0..$TILE
         //@ for t in 0..9
         a$m_$t += s$m_$t;
         //@ end
@@ -187,21 +190,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             partials[to + weights + m] = a0_9;
         }
         //@ for t in 0..10
-        a0_$t = a1_$t;
-        a1_$t = a2_$t;
-        a2_$t = a3_$t;
-        a3_$t = a4_$t;
-        a4_$t = a5_$t;
-        a5_$t = a6_$t;
-        a6_$t = a7_$t;
-        a7_$t = a8_$t;
-        a8_$t = a9_$t;
-        a9_$t = a10_$t;
-        a10_$t = a11_$t;
-        a11_$t = a12_$t;
-        a12_$t = a13_$t;
-        a13_$t = a14_$t;
-        a14_$t = a15_$t;
+        $SHIFT
         //@ end
         m += 1u;
         if (m >= first + TILE) {

@@ -161,6 +161,7 @@ impl Gpu {
             lanes: if even { sizes[0] } else { 0 },
             wide: device.features().contains(wgpu::Features::SHADER_INT64),
             software: info.software,
+            dear_loads: info.software && variants::dear_loads(),
             adapter: format!("{}, {}, {}, {}", info.name, info.driver, info.backend, env!("CARGO_PKG_VERSION")),
         };
         let checked = options.checked;

@@ -68,8 +68,32 @@ pub struct Variant {
     /// Whether it is made for hardware GPUs and adds in an order of its own. They run such a one wherever it suits, however
     /// fast the others are, so that what is picked changes no bit.
     pub own_order: bool,
+    /// Whether it loads less, at the price of a longer loop: software Vulkan runs it where a processor's loads are dear.
+    pub fewer_loads: bool,
     /// Whether it suits these parameters: with others it would be slow, or is not made for them, and another runs.
     pub suits: fn(&[u32]) -> bool,
+}
+
+impl Variant {
+    /// One that any adapter can run.
+    pub const fn new(name: &'static str, source: fn() -> String, groups: Grid, suits: fn(&[u32]) -> bool) -> Self {
+        Self { name, source, groups, lanes: 0, wide: false, own_order: false, fewer_loads: false, suits }
+    }
+
+    /// One for software Vulkan, which has subgroups of 8 and loads 64 bits as fast as 32.
+    pub const fn for_software(
+        name: &'static str,
+        source: fn() -> String,
+        groups: Grid,
+        suits: fn(&[u32]) -> bool,
+    ) -> Self {
+        Self { lanes: 8, wide: true, ..Self::new(name, source, groups, suits) }
+    }
+
+    /// The same, for where loads are dear.
+    pub const fn with_fewer_loads(self) -> Self {
+        Self { fewer_loads: true, ..self }
+    }
 }
 
 /// Of variants for all parameters.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::cases::LEFT;
 use super::conv_products::{filters, forward};
 use super::conv_tile::{
-    CHANNELS, Tile, filters_by_four, hardware, parsed, pooled_3x3, software, threads_of, tile_variants,
+    CHANNELS, Tile, even, filters_by_four, hardware, parsed, pooled_3x3, software, threads_of, tile_variants,
 };
 use super::layer_cases::{ConvCase, conv_cases, large_convs};
 use super::one_channel;
@@ -16,6 +16,18 @@ use super::winograd::{self, Filters, Points};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
+/// A variant for windows side by side whose threads own so many times 8 channels; `beyond` is what [`column_beyond`] says.
+macro_rules! side_by_side {
+    ($name:literal, $sets:literal, $beyond:literal) => {
+        Variant::for_software(
+            $name,
+            || windows($sets, $beyond),
+            |p| side_by_side(parsed(p), $sets),
+            |p| beside(parsed(p), $sets) && column_beyond(parsed(p)) == $beyond,
+        )
+    };
+}
+
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_forward",
@@ -24,34 +36,17 @@ pub static KERNEL: Kernel = Kernel {
         text,
         groups,
         [
-            Variant {
-                name: "windows side by side",
-                source: || windows(false),
-                groups: |p| side_by_side(parsed(p)),
-                lanes: 8,
-                wide: true,
-                own_order: false,
-                suits: |p| pooled_3x3(parsed(p), 1..=2) && !column_beyond(parsed(p)),
-            },
-            Variant {
-                name: "windows side by side, a column beyond",
-                source: || windows(true),
-                groups: |p| side_by_side(parsed(p)),
-                lanes: 8,
-                wide: true,
-                own_order: false,
-                suits: |p| pooled_3x3(parsed(p), 1..=2) && column_beyond(parsed(p)),
-            }
+            side_by_side!("windows side by side, 16 channels", 2, false).with_fewer_loads(),
+            side_by_side!("windows side by side, 16 channels, a column beyond", 2, true).with_fewer_loads(),
+            side_by_side!("windows side by side", 1, false),
+            side_by_side!("windows side by side, a column beyond", 1, true),
         ],
-        [Variant {
-            name: "8 channels, images in pairs",
-            source: || hardware(include_str!("../../shaders/hardware/conv_forward.wgsl"), &[]),
-            groups: |p| pairs(parsed(p)),
-            lanes: 0,
-            wide: false,
-            own_order: false,
-            suits: |p| pooled_3x3(parsed(p), 0..=2) && filters_by_four(parsed(p)),
-        }]
+        [Variant::new(
+            "8 channels, images in pairs",
+            || hardware(include_str!("../../shaders/hardware/conv_forward.wgsl"), &[]),
+            |p| pairs(parsed(p)),
+            |p| pooled_3x3(parsed(p), 0..=2) && filters_by_four(parsed(p)),
+        )]
     ),
     bindings: &[
         Binding::read("input"),
@@ -86,11 +81,17 @@ fn pairs(p: &ConvParams) -> [u32; 3] {
     threads_of(p, p.out_height * p.out_width, p.out_channels.div_ceil(CHANNELS), 2)
 }
 
-/// The text of the variant for windows side by side, for images padded so that nothing lies left of a row's first window;
-/// `beyond` is what [`column_beyond`] says.
-fn windows(beyond: bool) -> String {
-    let beyond = beyond.to_string();
-    software(include_str!("../../shaders/software/conv_forward.wgsl"), &[("BEYOND", beyond.as_str())])
+/// The text of a variant for windows side by side.
+fn windows(sets: u32, beyond: bool) -> String {
+    let (sets, beyond) = (sets.to_string(), beyond.to_string());
+    let parts = [("SETS", sets.as_str()), ("BEYOND", &beyond)];
+    software(include_str!("../../shaders/software/conv_forward.wgsl"), &parts)
+}
+
+/// Whether those suit: images are padded so that nothing lies left of a row's first window. Larger tiles save nothing where
+/// a single channel is all that a thread goes through.
+fn beside(p: &ConvParams, sets: u32) -> bool {
+    pooled_3x3(p, 1..=2) && (sets == 1 || p.in_channels > 1 && even(p.out_channels, 8))
 }
 
 /// Whether a row's last window reads a column of the image that no other window of the row does.
@@ -98,9 +99,9 @@ fn column_beyond(p: &ConvParams) -> bool {
     2 * p.out_width + 1 < p.width + p.padding
 }
 
-/// The grid of a subgroup for every 8 windows and 8 channels.
-fn side_by_side(p: &ConvParams) -> [u32; 3] {
-    let subgroups = (p.out_height * p.out_width * p.stride / 4).div_ceil(8) * p.out_channels.div_ceil(8);
+/// The grid of a subgroup for every 8 windows and so many times 8 channels.
+fn side_by_side(p: &ConvParams, sets: u32) -> [u32; 3] {
+    let subgroups = (p.out_height * p.out_width * p.stride / 4).div_ceil(8) * p.out_channels.div_ceil(8 * sets);
     grid::folded(subgroups.div_ceil(8) as usize, p.slots)
 }
 

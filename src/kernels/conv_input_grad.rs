@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::cases::LEFT;
 use super::conv_tile::{
-    CHANNELS, Tile, filters_by_four, hardware, parsed, pooled_3x3, software, threads_of, tile_variants,
+    CHANNELS, Tile, even, filters_by_four, hardware, parsed, pooled_3x3, software, threads_of, tile_variants,
 };
 use super::layer_cases::{ConvCase, conv_cases, large_convs};
 use super::packed::{Frame, Images, Taps, by_chunk, copy, pack_dz, with_scratch};
@@ -22,35 +22,35 @@ pub static KERNEL: Kernel = Kernel {
     variants: tile_variants!(
         text,
         groups,
-        [Variant {
-            name: "blocks side by side",
-            source: || software(include_str!("../../shaders/software/conv_input_grad.wgsl"), &[]),
-            groups: |p| side_by_side(parsed(p)),
-            lanes: 8,
-            wide: true,
-            own_order: false,
-            suits: |p| pooled_3x3(parsed(p), 0..=2),
-        }],
         [
-            Variant {
-                name: "8 channels, images in pairs",
-                source: || by_images(2),
-                groups: |p| by_eight(parsed(p), 2),
-                lanes: 0,
-                wide: false,
-                own_order: false,
+            Variant::for_software(
+                "blocks side by side, 16 channels",
+                || blocks_side_by_side("2"),
+                |p| side_by_side(parsed(p), 2),
+                |p| pooled_3x3(parsed(p), 0..=2) && even(parsed(p).in_channels, 8),
+            )
+            .with_fewer_loads(),
+            Variant::for_software(
+                "blocks side by side",
+                || blocks_side_by_side("1"),
+                |p| side_by_side(parsed(p), 1),
+                |p| pooled_3x3(parsed(p), 0..=2),
+            )
+        ],
+        [
+            Variant::new(
+                "8 channels, images in pairs",
+                || by_images(2),
+                |p| by_eight(parsed(p), 2),
                 // The last blocks of odd images have no window below, which this one does not make use of.
-                suits: |p| parsed(p).height.is_multiple_of(2) && eights(parsed(p)),
-            },
-            Variant {
-                name: "8 channels, images by fours",
-                source: || by_images(4),
-                groups: |p| by_eight(parsed(p), 4),
-                lanes: 0,
-                wide: false,
-                own_order: false,
-                suits: |p| eights(parsed(p)),
-            }
+                |p| parsed(p).height.is_multiple_of(2) && eights(parsed(p)),
+            ),
+            Variant::new(
+                "8 channels, images by fours",
+                || by_images(4),
+                |p| by_eight(parsed(p), 4),
+                |p| eights(parsed(p)),
+            )
         ]
     ),
     bindings: &[
@@ -103,9 +103,14 @@ fn groups(p: &ConvParams, tile: Tile) -> [u32; 3] {
     grid::folded(items.div_ceil(64) as usize, p.slots)
 }
 
-/// The grid of a subgroup for every 8 blocks and 8 channels.
-fn side_by_side(p: &ConvParams) -> [u32; 3] {
-    let subgroups = (blocks(p) * p.stride / 4).div_ceil(8) * p.in_channels.div_ceil(8);
+/// The text of a variant for software Vulkan whose threads own so many times 8 channels.
+fn blocks_side_by_side(sets: &str) -> String {
+    software(include_str!("../../shaders/software/conv_input_grad.wgsl"), &[("SETS", sets)])
+}
+
+/// The grid of a subgroup for every 8 blocks and so many times 8 channels.
+fn side_by_side(p: &ConvParams, sets: u32) -> [u32; 3] {
+    let subgroups = (blocks(p) * p.stride / 4).div_ceil(8) * p.in_channels.div_ceil(8 * sets);
     grid::folded(subgroups.div_ceil(8) as usize, p.slots)
 }
 

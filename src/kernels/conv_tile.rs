@@ -66,6 +66,11 @@ pub(super) fn software(shader: &str, parts: &[(&str, &str)]) -> String {
     unroll_with(shader, &[&[TAPS], &quads::WIDE[..], parts].concat())
 }
 
+/// Whether tiles of `tile` channels come in pairs, so that tiles twice as large leave none of them empty.
+pub(super) fn even(channels: u32, tile: u32) -> bool {
+    channels.div_ceil(tile).is_multiple_of(2)
+}
+
 /// Channels of a thread in the variants for hardware GPUs.
 pub(super) const CHANNELS: u32 = 8;
 
@@ -131,25 +136,19 @@ macro_rules! tile_variants {
     ($text:ident, $groups:ident, [$($software:expr),+ $(,)?], [$($hardware:expr),+ $(,)?]) => {
         &[
             $($software,)+
-            $crate::device::Variant {
-                name: Tile::SHARED.name,
-                source: || $text(&Tile::SHARED),
-                groups: |p| $groups(parsed(p), Tile::SHARED),
-                lanes: 8,
-                wide: true,
-                own_order: false,
-                suits: $crate::device::always,
-            },
+            $crate::device::Variant::for_software(
+                Tile::SHARED.name,
+                || $text(&Tile::SHARED),
+                |p| $groups(parsed(p), Tile::SHARED),
+                $crate::device::always,
+            ),
             $($hardware,)+
-            $crate::device::Variant {
-                name: Tile::NARROW.name,
-                source: || $text(&Tile::NARROW),
-                groups: |p| $groups(parsed(p), Tile::NARROW),
-                lanes: 0,
-                wide: false,
-                own_order: false,
-                suits: $crate::device::always,
-            },
+            $crate::device::Variant::new(
+                Tile::NARROW.name,
+                || $text(&Tile::NARROW),
+                |p| $groups(parsed(p), Tile::NARROW),
+                $crate::device::always,
+            ),
         ]
     };
 }

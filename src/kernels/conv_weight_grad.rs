@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::cases::LEFT;
-use super::conv_tile::parsed;
+use super::conv_tile::{even, parsed, software};
 use super::layer_cases::{ConvCase, conv_cases, large_convs};
 use super::packed::{Frame, Images, Taps, pack_dz, pack_input, with_scratch};
 use super::quads::{self, Quads};
@@ -18,13 +18,13 @@ use crate::error::Result;
 macro_rules! own_order {
     ($outputs:literal, $inputs:literal, $suits:expr) => {
         Variant {
-            name: concat!(stringify!($outputs), " by ", stringify!($inputs), " channels, an image a thread"),
-            source: || an_image_a_thread($outputs, $inputs),
-            groups: |p| images(parsed(p), $outputs, $inputs),
-            lanes: 0,
-            wide: false,
             own_order: true,
-            suits: $suits,
+            ..Variant::new(
+                concat!(stringify!($outputs), " by ", stringify!($inputs), " channels, an image a thread"),
+                || an_image_a_thread($outputs, $inputs),
+                |p| images(parsed(p), $outputs, $inputs),
+                $suits,
+            )
         }
     };
 }
@@ -34,25 +34,21 @@ pub static KERNEL: Kernel = Kernel {
     name: "conv_weight_grad",
     source: || text(quads::PLAIN),
     variants: &[
-        Variant {
-            name: "input channels side by side",
-            source: || super::unroll_with(include_str!("../../shaders/software/conv_weight_grad.wgsl"), &quads::WIDE),
-            groups: |p| side_by_side(parsed(p)),
-            lanes: 8,
-            wide: true,
-            own_order: false,
-            // Fewer leave half of the lanes without a channel.
-            suits: |p| parsed(p).in_channels > 4,
-        },
-        Variant {
-            name: "64 bits at a time",
-            source: || text(quads::WIDE),
-            groups: |p| groups(parsed(p)),
-            lanes: 8,
-            wide: true,
-            own_order: false,
-            suits: always,
-        },
+        // Fewer input channels leave half of the lanes without one.
+        Variant::for_software(
+            "input channels side by side, 32 output channels",
+            || channels_side_by_side(32),
+            |p| side_by_side(parsed(p), 32),
+            |p| parsed(p).in_channels > 4 && even(parsed(p).out_channels, 16),
+        )
+        .with_fewer_loads(),
+        Variant::for_software(
+            "input channels side by side, 16 output channels",
+            || channels_side_by_side(16),
+            |p| side_by_side(parsed(p), 16),
+            |p| parsed(p).in_channels > 4,
+        ),
+        Variant::for_software("64 bits at a time", || text(quads::WIDE), |p| groups(parsed(p)), always),
         // Large tiles only where enough workgroups are left to fill a large GPU.
         own_order!(4, 4, |p| workgroups(images(parsed(p), 4, 4)) >= 4096 && parsed(p).in_channels > 1),
         own_order!(4, 2, |p| parsed(p).in_channels > 1),
@@ -101,9 +97,18 @@ fn groups(p: &ConvParams) -> [u32; 3] {
     grid::folded((p.in_channels.div_ceil(4) * p.out_channels.div_ceil(8) * parts(p)) as usize, p.slots)
 }
 
-/// The grid of a subgroup for every 8 input and 16 output channels.
-fn side_by_side(p: &ConvParams) -> [u32; 3] {
-    let items = p.in_channels.div_ceil(8) * p.out_channels.div_ceil(16) * parts(p);
+/// The text of a variant for software Vulkan whose threads own so many output channels.
+fn channels_side_by_side(tile: u32) -> String {
+    // After a channel's sums are stored, each of the others moves up by one.
+    let shift: String = (1..tile).map(|m| format!("a{}_$t = a{m}_$t;\n", m - 1)).collect();
+    let (tile, sets) = (tile.to_string(), (tile / 8).to_string());
+    let parts = [("TILE", tile.as_str()), ("SETS", &sets), ("SHIFT", &shift)];
+    software(include_str!("../../shaders/software/conv_weight_grad.wgsl"), &parts)
+}
+
+/// The grid of a subgroup for every 8 input and `tile` output channels.
+fn side_by_side(p: &ConvParams, tile: u32) -> [u32; 3] {
+    let items = p.in_channels.div_ceil(8) * p.out_channels.div_ceil(tile) * parts(p);
     grid::folded(items.div_ceil(4) as usize, p.slots)
 }
 

@@ -18,15 +18,12 @@ use crate::error::{Error, Result};
 pub static KERNEL: Kernel = Kernel {
     name: "gate_grad",
     source: || include_str!("../../shaders/gate_grad.wgsl").into(),
-    variants: &[Variant {
-        name: "a channel a subgroup",
-        source: || super::unroll_with(include_str!("../../shaders/software/gate_grad.wgsl"), &quads::WIDE),
-        groups: channels_by_eight,
-        lanes: 8,
-        wide: true,
-        own_order: false,
-        suits: always,
-    }],
+    variants: &[Variant::for_software(
+        "a channel a subgroup",
+        || super::unroll_with(include_str!("../../shaders/software/gate_grad.wgsl"), &quads::WIDE),
+        channels_by_eight,
+        always,
+    )],
     bindings: &[
         Binding::read("output"),
         Binding::read("output_grad"),

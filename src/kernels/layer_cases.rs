@@ -367,7 +367,10 @@ pub(super) fn conv_cases() -> Vec<ConvCase> {
         case(conv([3, 9, 5, 7, 3, 2], 2, true), Setting::new("3x3, padding 2", &[6, 13], &[1, 0], 16)),
         case(conv([2, 9, 4, 15, 3, 1], 2, true), Setting::new("a wide image, odd", &[7, 4], &[0, 1], 8)),
         case(conv([8, 9, 5, 7, 3, 1], 2, true), Setting::new("eight channels", &[40, 7, 1], &[1, 0, 1], 40).even()),
-        case(conv([4, 9, 5, 6, 3, 2], 2, true), Setting::new("four channels, padding 2", &[6, 3], &[0, 1], 8).even()),
+        case(
+            conv([4, 9, 5, 6, 3, 2], 2, true),
+            Setting::new("four channels, padding 2, gates", &[6, 3], &[0, 1], 8).even().gated(),
+        ),
         case(
             conv([16, 8, 7, 4, 3, 0], 2, false),
             Setting::new("sixteen channels, gates", &[5, 11], &[0, 1], 12).even().gated(),
@@ -375,7 +378,7 @@ pub(super) fn conv_cases() -> Vec<ConvCase> {
         case(conv([2, 4, 3, 5, 1, 2], 2, true), Setting::new("more padding than filter", &[6], &[0], 8)),
         case(conv([4, 6, 5, 6, 3, 1], 2, true), Setting::new("two chunks", &[40, 33, 5], &[0, 2, 1], 40)),
         case(
-            conv([36, 70, 5, 6, 3, 1], 2, true),
+            conv([44, 90, 5, 6, 3, 1], 2, true),
             Setting::new("many channels, two chunks", &[40, 33, 5], &[0, 2, 1], 40).normwise(),
         ),
         case(

@@ -18,15 +18,12 @@ const TILE: u32 = 8;
 /// A variant whose threads own so many outputs and vec4s of images and take so many fours of inputs in a turn.
 macro_rules! tile {
     ($tile:literal, $span:literal, $turn:literal, $suits:expr) => {
-        Variant {
-            name: concat!($tile, " outputs, ", $span, " times four images, ", $turn, " times four inputs a turn"),
-            source: || text($tile, $span, $turn),
-            groups: |p| groups(parsed(p), $tile, $span),
-            lanes: 0,
-            wide: false,
-            own_order: false,
-            suits: $suits,
-        }
+        Variant::new(
+            concat!($tile, " outputs, ", $span, " times four images, ", $turn, " times four inputs a turn"),
+            || text($tile, $span, $turn),
+            |p| groups(parsed(p), $tile, $span),
+            $suits,
+        )
     };
 }
 

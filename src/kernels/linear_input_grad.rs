@@ -14,16 +14,13 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "linear_input_grad",
     source: || text(1),
-    variants: &[Variant {
-        name: "twice four images",
-        source: || text(2),
-        groups: |p| groups(parsed(p), 2),
-        lanes: 0,
-        wide: false,
-        own_order: false,
+    variants: &[Variant::new(
+        "twice four images",
+        || text(2),
+        |p| groups(parsed(p), 2),
         // Only where enough threads are left to fill a large GPU.
-        suits: |p| parsed(p).inputs.div_ceil(16) * parsed(p).stride / 8 * parsed(p).slots >= ENOUGH_THREADS,
-    }],
+        |p| parsed(p).inputs.div_ceil(16) * parsed(p).stride / 8 * parsed(p).slots >= ENOUGH_THREADS,
+    )],
     bindings: &[
         Binding::read("output"),
         Binding::read("output_grad"),

@@ -16,16 +16,13 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "linear_weight_grad",
     source: || super::unroll(include_str!("../../shaders/linear_weight_grad.wgsl")),
-    variants: &[Variant {
-        name: "64 by 64 in workgroup memory",
-        source: || super::unroll(include_str!("../../shaders/hardware/linear_weight_grad.wgsl")),
-        groups: |p| shared(parsed(p)),
-        lanes: 0,
-        wide: false,
-        own_order: false,
+    variants: &[Variant::new(
+        "64 by 64 in workgroup memory",
+        || super::unroll(include_str!("../../shaders/hardware/linear_weight_grad.wgsl")),
+        |p| shared(parsed(p)),
         // Fewer outputs leave most of a tile empty.
-        suits: |p| parsed(p).outputs >= 32,
-    }],
+        |p| parsed(p).outputs >= 32,
+    )],
     bindings: &[
         Binding::read("input"),
         Binding::read("output"),

@@ -21,15 +21,12 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "sparse_conv_forward",
     source: || super::unroll(include_str!("../../shaders/sparse_conv_forward.wgsl")),
-    variants: &[Variant {
-        name: "planes",
-        source: || super::unroll_with(include_str!("../../shaders/software/sparse_conv_forward.wgsl"), &quads::WIDE),
-        groups: |p| sparse::planes(parsed(p), parsed(p).out_channels),
-        lanes: 8,
-        wide: true,
-        own_order: false,
-        suits: always,
-    }],
+    variants: &[Variant::for_software(
+        "planes",
+        || super::unroll_with(include_str!("../../shaders/software/sparse_conv_forward.wgsl"), &quads::WIDE),
+        |p| sparse::planes(parsed(p), parsed(p).out_channels),
+        always,
+    )],
     bindings: &[
         Binding::read("input"),
         Binding::read("weights"),

@@ -17,20 +17,15 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "sparse_linear_input_grad",
     source: || super::unroll(include_str!("../../shaders/sparse_linear_input_grad.wgsl")),
-    variants: &[Variant {
-        name: "lists",
-        source: || {
-            super::unroll_with(include_str!("../../shaders/software/sparse_linear_input_grad.wgsl"), &quads::WIDE)
-        },
-        groups: |params| {
+    variants: &[Variant::for_software(
+        "lists",
+        || super::unroll_with(include_str!("../../shaders/software/sparse_linear_input_grad.wgsl"), &quads::WIDE),
+        |params| {
             let p = parsed(params);
             grid::folded((p.inputs.div_ceil(64) * p.stride.div_ceil(32)) as usize, p.slots)
         },
-        lanes: 8,
-        wide: true,
-        own_order: false,
-        suits: always,
-    }],
+        always,
+    )],
     bindings: &[
         Binding::read("output"),
         Binding::read("output_grad"),

@@ -42,6 +42,8 @@ pub(super) struct Variants {
     pub wide: bool,
     /// Whether it is a software adapter.
     pub software: bool,
+    /// Whether its loads are dear, so that longer loops with fewer of them pay: see [`dear_loads`].
+    pub dear_loads: bool,
     /// Its name in the notes: adapter, driver and this program's version.
     pub adapter: String,
 }
@@ -54,8 +56,6 @@ impl Variants {
         queue: &wgpu::Queue,
         kernel: &'static Kernel,
     ) -> (usize, Option<Pipeline>) {
-        let made_for_it =
-            || (1..=kernel.variants.len()).find(|n| self.usable(kernel, *n) && kernel.variants[n - 1].lanes > 0);
         let tried = || {
             let (n, pipeline) = self.fastest(compiler, queue, kernel);
             (n, Some(pipeline))
@@ -63,7 +63,7 @@ impl Variants {
         match self.cut {
             _ if kernel.variants.is_empty() => (0, None),
             Cut::Number(n) => (if self.usable(kernel, n) { n } else { 0 }, None),
-            Cut::Fastest if self.software => (made_for_it().unwrap_or(0), None),
+            Cut::Fastest if self.software => (self.made_for_it(kernel), None),
             Cut::Tried => tried(),
             Cut::Fastest => match self.noted(kernel).filter(|n| self.eligible(kernel, *n)) {
                 Some(n) => (n, None),
@@ -74,6 +74,12 @@ impl Variants {
                 }
             },
         }
+    }
+
+    /// The first that is made for software Vulkan; else the kernel itself.
+    fn made_for_it(&self, kernel: &Kernel) -> usize {
+        let made = |n: &usize| self.usable(kernel, *n) && kernel.variants[n - 1].lanes > 0;
+        (1..=kernel.variants.len()).find(made).unwrap_or(0)
     }
 
     /// The one to run with these parameters when `picked` was picked: the next after it where it does not suit them.
@@ -93,6 +99,7 @@ impl Variants {
             [0, self.lanes].contains(&v.lanes)
                 && (self.wide || !v.wide)
                 && (!v.own_order || !self.software || asked_for)
+                && (!v.fewer_loads || self.dear_loads || asked_for)
         };
         n == 0 || kernel.variants.get(n - 1).is_some_and(runs)
     }
@@ -142,6 +149,17 @@ impl Variants {
             cache::write(&path, &text);
         }
     }
+}
+
+/// Whether loads are dear on this processor's software Vulkan, which puts what each lane loads into a vector, at a place that
+/// is known at run time alone. LLVM does so by comparing places where there is AVX-512; else through memory, and reads the
+/// whole vector back right after the one element was written, for which a processor waits tens of cycles. (Those with AVX-512
+/// have small caches of instructions besides, which the longer loops leave.)
+pub(super) fn dear_loads() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return !std::is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    return true;
 }
 
 /// Whether number `n` of the kernel's variants suits these parameters. The kernel itself, number 0, always does.
@@ -208,7 +226,7 @@ impl Bench {
 mod tests {
     use super::{Cut, Variants};
     use crate::device::Kernel;
-    use crate::kernels::{conv_input_grad, conv_weight_grad::KERNEL};
+    use crate::kernels::{conv_forward, conv_input_grad, conv_weight_grad::KERNEL};
 
     #[test]
     fn hardware_runs_what_adds_in_an_order_of_its_own_and_software_does_not() {
@@ -237,13 +255,34 @@ mod tests {
     }
 
     fn of_software(cut: Cut, wide: bool) -> Variants {
-        Variants { cut, lanes: 8, wide, software: true, adapter: String::new() }
+        Variants { cut, lanes: 8, wide, software: true, dear_loads: false, adapter: String::new() }
+    }
+
+    #[test]
+    fn software_runs_larger_tiles_where_loads_are_dear() {
+        let dear = Variants { dear_loads: true, ..of_software(Cut::Fastest, true) };
+        let cheap = of_software(Cut::Fastest, true);
+        for kernel in [&KERNEL, &conv_input_grad::KERNEL, &conv_forward::KERNEL] {
+            let run = |device: &Variants, case: &str| {
+                let params = (kernel.cases)().into_iter().find(|c| c.name == case).unwrap().params;
+                let n = device.suiting(kernel, device.made_for_it(kernel), &params);
+                (n, n > 0 && kernel.variants[n - 1].fewer_loads)
+            };
+            for case in ["simple-cnn conv2, eight clients", "simple-cnn conv3, eight clients"] {
+                assert!(run(&dear, case).1 && !run(&cheap, case).1, "{}, {case}", kernel.name);
+            }
+            // Where there are too few channels both run the same.
+            let [few, same] = [&dear, &cheap].map(|device| run(device, "simple-cnn conv1, eight clients"));
+            assert!(few == same && !few.1 && few.0 > 0, "{}", kernel.name);
+            let large = (1..=kernel.variants.len()).find(|n| kernel.variants[n - 1].fewer_loads).unwrap();
+            assert!(of_software(Cut::Number(large), true).usable(kernel, large), "as asked for");
+        }
     }
 
     #[test]
     fn where_a_variant_does_not_suit_the_next_one_runs() {
         let named = |name: &str| KERNEL.variants.iter().position(|v| v.name == name).unwrap() + 1;
-        let (beside, wide) = (named("input channels side by side"), named("64 bits at a time"));
+        let (beside, wide) = (named("input channels side by side, 16 output channels"), named("64 bits at a time"));
         let params = |name: &str| (KERNEL.cases)().into_iter().find(|c| c.name == name).unwrap().params;
         let (one, many) = (params("simple-cnn conv1, eight clients"), params("simple-cnn conv2, eight clients"));
         let device = of_software(Cut::Fastest, true);
