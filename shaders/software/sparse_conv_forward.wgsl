@@ -4,8 +4,8 @@
 // - a subgroup owns all blocks of a filter's plane for 32 images, and each lane holds an entry of the filter's list;
 // - closed channels are filled in a loop of their own, if anybody reads them, which costs the open ones one turn;
 // - loops are left at their end, and parameters are read before the first branch: inside of one they are read lane by lane;
-// - of a single channel's filters, which all need the same pixels, each lane holds one filter, and a block's pixels are loaded
-//   once for eight of them.
+// - of a single channel's 3x3 filters, which all need the same pixels, each lane holds four, and a block's pixels are loaded once
+//   for 32 of them: a variant of its own ($SINGLE), since in one for all layers the loops of either would run once for the other.
 //
 // An entry of the list is c << 8 | ky << 4 | kx.
 
@@ -48,6 +48,9 @@ struct Params {
 @group(0) @binding(8) var<uniform> p: Params;
 
 const LANES = 8u;   // threads of a subgroup, which read a chunk of 32 images
+const SINGLE = $SINGLE;
+const FILTERS = $FILTERSu;  // of a workgroup
+const PARTS = $PARTSu;      // workgroups for the same filters and images, each for some of the rows
 const NO_GATES = 0xffffffffu;
 const DEAD = 4u;
 
@@ -71,6 +74,23 @@ fn store(at: u32, value: Value) {
     output[at] = wide(value.z);
     let c = value.code;
     codes[at] = c.x | (c.y << 8u) | (c.z << 16u) | (c.w << 24u);
+}
+
+// Every output of a plane the same.
+fn fill(start: u32, words: u32, step: u32, value: Value) {
+    var at = start;
+    loop {
+        store(at, value);
+        at += step;
+        if (at >= start + words) {
+            break;
+        }
+    }
+}
+
+// Which of four, 0 to 3.
+fn one_of(a: f32, b: f32, c: f32, d: f32, which: u32) -> f32 {
+    return select(select(a, b, which == 1u), select(c, d, which == 3u), which > 1u);
 }
 
 // Where and how a thread's outputs end.
@@ -135,24 +155,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let own_gates_at = slot * p.gate_words + p.gates_at;
     let input_gates_at = slot * p.gate_words + p.input_gates_at;
 
-    let tiles = (out_channels + 7u) / 8u;
-    let work = group.x + group.y * 65535u;
+    let tiles = (out_channels + FILTERS - 1u) / FILTERS;
+    let number = group.x + group.y * 65535u;
+    let work = number / PARTS;
+    let part = number % PARTS;
     let chunk = work / tiles;
     let own = lane % LANES;
-    let first_m = (work - chunk * tiles) * 8u;
-    let m = first_m + lane / LANES;
+    let first_m = (work - chunk * tiles) * FILTERS;
     let quad = chunk * LANES + own;
     let in_batch = quad < quads;
     let has_images = 4u * (quad - own) < count;
-    let is_filter = m < out_channels;
 
     let square = kernel * kernel;
     let filter_words = p.in_channels * square;
     let filters_at = row * p.row_words + p.weights_at;
-    let filter_at = filters_at + m * filter_words;
     let biases_at = row * p.row_words + p.bias_at;
-    let entries = row * p.list_words + p.lists_at + m * filter_words;
-    let listed_at = row * p.list_words + p.list_counts_at + m;
+    let lists_at = row * p.list_words + p.lists_at;
+    let list_counts_at = row * p.list_words + p.list_counts_at;
     let line = width * quads;
     let plane = height * line;
     let in_at = slot * p.in_channels * plane + quad;
@@ -164,7 +183,147 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let blocks_x = (out_width + side - 1u) / side;
     let blocks_y = (out_height + side - 1u) / side;
 
-    // What eight filters share, one a lane.
+    if (SINGLE) {
+        // Of each eight filters, one a lane.
+        var shown = 0u;
+        //@ for g in 0..4
+        let m$g = first_m + LANES * $gu + own;
+        var gate$g = 1.0;
+        var bias$g = 0.0;
+        if (m$g < out_channels) {
+            if (own_gates) {
+                gate$g = gates[own_gates_at + m$g];
+            }
+            bias$g = weights[biases_at + m$g];
+        }
+        // Behind a closed gate and a ReLU nothing is left of a sum, and of images that are not there nothing is wanted.
+        shown |= subgroupBallot(has_images && m$g < out_channels && (gate$g != 0.0 || !relu)).x << (LANES * $gu);
+        //@ end
+        // A thread computes all of them, in some rows of blocks.
+        if (shown != 0u) {
+            var open = true;
+            if (input_gates) {
+                open = gates[input_gates_at] != 0.0;
+            }
+            //@ for g in 0..4
+            //@ for t in 0..9
+            var w$g_$t = 0.0;
+            //@ end
+            if (open && m$g < out_channels) {
+                //@ for t in 0..9
+                w$g_$t = weights[filters_at + m$g * 9u + $tu];
+                //@ end
+            }
+            //@ end
+            let ending = Ending(out_height, out_width, pool, quads, relu, in_batch, live);
+            var by = part * LANES + lane / LANES;
+            var bx = 0u;
+            if (by < blocks_y) {
+                loop {
+                    //@ for i in 0..4
+                    let y$i = 2u * by + $iu - padding;
+                    let x$i = 2u * bx + $iu - padding;
+                    //@ end
+                    //@ for i in 0..4
+                    //@ for j in 0..4
+                    var v$i$j = vec4f(0.0);
+                    if (in_batch && y$i < height && x$j < width) {
+                        v$i$j = narrow(input[in_at + y$i * line + x$j * quads]);
+                    }
+                    //@ end
+                    //@ end
+                    var left = shown;
+                    loop {
+                        let next = firstTrailingBit(left);
+                        let holder = next % LANES;
+                        let eight = next / LANES;
+                        //@ for t in 0..9
+                        let f$t = subgroupShuffle(one_of(w0_$t, w1_$t, w2_$t, w3_$t, eight), holder);
+                        let is$t = vec4<bool>(f$t != 0.0);
+                        //@ end
+                        //@ for i in 0..2
+                        //@ for j in 0..2
+                        var z$i$j = vec4f(0.0);
+                        //@ end
+                        //@ end
+                        z00 = select(z00, z00 + f0 * v00, is0);
+                        z01 = select(z01, z01 + f0 * v01, is0);
+                        z10 = select(z10, z10 + f0 * v10, is0);
+                        z11 = select(z11, z11 + f0 * v11, is0);
+                        z00 = select(z00, z00 + f1 * v01, is1);
+                        z01 = select(z01, z01 + f1 * v02, is1);
+                        z10 = select(z10, z10 + f1 * v11, is1);
+                        z11 = select(z11, z11 + f1 * v12, is1);
+                        z00 = select(z00, z00 + f2 * v02, is2);
+                        z01 = select(z01, z01 + f2 * v03, is2);
+                        z10 = select(z10, z10 + f2 * v12, is2);
+                        z11 = select(z11, z11 + f2 * v13, is2);
+                        z00 = select(z00, z00 + f3 * v10, is3);
+                        z01 = select(z01, z01 + f3 * v11, is3);
+                        z10 = select(z10, z10 + f3 * v20, is3);
+                        z11 = select(z11, z11 + f3 * v21, is3);
+                        z00 = select(z00, z00 + f4 * v11, is4);
+                        z01 = select(z01, z01 + f4 * v12, is4);
+                        z10 = select(z10, z10 + f4 * v21, is4);
+                        z11 = select(z11, z11 + f4 * v22, is4);
+                        z00 = select(z00, z00 + f5 * v12, is5);
+                        z01 = select(z01, z01 + f5 * v13, is5);
+                        z10 = select(z10, z10 + f5 * v22, is5);
+                        z11 = select(z11, z11 + f5 * v23, is5);
+                        z00 = select(z00, z00 + f6 * v20, is6);
+                        z01 = select(z01, z01 + f6 * v21, is6);
+                        z10 = select(z10, z10 + f6 * v30, is6);
+                        z11 = select(z11, z11 + f6 * v31, is6);
+                        z00 = select(z00, z00 + f7 * v21, is7);
+                        z01 = select(z01, z01 + f7 * v22, is7);
+                        z10 = select(z10, z10 + f7 * v31, is7);
+                        z11 = select(z11, z11 + f7 * v32, is7);
+                        z00 = select(z00, z00 + f8 * v22, is8);
+                        z01 = select(z01, z01 + f8 * v23, is8);
+                        z10 = select(z10, z10 + f8 * v32, is8);
+                        z11 = select(z11, z11 + f8 * v33, is8);
+                        let bias = subgroupShuffle(one_of(bias0, bias1, bias2, bias3, eight), holder);
+                        let gate = subgroupShuffle(one_of(gate0, gate1, gate2, gate3, eight), holder);
+                        let to = outputs_at + (first_m + next) * out_plane;
+                        finish(ending, array(z00, z01, z10, z11), bias, gate, to, by, bx);
+                        left &= left - 1u;
+                        if (left == 0u) {
+                            break;
+                        }
+                    }
+                    bx += 1u;
+                    if (bx == blocks_x) {
+                        bx = 0u;
+                        by += LANES * PARTS;
+                    }
+                    if (by >= blocks_y) {
+                        break;
+                    }
+                }
+            }
+        }
+
+        // The others, eight planes at a time.
+        //@ for g in 0..4
+        {
+            let m = first_m + LANES * $gu + lane / LANES;
+            let gate = subgroupShuffle(gate$g, lane / LANES);
+            let bias = subgroupShuffle(bias$g, lane / LANES);
+            let closed = gate == 0.0 && relu;
+            if (part == 0u && (closed || !has_images) && in_batch && m < out_channels && !(closed && closed_unread)) {
+                let value = activate(vec4f((0.0 + bias) * gate), vec4u(0u), relu, gate == 0.0, live);
+                fill(outputs_at + m * out_plane, out_plane, quads, value);
+            }
+        }
+        //@ end
+        return;
+    }
+
+    // Of eight filters, one a lane; then a thread has a filter's whole plane.
+    let m = first_m + lane / LANES;
+    let is_filter = m < out_channels;
+    let filter_at = filters_at + m * filter_words;
+    let entries = lists_at + m * filter_words;
     var gate = 1.0;
     var bias = 0.0;
     if (first_m + own < out_channels) {
@@ -173,119 +332,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         }
         bias = weights[biases_at + first_m + own];
     }
-    // Behind a closed gate and a ReLU nothing is left of a sum, and of images that are not there nothing is wanted.
-    let computed = has_images && first_m + own < out_channels && (gate != 0.0 || !relu);
-
-    // A single channel's filters need the same pixels: a thread computes all eight, in every eighth row of blocks.
-    let single = p.in_channels == 1u && kernel == 3u;
-    let shown = subgroupBallot(computed && single).x;
-    if (shown != 0u) {
-        //@ for t in 0..9
-        var w$t = 0.0;
-        //@ end
-        var open = computed;
-        if (computed && input_gates) {
-            open = gates[input_gates_at] != 0.0;
-        }
-        if (open) {
-            //@ for t in 0..9
-            w$t = weights[filters_at + (first_m + own) * 9u + $tu];
-            //@ end
-        }
-        let ending = Ending(out_height, out_width, pool, quads, relu, in_batch, live);
-        var by = lane / LANES;
-        var bx = 0u;
-        if (by < blocks_y) {
-            loop {
-                //@ for i in 0..4
-                let y$i = 2u * by + $iu - padding;
-                let x$i = 2u * bx + $iu - padding;
-                //@ end
-                //@ for i in 0..4
-                //@ for j in 0..4
-                var v$i$j = vec4f(0.0);
-                if (in_batch && y$i < height && x$j < width) {
-                    v$i$j = narrow(input[in_at + y$i * line + x$j * quads]);
-                }
-                //@ end
-                //@ end
-                var left = shown;
-                loop {
-                    let holder = firstTrailingBit(left);
-                    //@ for t in 0..9
-                    let f$t = subgroupShuffle(w$t, holder);
-                    let is$t = vec4<bool>(f$t != 0.0);
-                    //@ end
-                    //@ for i in 0..2
-                    //@ for j in 0..2
-                    var z$i$j = vec4f(0.0);
-                    //@ end
-                    //@ end
-                    z00 = select(z00, z00 + f0 * v00, is0);
-                    z01 = select(z01, z01 + f0 * v01, is0);
-                    z10 = select(z10, z10 + f0 * v10, is0);
-                    z11 = select(z11, z11 + f0 * v11, is0);
-                    z00 = select(z00, z00 + f1 * v01, is1);
-                    z01 = select(z01, z01 + f1 * v02, is1);
-                    z10 = select(z10, z10 + f1 * v11, is1);
-                    z11 = select(z11, z11 + f1 * v12, is1);
-                    z00 = select(z00, z00 + f2 * v02, is2);
-                    z01 = select(z01, z01 + f2 * v03, is2);
-                    z10 = select(z10, z10 + f2 * v12, is2);
-                    z11 = select(z11, z11 + f2 * v13, is2);
-                    z00 = select(z00, z00 + f3 * v10, is3);
-                    z01 = select(z01, z01 + f3 * v11, is3);
-                    z10 = select(z10, z10 + f3 * v20, is3);
-                    z11 = select(z11, z11 + f3 * v21, is3);
-                    z00 = select(z00, z00 + f4 * v11, is4);
-                    z01 = select(z01, z01 + f4 * v12, is4);
-                    z10 = select(z10, z10 + f4 * v21, is4);
-                    z11 = select(z11, z11 + f4 * v22, is4);
-                    z00 = select(z00, z00 + f5 * v12, is5);
-                    z01 = select(z01, z01 + f5 * v13, is5);
-                    z10 = select(z10, z10 + f5 * v22, is5);
-                    z11 = select(z11, z11 + f5 * v23, is5);
-                    z00 = select(z00, z00 + f6 * v20, is6);
-                    z01 = select(z01, z01 + f6 * v21, is6);
-                    z10 = select(z10, z10 + f6 * v30, is6);
-                    z11 = select(z11, z11 + f6 * v31, is6);
-                    z00 = select(z00, z00 + f7 * v21, is7);
-                    z01 = select(z01, z01 + f7 * v22, is7);
-                    z10 = select(z10, z10 + f7 * v31, is7);
-                    z11 = select(z11, z11 + f7 * v32, is7);
-                    z00 = select(z00, z00 + f8 * v22, is8);
-                    z01 = select(z01, z01 + f8 * v23, is8);
-                    z10 = select(z10, z10 + f8 * v32, is8);
-                    z11 = select(z11, z11 + f8 * v33, is8);
-                    let to = outputs_at + (first_m + holder) * out_plane;
-                    let sums = array(z00, z01, z10, z11);
-                    finish(ending, sums, subgroupShuffle(bias, holder), subgroupShuffle(gate, holder), to, by, bx);
-                    left &= left - 1u;
-                    if (left == 0u) {
-                        break;
-                    }
-                }
-                bx += 1u;
-                if (bx == blocks_x) {
-                    bx = 0u;
-                    by += LANES;
-                }
-                if (by >= blocks_y) {
-                    break;
-                }
-            }
-        }
-    }
-
-    // Else a thread has a filter's whole plane.
     gate = subgroupShuffle(gate, lane / LANES);
     bias = subgroupShuffle(bias, lane / LANES);
     let out_at = outputs_at + m * out_plane;
     let closed = gate == 0.0 && relu;
     let shut = closed || !has_images;
     var listed = 0u;
-    if (own == 0u && is_filter && !shut && !single) {
-        listed = lists[listed_at];
+    if (own == 0u && is_filter && !shut) {
+        listed = lists[list_counts_at + m];
     }
     listed = subgroupShuffle(listed, 0u);
     // Entries of the list, one a lane.
@@ -294,7 +348,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var open = false;
 
     let ending = Ending(out_height, out_width, pool, quads, relu, in_batch && is_filter, live);
-    if (!shut && !single) {
+    if (!shut) {
         var by = 0u;
         var bx = 0u;
         loop {
@@ -362,14 +416,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         }
     } else if (shut && in_batch && is_filter && !(closed && closed_unread)) {
         let value = activate(vec4f((0.0 + bias) * gate), vec4u(0u), relu, gate == 0.0, live);
-        let end = out_at + out_plane;
-        var at = out_at;
-        loop {
-            store(at, value);
-            at += quads;
-            if (at >= end) {
-                break;
-            }
-        }
+        fill(out_at, out_plane, quads, value);
     }
 }

@@ -89,10 +89,10 @@ pub(super) fn sparse_conv_cases() -> Vec<ConvCase> {
     let setting =
         Setting::new("closed channels that nobody reads, no pooling", &[5, 9], &[0, 1], 12).gated_inputs().unread();
     cases.push(ConvCase { conv, setting: setting.pruned(Alive::Rarely(3)) });
-    let conv = Conv { in_channels: 1, pool: 2, ..conv };
+    let conv = Conv { in_channels: 1, out_channels: 37, pool: 2, ..conv };
     let setting = Setting::new("one channel, closed ones that nobody reads", &[5, 9], &[0, 1], 12).gated().unread();
     cases.push(ConvCase { conv, setting: setting.pruned(Alive::Rarely(2)) });
-    let conv = Conv { in_channels: 3, width: 18, kernel: 5, padding: 2, ..conv };
+    let conv = Conv { in_channels: 3, out_channels: 9, width: 18, kernel: 5, padding: 2, ..conv };
     let setting = Setting::new("5x5, wide", &[5, 9], &[0, 1], 12).pruned(Alive::Rarely(3));
     cases.push(ConvCase { conv, setting });
     // Of the six slots' only input gates, some are open and some closed.

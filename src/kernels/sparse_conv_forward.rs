@@ -21,12 +21,20 @@ use crate::error::Result;
 pub static KERNEL: Kernel = Kernel {
     name: "sparse_conv_forward",
     source: || super::unroll(include_str!("../../shaders/sparse_conv_forward.wgsl")),
-    variants: &[Variant::for_software(
-        "planes",
-        || super::unroll_with(include_str!("../../shaders/software/sparse_conv_forward.wgsl"), &quads::WIDE),
-        |p| sparse::planes(parsed(p), parsed(p).out_channels),
-        always,
-    )],
+    variants: &[
+        Variant::for_software(
+            "a single channel",
+            || software(true),
+            |p| single_channel(parsed(p)),
+            |p| parsed(p).in_channels == 1 && parsed(p).kernel == 3,
+        ),
+        Variant::for_software(
+            "planes",
+            || software(false),
+            |p| sparse::planes(parsed(p), parsed(p).out_channels),
+            always,
+        ),
+    ],
     bindings: &[
         Binding::read("input"),
         Binding::read("weights"),
@@ -43,6 +51,19 @@ pub static KERNEL: Kernel = Kernel {
     cases,
     large: Vec::new,
 };
+
+/// The text of a variant for software Vulkan.
+fn software(single: bool) -> String {
+    let [filters, parts] = if single { ["32", "2"] } else { ["8", "1"] };
+    let parts = [("SINGLE", if single { "true" } else { "false" }), ("FILTERS", filters), ("PARTS", parts)];
+    let shader = include_str!("../../shaders/software/sparse_conv_forward.wgsl");
+    super::unroll_with(shader, &[&parts[..], &quads::WIDE[..]].concat())
+}
+
+/// The grid of two workgroups for every 32 filters and 32 images.
+fn single_channel(p: &ConvParams) -> [u32; 3] {
+    grid::folded((2 * p.out_channels.div_ceil(32) * p.chunks) as usize, p.slots)
+}
 
 fn groups(p: &ConvParams) -> [u32; 3] {
     let side = if p.pool == 2 { 1 } else { 2 };
