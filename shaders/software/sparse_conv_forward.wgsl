@@ -414,7 +414,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 break;
             }
         }
-    } else if (shut && in_batch && is_filter && !(closed && closed_unread)) {
+    } else if (in_batch && is_filter && !(closed && closed_unread)) {
         let value = activate(vec4f((0.0 + bias) * gate), vec4u(0u), relu, gate == 0.0, live);
         fill(out_at, out_plane, quads, value);
     }
