@@ -1,5 +1,6 @@
 // One Adam step (adam.wgsl) on the gate logits of all slots, through the straight-through sigmoid:
 //   g = (dL/dm + l0) s (1 - s),   s = sigmoid(logit);   hard = 1 where the new logit is positive, else 0
+//   shown = hard, and 0 for channels that reach nothing (reach.wgsl)
 // l0 is the price of an open gate: the gradient of l0 * sum of s by s.
 
 struct Params {
@@ -15,11 +16,13 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> gate_grads: array<f32>;
-@group(0) @binding(1) var<storage, read_write> logits: array<f32>;
-@group(0) @binding(2) var<storage, read_write> first: array<f32>;
-@group(0) @binding(3) var<storage, read_write> second: array<f32>;
-@group(0) @binding(4) var<storage, read_write> hard: array<f32>;
-@group(0) @binding(5) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> reaching: array<f32>;
+@group(0) @binding(2) var<storage, read_write> logits: array<f32>;
+@group(0) @binding(3) var<storage, read_write> first: array<f32>;
+@group(0) @binding(4) var<storage, read_write> second: array<f32>;
+@group(0) @binding(5) var<storage, read_write> hard: array<f32>;
+@group(0) @binding(6) var<storage, read_write> shown: array<f32>;
+@group(0) @binding(7) var<uniform> p: Params;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -37,4 +40,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     second[i] = v;
     logits[i] = moved;
     hard[i] = select(0.0, 1.0, moved > 0.0);
+    shown[i] = select(0.0, 1.0, moved > 0.0 && reaching[i] != 0.0);
 }

@@ -26,7 +26,7 @@ pub struct Ablation<'a> {
 pub(super) fn words(stage: Stage<'_>, ablation: config::Ablation, images: usize) -> (usize, usize) {
     let (space, largest) = stage.network.workspace_words(stride(images), Depth::Forward);
     let (more, widest) = fill::words(stage, ablation, stride(images), images.div_ceil(BATCH));
-    (space + more + images, largest.max(widest).max(images))
+    (space + more + images + stage.network.layout.gate_words, largest.max(widest).max(images))
 }
 
 /// B for slots of at most `images` images.
@@ -117,10 +117,13 @@ impl<'a> Ablation<'a> {
         let (device, network, space) = (stage.device, stage.network, &self.space);
         let counters = device.alloc("ablated predictions", self.orders.slots * network.classes * network.classes)?;
         let from = Rows { weights: self.weights, rows: self.rows.all(), counts: self.orders.counts.all() };
+        let shown = device.alloc("gates of channels that reach the logits", gates.words)?;
+        device.copy(gates, shown.all())?;
+        pass.reach(stage, self.orders.slots, from, shown.all())?;
         for step in 0..self.orders.steps {
             let batch = self.orders.batch(step, self.orders.slots);
             stage.test.gather(device, &self.orders, step, batch, space)?;
-            pass.forward(stage, space, (step, batch), from, gates)?;
+            pass.forward(stage, space, (step, batch), from, shown.all())?;
             let tally = confusion::Buffers {
                 logits: space.logits(),
                 targets: space.targets.all(),

@@ -11,6 +11,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::fill::{self, Fills};
+use super::laboratory::all_open;
 use super::pair::Pair;
 use super::subject::Subject;
 use crate::config::Circuits;
@@ -94,7 +95,7 @@ pub fn search_words(stage: Stage<'_>, circuits: &Circuits, stride: usize) -> (us
     let (space, largest) = stage.network.workspace_words(stride, Depth::Gates);
     let (more, widest) = fill::words(stage, circuits.ablation, stride, circuits.steps);
     let orders = circuits.steps * stride;
-    (space + more + orders + 5 * stage.network.layout.gate_words, largest.max(widest).max(orders))
+    (space + more + orders + 7 * stage.network.layout.gate_words, largest.max(widest).max(orders))
 }
 
 /// Gates at the end of a search.
@@ -129,15 +130,19 @@ pub fn learn_gates(
     let space = network.workspace(device, slots, stride, Depth::Gates)?;
     let gates = |label: &str| device.alloc(label, slots * width);
     let (logits, first, second) = (gates("gate logits")?, gates("first moments")?, gates("second moments")?);
-    let (grads, hard) = (gates("gate gradients")?, gates("hard gates")?);
+    let (grads, shown) = (gates("gate gradients")?, gates("gates of a pass")?);
     let stats = device.alloc("losses", 2 * slots)?;
     device.write(logits.all(), &vec![FIRST_LOGIT.to_bits(); slots * width])?;
-    device.write(hard.all(), &vec![1.0f32.to_bits(); slots * width])?;
     let from = Rows { weights, rows: rows.all(), counts: orders.counts.all() };
+    // What channels reach is asked once, with all gates open: those that reach nothing feel the price of a gate alone, and are
+    // among the first to close.
+    let (hard, reaching) = (all_open(device, slots * width)?, all_open(device, slots * width)?);
+    pass.reach(stage, slots, from, reaching.all())?;
+    device.copy(reaching.all(), shown.all())?;
     for step in 0..orders.steps {
         let batch = orders.batch(step, slots);
         stage.train.gather(device, &orders, step, batch, &space)?;
-        pass.forward(stage, &space, (step, batch), from, hard.all())?;
+        pass.forward(stage, &space, (step, batch), from, shown.all())?;
         let loss = cross_entropy::Buffers {
             logits: space.logits(),
             targets: targets.all(),
@@ -146,13 +151,15 @@ pub fn learn_gates(
             stats: stats.all(),
         };
         cross_entropy(device, batch, network.classes, 0, &loss)?;
-        pass.backward(stage, &space, batch, from, hard.all(), grads.all())?;
+        pass.backward(stage, &space, batch, from, shown.all(), grads.all())?;
         let gates = gate_step::Buffers {
             gate_grads: grads.all(),
+            reaching: reaching.all(),
             logits: logits.all(),
             first: first.all(),
             second: second.all(),
             hard: hard.all(),
+            shown: shown.all(),
         };
         gate_step(device, circuits.lr, step as u32 + 1, circuits.l0, &gates)?;
         pulse.beat(slots)?;

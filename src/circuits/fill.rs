@@ -172,6 +172,15 @@ impl Ready {
         }
     }
 
+    /// Closes those of `gates`, `[slots][G]`, on which neither logits nor gradients depend in this pass under them.
+    pub fn reach(&self, stage: Stage<'_>, slots: usize, from: Rows<'_>, gates: View<'_>) -> Result<()> {
+        match self {
+            Ready::Zero => stage.network.reach(stage.device, slots, from, gates),
+            // Closed channels have values too, which take as long.
+            Ready::Mean { .. } | Ready::Resample { .. } => Ok(()),
+        }
+    }
+
     /// From the gradient of the logits to those of the gates; follows [`Ready::forward`].
     pub fn backward(
         &self,

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::adam::{self, Adam};
-use super::cases::{LEFT, noise};
+use super::cases::{LEFT, below, noise};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::{Error, Result};
 
@@ -14,10 +14,12 @@ pub static KERNEL: Kernel = Kernel {
     variants: &[],
     bindings: &[
         Binding::read("gate_grads"),
+        Binding::read("reaching"),
         Binding::write("logits", Compare::Close(1e-6)),
         Binding::write("first", Compare::Close(1e-6)),
         Binding::write("second", Compare::Close(1e-6)),
         Binding::write("hard", Compare::Exact),
+        Binding::write("shown", Compare::Exact),
     ],
     params_words: 9,
     workgroup: [64, 1, 1],
@@ -50,6 +52,8 @@ fn groups(words: usize) -> [u32; 3] {
 pub struct Buffers<'a> {
     /// dL/dm, from [`super::gate_grad`].
     pub gate_grads: View<'a>,
+    /// 0 where a channel reaches nothing ([`super::reach`]), else 1.
+    pub reaching: View<'a>,
     /// Updated: the gates' logits.
     pub logits: View<'a>,
     /// Updated: first moments.
@@ -58,6 +62,8 @@ pub struct Buffers<'a> {
     pub second: View<'a>,
     /// Written: 1 where the new logit is positive, else 0.
     pub hard: View<'a>,
+    /// Written: 1 where the new logit is positive and the channel reaches anything, else 0.
+    pub shown: View<'a>,
 }
 
 /// Steps the gates of all slots along dL/dm + `l0` through the sigmoid, by Adam at learning rate `lr`; `step` counts from 1.
@@ -66,7 +72,7 @@ pub struct Buffers<'a> {
 /// [`Error::Kernel`] when the views differ in length.
 pub fn gate_step(device: &dyn Device, lr: f64, step: u32, l0: f64, b: &Buffers<'_>) -> Result<()> {
     let words = b.logits.words;
-    let buffers = [b.gate_grads, b.logits, b.first, b.second, b.hard];
+    let buffers = [b.gate_grads, b.reaching, b.logits, b.first, b.second, b.hard, b.shown];
     if buffers.iter().any(|v| v.words != words) {
         let problem = format!("words of the buffers: {:?}", buffers.map(|v| v.words));
         return Err(Error::Kernel { kernel: KERNEL.name, problem });
@@ -79,14 +85,16 @@ const BLOCK: usize = 1 << 10;
 
 fn twin(call: Call<'_>) {
     let p: Params = call.params();
-    let ([gate_grads], [logits, first, second, hard]) = call.buffers();
+    let ([gate_grads, reaching], [logits, first, second, hard, shown]) = call.buffers();
     f32s_mut(logits)
         .par_chunks_mut(BLOCK)
         .zip(f32s_mut(first).par_chunks_mut(BLOCK))
         .zip(f32s_mut(second).par_chunks_mut(BLOCK))
         .zip(f32s_mut(hard).par_chunks_mut(BLOCK))
+        .zip(f32s_mut(shown).par_chunks_mut(BLOCK))
         .zip(f32s(gate_grads).par_chunks(BLOCK))
-        .for_each(|((((logits, first), second), hard), gate_grads)| {
+        .zip(f32s(reaching).par_chunks(BLOCK))
+        .for_each(|((((((logits, first), second), hard), shown), gate_grads), reaching)| {
             let mut through = [0.0; BLOCK];
             for ((g, x), dm) in through.iter_mut().zip(&*logits).zip(gate_grads) {
                 let s = 1.0 / (1.0 + (-x).exp());
@@ -94,6 +102,7 @@ fn twin(call: Call<'_>) {
             }
             adam::block(p.rule, p.step_size, logits, first, second, &through);
             hard.iter_mut().zip(logits).for_each(|(h, x)| *h = f32::from(u8::from(*x > 0.0)));
+            shown.iter_mut().zip(hard).zip(reaching).for_each(|((s, h), r)| *s = if *r == 0.0 { 0.0 } else { *h });
         });
 }
 
@@ -109,9 +118,11 @@ fn cases() -> Vec<Case> {
                 params: bytemuck::cast_slice(&[params(0.1, step, 0.01, words)]).to_vec(),
                 buffers: vec![
                     noise(words, 0.02, 1),
+                    below(words, 3, 5).iter().map(|n| n.min(&1) * 1.0f32.to_bits()).collect(),
                     noise(words, 3.0, 2).iter().map(|w| away(w).to_bits()).collect(),
                     noise(words, 1e-3, 3),
                     noise(words, 1e-4, 4).iter().map(|w| (f32::from_bits(*w).abs() + 1e-5).to_bits()).collect(),
+                    vec![LEFT; words],
                     vec![LEFT; words],
                 ],
                 groups: groups(words),
@@ -126,11 +137,15 @@ mod tests {
     use super::super::cases::{bits, on_cpu};
     use super::*;
 
+    /// What [`gate_step`] leaves of the buffers after some steps, in which the first channel reaches nothing.
     fn run(dm: &[f32], logits: &[f32], steps: u32, l0: f64) -> Vec<Vec<u32>> {
         let zeros = vec![0; dm.len()];
-        let buffers = [bits(dm), bits(logits), zeros.clone(), zeros.clone(), zeros];
+        let reaching: Vec<f32> = (0..dm.len()).map(|i| if i == 0 { 0.0 } else { 1.0 }).collect();
+        let written = [zeros.clone(), zeros.clone(), zeros.clone(), zeros];
+        let buffers = [&[bits(dm), bits(&reaching), bits(logits)][..], &written].concat();
         on_cpu(&buffers, |device, v| {
-            let b = Buffers { gate_grads: v[0], logits: v[1], first: v[2], second: v[3], hard: v[4] };
+            let [gate_grads, reaching, logits, first, second, hard, shown] = *v else { unreachable!("seven buffers") };
+            let b = Buffers { gate_grads, reaching, logits, first, second, hard, shown };
             (1..=steps).try_for_each(|step| gate_step(device, 0.1, step, l0, &b))
         })
         .unwrap()
@@ -145,7 +160,7 @@ mod tests {
             let x = f64::from(logits[i]);
             let want = (loss(x + 1e-5) - loss(x - 1e-5)) / 2e-5;
             // The first moment starts at 0, so after one step it is a tenth of the gradient.
-            let got = f64::from(f32::from_bits(after[2][i])) / 0.1;
+            let got = f64::from(f32::from_bits(after[3][i])) / 0.1;
             // Float32 through a sigmoid: 2^-24 relative to numbers up to 1.
             assert!((got - want).abs() <= 5e-7, "{i}: {got} {want}");
         }
@@ -165,11 +180,17 @@ mod tests {
                 let (m, v) = (m / (1.0 - 0.9f64.powi(t)), v / (1.0 - 0.999f64.powi(t)));
                 x -= 0.1 * m / (v.sqrt() + 1e-8);
             }
-            let got = f32::from_bits(after[1][i]);
+            let got = f32::from_bits(after[2][i]);
             // Thirty roundings of the position, and 1 - beta2 in float32 is off by a relative 1e-5 of each step's v.
             assert!((f64::from(got) - x).abs() <= 5e-5, "{i}: {got} {x}");
-            assert_eq!(f32::from_bits(after[4][i]), if x > 0.0 { 1.0 } else { 0.0 });
+            assert_eq!(f32::from_bits(after[5][i]), if x > 0.0 { 1.0 } else { 0.0 });
         }
-        assert_eq!(after[4], bits(&[0.0, 0.0, 1.0]), "a gate worth less than its price closes, the other stays");
+        assert_eq!(after[5], bits(&[0.0, 0.0, 1.0]), "a gate worth less than its price closes, the other stays");
+    }
+
+    #[test]
+    fn an_open_channel_that_reaches_nothing_is_not_shown() {
+        let after = run(&[0.0; 3], &[2.0, 2.0, -2.0], 1, 0.01);
+        assert_eq!((&after[5], &after[6]), (&bits(&[1.0, 1.0, 0.0]), &bits(&[0.0, 1.0, 0.0])));
     }
 }

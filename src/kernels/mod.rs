@@ -57,6 +57,7 @@ pub mod prune;
 mod quads;
 pub mod rank_keys;
 pub mod ranked_gates;
+pub mod reach;
 #[cfg(test)]
 mod reference;
 mod registers;
@@ -109,6 +110,7 @@ pub static ALL: &[&Kernel] = &[
     &prune::KERNEL,
     &nonzeros::KERNEL,
     &survivors::KERNEL,
+    &reach::KERNEL,
     &sparse_conv_forward::KERNEL,
     &sparse_linear_forward::KERNEL,
     &sparse_linear_input_grad::KERNEL,

@@ -6,6 +6,7 @@ mod init;
 mod layers;
 mod layout;
 mod network;
+mod reach;
 mod survivors;
 mod weights;
 mod workspace;

@@ -40,7 +40,7 @@ pub struct Rows<'a> {
 
 impl Rows<'_> {
     /// The lists of a layer's survivors, if it is to run over them with or without gates.
-    fn lists(&self, layer: usize, side: Side, gated: bool) -> Option<Lists<'_>> {
+    pub(super) fn lists(&self, layer: usize, side: Side, gated: bool) -> Option<Lists<'_>> {
         self.weights.survivors.and_then(|survivors| survivors.lists(layer, side, gated))
     }
 }

@@ -246,7 +246,8 @@ impl Survivors {
     }
 }
 
-fn filters(layer: &Layer) -> Filters {
+/// The weights of a layer, as its lists have them.
+pub(super) fn filters(layer: &Layer) -> Filters {
     match layer.op {
         Op::Conv(conv) => (&conv).into(),
         Op::Linear(linear) => (&linear).into(),

@@ -1,10 +1,12 @@
 //! What several modules of the suite need.
 
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 
 use fedcircuit::config::{Architecture, Model, ModelPreset};
 use fedcircuit::device::{Buffer, Choice, Cpu, Device, GpuOptions, open};
 use fedcircuit::experiment::layer_specs;
+use fedcircuit::federation::{Budget, Examples, Pulse, Stage};
 use fedcircuit::model::{Input, LayerSpec, Network, chain};
 
 /// Of the networks here.
@@ -50,4 +52,15 @@ pub fn upload(device: &dyn Device, words: &[u32]) -> Buffer {
     let buffer = device.alloc("test", words.len()).unwrap();
     device.write(buffer.all(), words).unwrap();
     buffer
+}
+
+/// What a federation hands around, for a test without one.
+pub fn stage<'a>(device: &'a dyn Device, network: &'a Network, train: &'a Examples, test: &'a Examples) -> Stage<'a> {
+    Stage { device, network, train, test, budget: Budget::new(device.info(), None, None), replicates: 1 }
+}
+
+/// Runs `work` in round 1 of a federation that nobody stops.
+pub fn in_round_one<T>(work: impl FnOnce(&mut Pulse<'_>) -> fedcircuit::Result<T>) -> T {
+    let stop = AtomicBool::new(false);
+    work(&mut Pulse { stop: &stop, round: 1, advance: &mut |_| {} }).unwrap()
 }

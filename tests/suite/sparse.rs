@@ -1,17 +1,20 @@
 //! The sparse path against the dense one, where nothing but their speed may differ.
 
-use fedcircuit::config::ModelPreset;
+use fedcircuit::circuits::{Ablation, Fills, Shown, learn_gates};
+use fedcircuit::config::{ModelPreset, presets};
+use fedcircuit::data::digits;
 use fedcircuit::device::{Case, Device, Kernel};
+use fedcircuit::federation::Examples;
 use fedcircuit::kernels::shape::Batch;
 use fedcircuit::kernels::{
     conv_forward, conv_input_grad, linear_forward, linear_input_grad, sparse_conv_forward, sparse_conv_input_grad,
     sparse_linear_forward, sparse_linear_input_grad,
 };
 use fedcircuit::model::{
-    Density, Depth, Input, LayerSpec, Network, Rows, SpecKind, Survivors, Wants, Workspace, initial_weights,
+    Density, Depth, Input, LayerSpec, Network, Rows, SpecKind, Survivors, Wants, Weights, Workspace, initial_weights,
 };
 
-use crate::common::{gpu, network, on_every_device, preset, upload};
+use crate::common::{gpu, in_round_one, network, on_every_device, preset, stage, upload};
 
 /// A sparse kernel leaves out terms that are zero and adds the others in the dense kernel's order: the same bits.
 #[test]
@@ -80,11 +83,11 @@ fn closed(gate: usize) -> bool {
     gate.is_multiple_of(3)
 }
 
-/// First weights of which few are left, and half of the small layers'.
-fn few_weights(network: &Network) -> Vec<u32> {
+/// First weights of which few are left, one of `of` in the large layers.
+fn few_weights(network: &Network, of: usize) -> Vec<u32> {
     let mut row = initial_weights(&network.layout, 5);
     for tensor in network.layout.prunable() {
-        let of = if tensor.words() < 300 { 2 } else { 17 };
+        let of = if tensor.words() < 300 { 2 } else { of };
         let weights = row[tensor.at..][..tensor.words()].iter_mut().enumerate();
         weights.filter(|(i, _)| i % of > 0).for_each(|(_, w)| *w = 0.0);
     }
@@ -94,7 +97,7 @@ fn few_weights(network: &Network) -> Vec<u32> {
 /// Passes over survivors leave the closed channels of the layers `unread` as they were: what another batch left there, even
 /// what is not a number, reaches neither logits nor gradients. Those of other layers they fill.
 fn check_closed_channels(device: &dyn Device, network: &Network, min_alive: usize, unread: &[usize]) {
-    let (weights, rows) = (upload(device, &few_weights(network)), upload(device, &[0]));
+    let (weights, rows) = (upload(device, &few_weights(network, 17)), upload(device, &[0]));
     let counts = upload(device, &[IMAGES as u32 - 1]);
     let density = Density::pruned(network, 0.995, min_alive);
     let survivors = Survivors::new(device, network, &density, 1, true).unwrap().unwrap();
@@ -143,5 +146,89 @@ fn what_lies_in_closed_channels_is_nobodys() {
         // Only the last convolution goes over lists, and the others fill their closed channels.
         check_closed_channels(device, &simple, 200, &[]);
         check_closed_channels(device, &mixed, 4, &[0]);
+    });
+}
+
+/// One weight of so many leaves a good half of conv3's channels of simple-cnn without a reader, and some of conv2's without one
+/// that has any itself.
+const HARDLY_ANY: usize = 211;
+
+/// Lists of the survivors of one row of weights, of which hardly any are left.
+fn survivors(device: &dyn Device, network: &Network) -> Survivors {
+    Survivors::new(device, network, &Density::pruned(network, 0.995, 0), 1, true).unwrap().unwrap()
+}
+
+#[test]
+fn channels_that_reach_nothing_change_no_bit() {
+    let simple = preset(ModelPreset::SimpleCnn);
+    on_every_device(|device| {
+        let weights = upload(device, &few_weights(&simple, HARDLY_ANY));
+        let (rows, counts) = (upload(device, &[0]), upload(device, &[IMAGES as u32]));
+        let survivors = survivors(device, &simple);
+        let listed = survivors.list(device, &simple, 1, weights.all(), true).unwrap();
+        let from = Rows { weights: listed, rows: rows.all(), counts: counts.all() };
+        let hard: Vec<f32> = (0..simple.layout.gate_words).map(|gate| f32::from(u8::from(!closed(gate)))).collect();
+        let gates = upload(device, bytemuck::cast_slice(&hard));
+        simple.reach(device, 1, from, gates.all()).unwrap();
+        let reaching = numbers(&pollster::block_on(device.read(&[gates.all()])).unwrap()[0]);
+        assert!(hard.iter().zip(&reaching).all(|(hard, reaching)| reaching == hard || *reaching == 0.0));
+        let open = |gates: &[f32], i: usize| {
+            let range = &simple.layout.gates[i];
+            gates[range.at..][..range.channels].iter().filter(|gate| **gate > 0.0).count()
+        };
+        let [before, after] = [&hard, &reaching].map(|gates| [1, 2].map(|i| open(gates, i)));
+        assert!(after[0] < before[0] && 2 * after[1] < before[1], "{before:?} {after:?}");
+        let real = |gates: &[f32]| {
+            let space = simple.workspace(device, 1, IMAGES, Depth::Gates).unwrap();
+            let images = |i: usize| (i * 37 % 101) as f32 / 101.0 - 0.3;
+            pass(device, &simple, &space, from, images, |gate| gates[gate], |i| (i % 7) as f32 - 3.0)
+        };
+        let want = real(&hard);
+        assert!(want.iter().all(|words| numbers(words).iter().filter(|v| **v != 0.0).count() > 9));
+        assert!(real(&reaching) == want, "{}", device.info().name);
+    });
+}
+
+/// Searches over survivors leave channels that reach nothing out of their passes, and find what searches over all weights do.
+#[test]
+fn searches_find_the_same_circuits_over_survivors() {
+    const STEPS: usize = 25;
+    let network = preset(ModelPreset::SimpleCnn);
+    let dataset = digits::generate(200, 3);
+    let of_class = |class: u8| (0..200).filter(|n| dataset.train.labels[*n as usize] == class).take(IMAGES).collect();
+    let batches: Vec<Vec<Vec<u32>>> = [1, 4].map(|class| vec![of_class(class); STEPS]).to_vec();
+    let paper = presets::get("paper-iid").unwrap().load(&[]).unwrap().variants.remove(0).experiment;
+    let circuits = paper.circuits.unwrap();
+    on_every_device(|device| {
+        let words = few_weights(&network, HARDLY_ANY);
+        let (weights, rows) = (upload(device, &words), upload(device, &[0, 0]));
+        let examples = Examples::upload(device, &dataset, &dataset.train).unwrap();
+        let stage = stage(device, &network, &examples, &examples);
+        let survivors = survivors(device, &network);
+        let listed = survivors.list(device, &network, 1, weights.all(), true).unwrap();
+        // The gates' logits and the circuits after some steps, and right answers of the network under the latter.
+        let search = |weights: Weights<'_>, steps: usize| {
+            let batches = batches.iter().map(|own| own[..steps].to_vec()).collect();
+            let shown = Shown { batches, targets: vec![1, 4] };
+            let found =
+                in_round_one(|pulse| learn_gates(stage, &circuits, weights, &rows, &shown, &Fills::zero(), pulse));
+            let ablation = Ablation::new(stage, weights, &rows, &[1, 4], &dataset.train.by_class(10)).unwrap();
+            let counted = ablation.count(stage, found.hard.all()).unwrap();
+            pollster::block_on(device.read(&[found.logits.all(), found.hard.all(), counted.all()])).unwrap()
+        };
+        for steps in [3, STEPS] {
+            let (over_survivors, over_all) = (search(listed, steps), search(weights.all().into(), steps));
+            assert_eq!(over_survivors[1..], over_all[1..], "{steps} steps on {}", device.info().name);
+            let open = numbers(&over_all[1]).iter().filter(|gate| **gate > 0.0).count();
+            // No channel's gate closes within three steps, whether anything reads it or not.
+            assert!(if steps == 3 { open == over_all[1].len() } else { open < over_all[1].len() / 2 }, "{open}");
+            match device.info().kind {
+                "cpu" => {
+                    let far = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-4;
+                    assert!(!numbers(&over_survivors[0]).iter().zip(&numbers(&over_all[0])).any(far));
+                }
+                _ => assert!(over_survivors[0] == over_all[0], "{steps} steps"),
+            }
+        }
     });
 }
