@@ -8,8 +8,10 @@ use crate::federation::{Orders, Stage};
 use crate::kernels::confusion::{self, confusion};
 use crate::model::{Depth, Rows, Weights, Workspace};
 
-/// Images of an ablation batch.
-const BATCH: usize = 256;
+/// Most images of a batch: on the CPU engine fewer, so that what one layer writes is in the caches when the next reads it.
+fn most(device: &dyn Device) -> usize {
+    if device.info().kind == "cpu" { 64 } else { 256 }
+}
 
 /// Slots ready for several ablations: their weights, and the test images of their classes.
 #[derive(Debug)]
@@ -24,14 +26,15 @@ pub struct Ablation<'a> {
 
 /// Words of one slot that is shown `images` images, in all and in its largest buffer.
 pub(super) fn words(stage: Stage<'_>, ablation: config::Ablation, images: usize) -> (usize, usize) {
-    let (space, largest) = stage.network.workspace_words(stride(images), Depth::Forward);
-    let (more, widest) = fill::words(stage, ablation, stride(images), images.div_ceil(BATCH));
+    let stride = stride(stage.device, images);
+    let (space, largest) = stage.network.workspace_words(stride, Depth::Forward);
+    let (more, widest) = fill::words(stage, ablation, stride, images.div_ceil(most(stage.device)));
     (space + more + images + stage.network.layout.gate_words, largest.max(widest).max(images))
 }
 
 /// B for slots of at most `images` images.
-fn stride(images: usize) -> usize {
-    images.clamp(1, BATCH).next_multiple_of(4)
+fn stride(device: &dyn Device, images: usize) -> usize {
+    images.clamp(1, most(device)).next_multiple_of(4)
 }
 
 impl<'a> Ablation<'a> {
@@ -61,9 +64,9 @@ impl<'a> Ablation<'a> {
         space: Option<Workspace>,
     ) -> Result<Self> {
         let device = stage.device;
-        let batches: Vec<Vec<Vec<u32>>> =
-            classes.iter().map(|class| members[*class as usize].chunks(BATCH).map(<[u32]>::to_vec).collect()).collect();
-        let stride = stride(classes.iter().map(|class| members[*class as usize].len()).max().unwrap_or(0));
+        let cut = |class: &u32| members[*class as usize].chunks(most(device)).map(<[u32]>::to_vec).collect();
+        let batches: Vec<Vec<Vec<u32>>> = classes.iter().map(cut).collect();
+        let stride = stride(device, classes.iter().map(|class| members[*class as usize].len()).max().unwrap_or(0));
         let space = match space.filter(|space| space.slots >= classes.len() && space.stride == stride) {
             Some(space) => space,
             None => stage.network.workspace(device, classes.len(), stride, Depth::Forward)?,

@@ -15,7 +15,7 @@ use super::subject::Subject;
 use crate::config::Circuits;
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
-use crate::federation::{Pulse, Stage, slots_that_fit, upload};
+use crate::federation::{Pulse, Stage, wave_that_fits, upload};
 use crate::kernels::pick::pick;
 use crate::kernels::ranked_gates::{Spans, ranked_gates};
 use crate::kernels::shape;
@@ -62,7 +62,7 @@ impl Family {
     }
 }
 
-/// Words of the masks that are made and tried at once: more of them would leave every cache behind, and keep no device busier.
+/// Words of the masks that are made and tried at once: more of them keep no device busier.
 const AT_ONCE: usize = 1 << 24;
 
 /// How many images each mask of each family got right, for the circuits of one model: by family, `[Q][masks]`.
@@ -148,7 +148,7 @@ impl Families {
         // The mask itself, and what it is made beside, or of.
         let total = trial + 3 * self.gate_words;
         let most = (AT_ONCE / total).max(1);
-        slots_that_fit(stage.budget, most, total, largest.max(self.gate_words), "one mask of a circuit")
+        wave_that_fits(stage.budget, most, total, largest.max(self.gate_words), "one mask of a circuit")
     }
 
     /// Some of a family's masks, `[pairs][numbers][G]`.

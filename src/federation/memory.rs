@@ -116,8 +116,8 @@ pub fn slots_that_fit(budget: Budget, wanted: usize, total: usize, largest: usiz
     Ok(wanted.min(budget.max_wave).min(usize::try_from(fit).unwrap_or(usize::MAX)))
 }
 
-/// The same for clients that train and for searches, which go over their activations step after step: they are also kept to
-/// what a cache holds.
+/// The same for clients that train, searches, and masks that are tried, which go over their activations layer after layer: they
+/// are also kept to what a cache holds.
 ///
 /// # Errors
 /// As [`slots_that_fit`].
