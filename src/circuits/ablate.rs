@@ -2,7 +2,7 @@
 
 use super::fill::{self, Fills, Ready};
 use crate::config;
-use crate::device::{Buffer, Device, View};
+use crate::device::{Buffer, Device, View, within};
 use crate::error::Result;
 use crate::federation::{Orders, Stage};
 use crate::kernels::confusion::{self, confusion};
@@ -122,20 +122,22 @@ impl<'a> Ablation<'a> {
         let from = Rows { weights: self.weights, rows: self.rows.all(), counts: self.orders.counts.all() };
         let shown = device.alloc("gates of channels that reach the logits", gates.words)?;
         device.copy(gates, shown.all())?;
-        pass.reach(stage, self.orders.slots, from, shown.all())?;
-        for step in 0..self.orders.steps {
-            let batch = self.orders.batch(step, self.orders.slots);
-            stage.test.gather(device, &self.orders, step, batch, space)?;
-            pass.forward(stage, space, (step, batch), from, shown.all())?;
-            let tally = confusion::Buffers {
-                logits: space.logits(),
-                targets: space.targets.all(),
-                counts: from.counts,
-                counters: counters.all(),
-                losses: self.losses.all(),
-            };
-            confusion(device, batch, network.classes, &tally)?;
-        }
+        let tally = confusion::Buffers {
+            logits: space.logits(),
+            targets: space.targets.all(),
+            counts: from.counts,
+            counters: counters.all(),
+            losses: self.losses.all(),
+        };
+        within(device, || {
+            pass.reach(stage, self.orders.slots, from, shown.all())?;
+            (0..self.orders.steps).try_for_each(|step| {
+                let batch = self.orders.batch(step, self.orders.slots);
+                stage.test.gather(device, &self.orders, step, batch, space)?;
+                pass.forward(stage, space, (step, batch), from, shown.all())?;
+                confusion(device, batch, network.classes, &tally)
+            })
+        })?;
         Ok(counters)
     }
 }

@@ -15,7 +15,7 @@ use super::laboratory::all_open;
 use super::pair::Pair;
 use super::subject::Subject;
 use crate::config::Circuits;
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Device, within};
 use crate::error::Result;
 use crate::federation::{Member, Orders, Pulse, Stage, upload};
 use crate::kernels::cross_entropy::{self, cross_entropy};
@@ -139,29 +139,31 @@ pub fn learn_gates(
     let (hard, reaching) = (all_open(device, slots * width)?, all_open(device, slots * width)?);
     pass.reach(stage, slots, from, reaching.all())?;
     device.copy(reaching.all(), shown.all())?;
+    let loss = cross_entropy::Buffers {
+        logits: space.logits(),
+        targets: targets.all(),
+        counts: from.counts,
+        grad: space.logits_grad(),
+        stats: stats.all(),
+    };
+    let gates = gate_step::Buffers {
+        gate_grads: grads.all(),
+        reaching: reaching.all(),
+        logits: logits.all(),
+        first: first.all(),
+        second: second.all(),
+        hard: hard.all(),
+        shown: shown.all(),
+    };
     for step in 0..orders.steps {
         let batch = orders.batch(step, slots);
-        stage.train.gather(device, &orders, step, batch, &space)?;
-        pass.forward(stage, &space, (step, batch), from, shown.all())?;
-        let loss = cross_entropy::Buffers {
-            logits: space.logits(),
-            targets: targets.all(),
-            counts: from.counts,
-            grad: space.logits_grad(),
-            stats: stats.all(),
-        };
-        cross_entropy(device, batch, network.classes, 0, &loss)?;
-        pass.backward(stage, &space, batch, from, shown.all(), grads.all())?;
-        let gates = gate_step::Buffers {
-            gate_grads: grads.all(),
-            reaching: reaching.all(),
-            logits: logits.all(),
-            first: first.all(),
-            second: second.all(),
-            hard: hard.all(),
-            shown: shown.all(),
-        };
-        gate_step(device, circuits.lr, step as u32 + 1, circuits.l0, &gates)?;
+        within(device, || {
+            stage.train.gather(device, &orders, step, batch, &space)?;
+            pass.forward(stage, &space, (step, batch), from, shown.all())?;
+            cross_entropy(device, batch, network.classes, 0, &loss)?;
+            pass.backward(stage, &space, batch, from, shown.all(), grads.all())?;
+            gate_step(device, circuits.lr, step as u32 + 1, circuits.l0, &gates)
+        })?;
         pulse.beat(slots)?;
     }
     Ok(LearnedGates { logits, hard })

@@ -15,7 +15,7 @@ use super::subject::Subject;
 use crate::config::Circuits;
 use crate::device::{Buffer, Device, View};
 use crate::error::Result;
-use crate::federation::{Pulse, Stage, wave_that_fits, upload};
+use crate::federation::{Pulse, Stage, upload, wave_that_fits};
 use crate::kernels::pick::pick;
 use crate::kernels::ranked_gates::{Spans, ranked_gates};
 use crate::kernels::shape;

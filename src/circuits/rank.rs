@@ -9,7 +9,7 @@ use super::discover::{LearnedGates, Shown, learn_gates, shown};
 use super::fill::Fills;
 use super::subject::Subject;
 use crate::config::{CircuitSize, Circuits, Method};
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Device, within};
 use crate::error::Result;
 use crate::federation::{Orders, Pulse, upload};
 use crate::kernels::accumulate::{self, accumulate};
@@ -140,20 +140,22 @@ impl Finder {
             sums: sum.all(),
         };
         let from = Rows { weights: subject.weights, rows: rows.all(), counts: orders.counts.all() };
+        let loss = cross_entropy::Buffers {
+            logits: space.logits(),
+            targets: targets.all(),
+            counts: from.counts,
+            grad: space.logits_grad(),
+            stats: stats.all(),
+        };
         for step in 0..orders.steps.min(ATTRIBUTION_BATCHES) {
             let batch = orders.batch(step, slots);
-            stage.train.gather(device, &orders, step, batch, &space)?;
-            network.forward(device, &space, batch, from, None)?;
-            let loss = cross_entropy::Buffers {
-                logits: space.logits(),
-                targets: targets.all(),
-                counts: from.counts,
-                grad: space.logits_grad(),
-                stats: stats.all(),
-            };
-            cross_entropy(device, batch, network.classes, 0, &loss)?;
-            network.backward(device, &space, batch, from, wants)?;
-            accumulate(device, words, &adding)?;
+            within(device, || {
+                stage.train.gather(device, &orders, step, batch, &space)?;
+                network.forward(device, &space, batch, from, None)?;
+                cross_entropy(device, batch, network.classes, 0, &loss)?;
+                network.backward(device, &space, batch, from, wants)?;
+                accumulate(device, words, &adding)
+            })?;
             pulse.beat(slots)?;
         }
         Ok(sum)

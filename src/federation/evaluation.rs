@@ -2,7 +2,7 @@
 
 use super::examples::{Orders, upload};
 use super::{Budget, Stage, slots_that_fit};
-use crate::device::{Buffer, Device, View};
+use crate::device::{Buffer, Device, View, within};
 use crate::error::Result;
 use crate::kernels::confusion::{self, confusion};
 use crate::model::{Depth, Network, Rows, Weights};
@@ -64,20 +64,22 @@ impl Evaluation {
         for part in &self.parts {
             device.clear(part.counters.all())?;
             device.clear(part.losses.all())?;
-            for step in 0..self.orders.steps {
-                let batch = self.orders.batch(step, part.rows.words());
-                let from = Rows { weights, rows: part.rows.all(), counts: self.orders.counts.all() };
-                stage.test.gather(device, &self.orders, step, batch, space)?;
-                network.forward(device, space, batch, from, None)?;
-                let tally = confusion::Buffers {
-                    logits: space.logits(),
-                    targets: space.targets.all(),
-                    counts: from.counts,
-                    counters: part.counters.all(),
-                    losses: part.losses.all(),
-                };
-                confusion(device, batch, network.classes, &tally)?;
-            }
+            let from = Rows { weights, rows: part.rows.all(), counts: self.orders.counts.all() };
+            let tally = confusion::Buffers {
+                logits: space.logits(),
+                targets: space.targets.all(),
+                counts: from.counts,
+                counters: part.counters.all(),
+                losses: part.losses.all(),
+            };
+            within(device, || {
+                (0..self.orders.steps).try_for_each(|step| {
+                    let batch = self.orders.batch(step, part.rows.words());
+                    stage.test.gather(device, &self.orders, step, batch, space)?;
+                    network.forward(device, space, batch, from, None)?;
+                    confusion(device, batch, network.classes, &tally)
+                })
+            })?;
         }
         Ok(())
     }

@@ -194,11 +194,11 @@ impl LocalTraining {
         for step in 0..orders.steps {
             let active = wave.partition_point(|m| m.steps > step);
             let sparse = buffers.survivors.as_ref().filter(|s| this.sparse_at(stage, s, &ramps, step));
-            let weights = match sparse {
-                Some(survivors) => survivors.list(device, stage.network, active, buffers.weights.all(), false)?,
-                None => buffers.weights.all().into(),
-            };
             within(device, || {
+                let weights = match sparse {
+                    Some(survivors) => survivors.list(device, stage.network, active, buffers.weights.all(), false)?,
+                    None => buffers.weights.all().into(),
+                };
                 this.step(stage, buffers, weights, (&orders, &sizes), stats.all(), (step, active))?;
                 this.prune(stage, buffers, &keeps, step * slots, active)
             })?;
