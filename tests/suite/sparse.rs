@@ -94,13 +94,17 @@ fn few_weights(network: &Network, of: usize) -> Vec<u32> {
     row.iter().map(|w| w.to_bits()).collect()
 }
 
+/// Room for the lists of one row of weights.
+fn survivors(device: &dyn Device, network: &Network, min_alive: usize) -> Survivors {
+    Survivors::new(device, network, &Density::pruned(network, 0.995, min_alive), 1, true).unwrap().unwrap()
+}
+
 /// Passes over survivors leave the closed channels of the layers `unread` as they were: what another batch left there, even
 /// what is not a number, reaches neither logits nor gradients. Those of other layers they fill.
 fn check_closed_channels(device: &dyn Device, network: &Network, min_alive: usize, unread: &[usize]) {
     let (weights, rows) = (upload(device, &few_weights(network, 17)), upload(device, &[0]));
     let counts = upload(device, &[IMAGES as u32 - 1]);
-    let density = Density::pruned(network, 0.995, min_alive);
-    let survivors = Survivors::new(device, network, &density, 1, true).unwrap().unwrap();
+    let survivors = survivors(device, network, min_alive);
     let listed = survivors.list(device, network, 1, weights.all(), true).unwrap();
     let from = Rows { weights: listed, rows: rows.all(), counts: counts.all() };
     let fresh = || network.workspace(device, 1, IMAGES, Depth::Gates).unwrap();
@@ -153,18 +157,13 @@ fn what_lies_in_closed_channels_is_nobodys() {
 /// that has any itself.
 const HARDLY_ANY: usize = 211;
 
-/// Lists of the survivors of one row of weights, of which hardly any are left.
-fn survivors(device: &dyn Device, network: &Network) -> Survivors {
-    Survivors::new(device, network, &Density::pruned(network, 0.995, 0), 1, true).unwrap().unwrap()
-}
-
 #[test]
 fn channels_that_reach_nothing_change_no_bit() {
     let simple = preset(ModelPreset::SimpleCnn);
     on_every_device(|device| {
         let weights = upload(device, &few_weights(&simple, HARDLY_ANY));
         let (rows, counts) = (upload(device, &[0]), upload(device, &[IMAGES as u32]));
-        let survivors = survivors(device, &simple);
+        let survivors = survivors(device, &simple, 0);
         let listed = survivors.list(device, &simple, 1, weights.all(), true).unwrap();
         let from = Rows { weights: listed, rows: rows.all(), counts: counts.all() };
         let hard: Vec<f32> = (0..simple.layout.gate_words).map(|gate| f32::from(u8::from(!closed(gate)))).collect();
@@ -204,7 +203,7 @@ fn searches_find_the_same_circuits_over_survivors() {
         let (weights, rows) = (upload(device, &words), upload(device, &[0, 0]));
         let examples = Examples::upload(device, &dataset, &dataset.train).unwrap();
         let stage = stage(device, &network, &examples, &examples);
-        let survivors = survivors(device, &network);
+        let survivors = survivors(device, &network, 0);
         let listed = survivors.list(device, &network, 1, weights.all(), true).unwrap();
         // The gates' logits and the circuits after some steps, and right answers of the network under the latter.
         let search = |weights: Weights<'_>, steps: usize| {
