@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use super::subject::Subject;
 use crate::config::Ablation;
-use crate::device::{Buffer, Device, View};
+use crate::device::{Buffer, Device, View, within};
 use crate::error::Result;
 use crate::federation::{Orders, Stage, slots_that_fit, upload};
 use crate::kernels::pick::pick;
@@ -253,11 +253,13 @@ fn means_of(stage: Stage<'_>, weights: Weights<'_>, models: &[(u32, &[u32])], st
     let open = super::laboratory::all_open(device, slots * network.layout.gate_words)?;
     let sums = device.alloc("means", slots * network.layout.gate_words)?;
     let from = Rows { weights, rows: rows.all(), counts: orders.counts.all() };
-    for step in 0..orders.steps {
-        let batch = orders.batch(step, slots);
-        stage.train.gather(device, &orders, step, batch, &space)?;
-        network.forward_ablated(device, &space, &before, batch, from, open.all(), Fill::Means(open.all()))?;
-        network.sum_channels(device, &before, batch, &scales, sums.all())?;
-    }
+    within(device, || {
+        (0..orders.steps).try_for_each(|step| {
+            let batch = orders.batch(step, slots);
+            stage.train.gather(device, &orders, step, batch, &space)?;
+            network.forward_ablated(device, &space, &before, batch, from, open.all(), Fill::Means(open.all()))?;
+            network.sum_channels(device, &before, batch, &scales, sums.all())
+        })
+    })?;
     Ok(sums)
 }

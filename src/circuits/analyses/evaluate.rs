@@ -1,6 +1,6 @@
 //! Test images through variants of a model, and what their logits say.
 
-use crate::device::{View, f32s};
+use crate::device::{View, f32s, within};
 use crate::error::Result;
 use crate::federation::{Orders, Stage, slots_that_fit, upload};
 use crate::model::{Depth, Rows};
@@ -74,13 +74,15 @@ impl Evaluator<'_> {
             let gates = gates.transpose()?;
             let from = Rows { weights: weights.into(), rows: rows.all(), counts: orders.counts.all() };
             let out = device.alloc("analysed outputs", slots * out_words)?;
-            for step in 0..steps {
-                let batch = orders.batch(step, slots);
-                self.stage.test.gather(device, &orders, step, batch, &space)?;
-                network.forward(device, &space, batch, from, gates.as_ref().map(|g| g.all()))?;
-                let words = slots * width * stride;
-                device.copy(space.output(layer), out.view(step * words, words))?;
-            }
+            within(device, || {
+                (0..steps).try_for_each(|step| {
+                    let batch = orders.batch(step, slots);
+                    self.stage.test.gather(device, &orders, step, batch, &space)?;
+                    network.forward(device, &space, batch, from, gates.as_ref().map(|g| g.all()))?;
+                    let words = slots * width * stride;
+                    device.copy(space.output(layer), out.view(step * words, words))
+                })
+            })?;
             kept.push((slots, out));
         }
         let views: Vec<View<'_>> = kept.iter().map(|(_, out)| out.all()).collect();
