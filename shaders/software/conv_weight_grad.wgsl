@@ -1,5 +1,5 @@
 // conv_weight_grad for software Vulkan, with the same terms in the same order; what is peculiar to it is told in
-// sparse_conv_forward.wgsl beside this file. A thread owns 16 output channels or 32, one input channel and 3x3 taps for all
+// sparse_conv_forward.wgsl beside this file. A thread owns 8 output channels, 16 or 32, one input channel and 3x3 taps for all
 // images of a chunk, four after four; the 8 threads of a subgroup own 8 input channels side by side, so that all of them read
 // the same gradients, of which each loads those of every eighth output channel.
 

@@ -29,25 +29,28 @@ macro_rules! own_order {
     };
 }
 
+/// A variant for software Vulkan whose threads own so many output channels. Fewer than five input channels leave half of its
+/// lanes without one.
+macro_rules! side_by_side {
+    ($outputs:literal, $suits:expr) => {
+        Variant::for_software(
+            concat!("input channels side by side, ", stringify!($outputs), " output channels"),
+            || channels_side_by_side($outputs),
+            |p| side_by_side(parsed(p), $outputs),
+            |p| parsed(p).in_channels > 4 && $suits(parsed(p)),
+        )
+    };
+}
+
 /// The declaration.
 pub static KERNEL: Kernel = Kernel {
     name: "conv_weight_grad",
     source: || text(quads::PLAIN),
     variants: &[
-        // Fewer input channels leave half of the lanes without one.
-        Variant::for_software(
-            "input channels side by side, 32 output channels",
-            || channels_side_by_side(32),
-            |p| side_by_side(parsed(p), 32),
-            |p| parsed(p).in_channels > 4 && even(parsed(p).out_channels, 16),
-        )
-        .with_fewer_loads(),
-        Variant::for_software(
-            "input channels side by side, 16 output channels",
-            || channels_side_by_side(16),
-            |p| side_by_side(parsed(p), 16),
-            |p| parsed(p).in_channels > 4,
-        ),
+        side_by_side!(32, |p: &ConvParams| even(p.out_channels, 16)).with_fewer_loads(),
+        side_by_side!(16, |_| true).with_fewer_loads(),
+        // The loop of a larger tile is more machine code than the 32 KiB that a core keeps at hand.
+        side_by_side!(8, |_| true),
         Variant::for_software("64 bits at a time", || text(quads::WIDE), |p| groups(parsed(p)), always),
         // Large tiles only where enough workgroups are left to fill a large GPU.
         own_order!(4, 4, |p| workgroups(images(parsed(p), 4, 4)) >= 4096 && parsed(p).in_channels > 1),
