@@ -4,6 +4,7 @@
 // - a subgroup owns all blocks of a filter's plane for 32 images, and each lane holds an entry of the filter's list;
 // - closed channels are filled in a loop of their own, if anybody reads them, which costs the open ones one turn;
 // - loops are left at their end, and parameters are read before the first branch: inside of one they are read lane by lane;
+// - in the dense kernels, a loop is no more machine code than the 32 KiB of instructions that a core with AVX-512 keeps at hand;
 // - of a single channel's 3x3 filters, which all need the same pixels, each lane holds four, and a block's pixels are loaded once
 //   for 32 of them: a variant of its own ($SINGLE), since in one for all layers the loops of either would run once for the other.
 //
