@@ -20,7 +20,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> z: array<vec4f>;           // [slots][M][H][W][B]
-@group(0) @binding(1) var<storage, read> fill: array<vec4f>;
+@group(0) @binding(1) var<storage, read> fill: array<f32>;
 @group(0) @binding(2) var<storage, read> gates: array<f32>;         // [slots][G], hard
 @group(0) @binding(3) var<storage, read> counts: array<u32>;
 @group(0) @binding(4) var<storage, read_write> output: array<vec4f>;
@@ -52,9 +52,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         var v = z[at];
         if (!open) {
             if (p.donors != 0u) {
-                v = fill[at];
+                v = vec4f(fill[4u * at], fill[4u * at + 1u], fill[4u * at + 2u], fill[4u * at + 3u]);
             } else {
-                v = vec4f(fill[gate / 4u][gate % 4u]);
+                v = vec4f(fill[gate]);
             }
         }
         let first = vec4<bool>(i == 0u);

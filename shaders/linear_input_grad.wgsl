@@ -1,5 +1,5 @@
 // Gradient of a fully connected layer's input, through its ReLU:
-//   dX[n] = sum over m of W[m][n] dZ[m], where dZ is output_grad, and 0 where the ReLU's output is 0
+//   dX[n] = sum over m of W[m][n] dZ[m], where dZ is output_grad, and 0 where the ReLU's output is 0 or m's gate is closed
 //
 // A thread owns 16 inputs for $SPAN times 4 images, in which variants differ. The sums run over m in ascending order.
 
@@ -23,8 +23,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weights: array<vec4f>;
 @group(0) @binding(3) var<storage, read> rows: array<u32>;
 @group(0) @binding(4) var<storage, read> counts: array<u32>;
-@group(0) @binding(5) var<storage, read_write> input_grad: array<vec4f>;
-@group(0) @binding(6) var<uniform> p: Params;
+@group(0) @binding(5) var<storage, read> gates: array<f32>;
+@group(0) @binding(6) var<storage, read_write> input_grad: array<vec4f>;
+@group(0) @binding(7) var<uniform> p: Params;
 
 const TILE = 16u;   // inputs of a thread
 const SPAN = $SPANu;    // its vec4s of images
@@ -34,9 +35,17 @@ fn word(at: u32) -> f32 {
     return weights[at >> 2u][at & 3u];
 }
 
-// dZ: what of the gradient passes the ReLU.
-fn passed(at: u32) -> vec4f {
-    let grad = output_grad[at];
+// Whether nothing passes an output.
+fn closed(slot: u32, m: u32) -> bool {
+    if (p.gate_words == 0u) {
+        return false;
+    }
+    return gates[slot * p.gate_words + p.gates_at + m] == 0.0;
+}
+
+// dZ: what of the gradient passes gate and ReLU.
+fn passed(at: u32, closed: bool) -> vec4f {
+    let grad = select(output_grad[at], vec4f(0.0), closed);
     if (p.relu == 0u) {
         return grad;
     }
@@ -78,8 +87,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         // Four weights at a time where every row of them starts at a vec4; then the inputs come in fours too.
         if (((p.weights_at | p.inputs) & 3u) == 0u) {
             for (; m < p.outputs; m++) {
+                let shut = closed(slot, m);
                 //@ for q in 0..$SPAN
-                let z$q = passed(at$q);
+                let z$q = passed(at$q, shut);
                 at$q += quads;
                 //@ end
                 //@ for i in 0..4
@@ -94,8 +104,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             }
         }
         for (; m < p.outputs; m++) {
+            let shut = closed(slot, m);
             //@ for q in 0..$SPAN
-            let z$q = passed(at$q);
+            let z$q = passed(at$q, shut);
             at$q += quads;
             //@ end
             //@ for i in 0..4

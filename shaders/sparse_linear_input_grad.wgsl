@@ -1,5 +1,6 @@
 // linear_input_grad over the surviving weights alone: the same sums with their zero terms left out, in the same order.
 //   dX[n] = sum over n's list of W[m][n] dZ[m], where dZ is output_grad, and 0 where the ReLU's output is 0
+// Outputs whose gates are closed are left out.
 // An entry of the list is m << 8.
 //
 // A thread owns one input for 4 images.
@@ -28,9 +29,18 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weights: array<f32>;
 @group(0) @binding(3) var<storage, read> rows: array<u32>;
 @group(0) @binding(4) var<storage, read> counts: array<u32>;
-@group(0) @binding(5) var<storage, read> lists: array<u32>;
-@group(0) @binding(6) var<storage, read_write> input_grad: array<vec4f>;
-@group(0) @binding(7) var<uniform> p: Params;
+@group(0) @binding(5) var<storage, read> gates: array<f32>;
+@group(0) @binding(6) var<storage, read> lists: array<u32>;
+@group(0) @binding(7) var<storage, read_write> input_grad: array<vec4f>;
+@group(0) @binding(8) var<uniform> p: Params;
+
+// Whether nothing passes an output.
+fn closed(slot: u32, m: u32) -> bool {
+    if (p.gate_words == 0u) {
+        return false;
+    }
+    return gates[slot * p.gate_words + p.gates_at + m] == 0.0;
+}
 
 // dZ: what of the gradient passes the ReLU.
 fn passed(at: u32) -> vec4f {
@@ -61,6 +71,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         let at = slot * p.outputs * quads + quad;
         for (var e = entries; e < end; e++) {
             let m = lists[e] >> 8u;
+            if (closed(slot, m)) {
+                continue;
+            }
             d += weights[weights_at + m * p.inputs] * passed(at + m * quads);
         }
     }

@@ -28,9 +28,10 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weights: array<f32>;
 @group(0) @binding(3) var<storage, read> rows: array<u32>;
 @group(0) @binding(4) var<storage, read> counts: array<u32>;
-@group(0) @binding(5) var<storage, read> lists: array<u32>;
-@group(0) @binding(6) var<storage, read_write> input_grad: array<$QUAD>;
-@group(0) @binding(7) var<uniform> p: Params;
+@group(0) @binding(5) var<storage, read> gates: array<f32>;
+@group(0) @binding(6) var<storage, read> lists: array<u32>;
+@group(0) @binding(7) var<storage, read_write> input_grad: array<$QUAD>;
+@group(0) @binding(8) var<uniform> p: Params;
 
 const LANES = 8u;   // threads of a subgroup, which read a chunk of 32 images
 
@@ -43,6 +44,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let inputs = p.inputs;
     let outputs = p.outputs;
     let relu = p.relu != 0u;
+    let gated = p.gate_words != 0u;
+    let gates_at = slot * p.gate_words + p.gates_at;
     let count = counts[p.counts_at + slot];
     let row = rows[slot];
     let weights_at = row * p.row_words + p.weights_at;
@@ -86,10 +89,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
                 if (in_batch) {
                     let m = lists[lists_at + n * outputs + e] >> 8u;
                     let at = (slot * outputs + m) * quads + quad;
-                    // dZ: what of the gradient passes the ReLU.
+                    // dZ: what of the gradient passes gate and ReLU.
                     var dz = narrow(output_grad[at]);
                     if (relu) {
                         dz = select(dz, vec4f(0.0), narrow(output[at]) == vec4f(0.0));
+                    }
+                    if (gated) {
+                        dz = select(dz, vec4f(0.0), gates[gates_at + m] == 0.0);
                     }
                     d += weights[weights_at + m * inputs + n] * dz;
                 }

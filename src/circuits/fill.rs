@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::RngExt;
 
 use super::subject::Subject;
-use crate::config::Ablation;
+use crate::config::{Ablation, Circuits};
 use crate::device::{Buffer, Device, View, within};
 use crate::error::Result;
 use crate::federation::{Orders, Stage, slots_that_fit, upload};
@@ -86,8 +86,8 @@ impl Fills {
     }
 
     /// What the configuration asks for, for the subject's pairs.
-    pub(super) fn new(subject: &Subject<'_>, ablation: Ablation) -> Result<Self> {
-        match ablation {
+    pub(super) fn new(subject: &Subject<'_>, circuits: &Circuits) -> Result<Self> {
+        match circuits.ablation {
             Ablation::Zero => Ok(Self::zero()),
             Ablation::Mean => {
                 let examples = subject.pairs.iter().map(|pair| subject.member(pair).examples);
@@ -95,7 +95,7 @@ impl Fills {
                 Self::means(subject.stage, subject.weights, &pairs)
             }
             Ablation::Resample => {
-                Ok(Self::resample(subject.pairs.iter().map(|pair| Donors::new(subject, pair)).collect()))
+                Ok(Self::resample(subject.pairs.iter().map(|pair| Donors::new(subject, circuits, pair)).collect()))
             }
         }
     }
@@ -131,18 +131,29 @@ impl Fills {
 }
 
 impl Donors {
-    fn new(subject: &Subject<'_>, pair: &super::pair::Pair) -> Self {
+    fn new(subject: &Subject<'_>, circuits: &Circuits, pair: &super::pair::Pair) -> Self {
         let member = subject.member(pair);
-        let who = subject.draw_key(pair);
-        Self { examples: member.examples.to_vec(), seed: member.seed, round: subject.round as u64, who }
+        Self {
+            examples: member.examples.to_vec(),
+            seed: circuits.seed.unwrap_or(member.seed),
+            round: subject.round as u64,
+            who: key(subject.draw_key(pair), subject.purpose),
+        }
     }
 
-    /// As many donors as each batch has images. Every call draws the same: all masks of a pair meet the same donors.
+    /// As many donors as each batch has images. Every call draws the same: all masks of a pair that one search finds, or that are
+    /// made of what it finds, meet the same donors.
     fn draw(&self, batches: &[Vec<u32>]) -> Vec<Vec<u32>> {
         let mut rng = stream(self.seed, self.round, self.who, Purpose::Donors);
         let mut draw = || self.examples[rng.random_range(0..self.examples.len())];
         batches.iter().map(|batch| batch.iter().map(|_| draw()).collect()).collect()
     }
+}
+
+/// What a pair's donors are drawn by: a search that is done again meets others, or what it agrees in with the first would not
+/// be the search's own doing.
+fn key(pair: u64, purpose: Purpose) -> u64 {
+    pair | (purpose as u64) << 56
 }
 
 impl Ready {
@@ -262,4 +273,23 @@ fn means_of(stage: Stage<'_>, weights: Weights<'_>, models: &[(u32, &[u32])], st
         })
     })?;
     Ok(sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_that_is_done_again_draws_donors_of_its_own() {
+        let batches = [vec![0; 7], vec![0; 5]];
+        let draw = |pair, purpose| {
+            Donors { examples: (0..1000).collect(), seed: 1, round: 2, who: key(pair, purpose) }.draw(&batches)
+        };
+        let first = draw(3, Purpose::Discovery);
+        assert_eq!(first.iter().map(Vec::len).collect::<Vec<_>>(), [7, 5]);
+        assert_eq!(first, draw(3, Purpose::Discovery));
+        for others in [draw(3, Purpose::Controls), draw(3, Purpose::Untrained), draw(4, Purpose::Discovery)] {
+            assert!(first.concat().iter().zip(others.concat()).filter(|(a, b)| **a == *b).count() < 4);
+        }
+    }
 }

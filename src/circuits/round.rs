@@ -131,13 +131,33 @@ impl RoundBuffers {
         })
     }
 
-    /// Words that the circuits of `pairs` take while they are compared with as many of the round before, in so many
-    /// federations: in all, and in the largest buffer. What is counted of them is small beside it.
-    pub fn words(pairs: &[Pair], replicates: usize, sizes: &Layouts<'_>) -> (usize, usize) {
-        let (rows, alive) = (2 * pairs.len(), studied(pairs).len() + replicates);
-        let [masks, edges, alive] = [(rows, sizes.masks.words), (rows, sizes.edges.words), (alive, sizes.edges.words)]
-            .map(|(n, each)| n * each);
-        (2 * (masks + edges) + alive, masks.max(edges).max(alive))
+    /// Words of what [`RoundBuffers::new`] makes for `pairs` with so many `controls`, and of as many circuits of the round before,
+    /// with which they are compared, in so many federations: in all, and in the largest buffer.
+    pub fn words(
+        pairs: &[Pair],
+        replicates: usize,
+        circuits: &Circuits,
+        controls: usize,
+        sizes: &Layouts<'_>,
+    ) -> (usize, usize) {
+        let (q, layers, plan) = (pairs.len(), sizes.masks.layers.len(), Plan::new(pairs, pairs));
+        let (cells, alive) = (q * sizes.classes * sizes.classes, studied(pairs).len() + replicates);
+        let families = Family::ALL.iter().map(|family| (2, q * family.masks(circuits)));
+        let all = [
+            (1, 2 * q * sizes.gate_words),
+            (Tally::COUNT + 2 * controls, cells),
+            (controls, q * sizes.masks.words),
+            (controls, q),
+            (1, alive * sizes.edges.words),
+            (2, plan.within.len() * layers * 3),
+            (2, plan.across.len() * layers * 3),
+            (2, plan.all.out_words(layers)),
+            (2, 2 * q * sizes.masks.words),
+            (2, 2 * q * sizes.edges.words),
+        ];
+        // No buffer is empty.
+        let all = all.into_iter().chain(families).filter(|(n, _)| *n > 0).map(|(n, words)| (n, words.max(1)));
+        all.fold((0, 0), |(total, largest), (buffers, words)| (total + buffers * words, words.max(largest)))
     }
 
     /// Keeps the surviving connections of those of a wave's `weights`, `[members][P]`, whose models have circuits.
@@ -383,3 +403,6 @@ fn results(
     };
     couples.iter().zip(words.chunks_exact(3 * layers)).map(one).collect()
 }
+
+#[cfg(test)]
+mod tests;

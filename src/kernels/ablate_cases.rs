@@ -15,15 +15,13 @@ pub(super) struct Setting {
     pub donors: bool,
 }
 
-/// Gates beyond those of the layer, in a row.
-const MORE_GATES: usize = 7;
-/// Where the layer's gates start.
+/// Where the layer's gates start: they are the last of their row, and of no whole number of vec4s.
 const AT: usize = 5;
 
 impl Setting {
     pub fn params(&self) -> [u32; 13] {
         let (out_h, out_w) = (self.sides.0 / self.pool, self.sides.1 / self.pool);
-        let gate_words = self.channels + MORE_GATES;
+        let gate_words = self.channels + AT;
         let (relu, donors) = (usize::from(self.relu), usize::from(self.donors));
         let (quads, (h, w)) = (self.stride / 4, self.sides);
         [self.slots, quads, self.channels, h, w, out_h, out_w, self.pool, relu, gate_words, AT, 1, donors]
@@ -39,7 +37,7 @@ impl Setting {
     }
 
     pub fn gate_words(&self) -> usize {
-        self.slots * (self.channels + MORE_GATES)
+        self.slots * (self.channels + AT)
     }
 
     pub fn z(&self) -> Vec<u32> {

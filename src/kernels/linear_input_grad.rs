@@ -4,7 +4,9 @@ use rayon::prelude::*;
 
 use super::cases::LEFT;
 use super::linear_cases::{LinearCase, large_linears, linear_cases};
-use super::shape::{Batch, ENOUGH_THREADS, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed};
+use super::shape::{
+    Batch, ENOUGH_THREADS, Gates, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed,
+};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::panel;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
@@ -27,6 +29,7 @@ pub static KERNEL: Kernel = Kernel {
         Binding::read("weights"),
         Binding::read("rows"),
         Binding::read("counts"),
+        Binding::read("gates"),
         Binding::write("input_grad", Compare::Close(1e-5)),
     ],
     params_words: LINEAR_WORDS,
@@ -64,8 +67,8 @@ pub struct LinearInputGrad<'a> {
     pub input_grad: View<'a>,
 }
 
-/// `input_grad[n] = sum over m of weights[m][n] * dz[m]`; `dz` is `output_grad`, 0 where the ReLU was dead. Padding
-/// images get 0.
+/// `input_grad[n] = sum over m of weights[m][n] * dz[m]`; `dz` is `output_grad`, 0 where the ReLU was dead and, with `gates`,
+/// the forward pass's, in outputs whose gate is closed: nothing of them reaches the loss. Padding images get 0.
 ///
 /// # Errors
 /// [`crate::Error::Kernel`] when the sizes make no layer or a view is too short for them.
@@ -74,6 +77,7 @@ pub fn linear_input_grad(
     linear: &Linear,
     batch: Batch,
     place: Place,
+    gates: Option<Gates<'_>>,
     io: LinearInputGrad<'_>,
 ) -> Result<()> {
     let name = KERNEL.name;
@@ -85,8 +89,13 @@ pub fn linear_input_grad(
     expect(name, "weights", io.weights, place.row_words)?;
     expect(name, "rows", io.rows, batch.slots)?;
     expect(name, "input_grad", io.input_grad, images * linear.inputs)?;
-    let p = LinearParams::new(linear, batch, place, None);
-    let buffers = [io.output, io.output_grad, io.weights, io.rows, io.counts, io.input_grad];
+    if let Some(gates) = gates {
+        gates.check(name, batch.slots, linear.outputs)?;
+    }
+    // Without gates the shader reads none, but something has to be bound.
+    let gate_view = gates.map_or(io.counts, |g| g.values);
+    let p = LinearParams::new(linear, batch, place, gates);
+    let buffers = [io.output, io.output_grad, io.weights, io.rows, io.counts, gate_view, io.input_grad];
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p, 1))
 }
 
@@ -95,13 +104,15 @@ const BLOCK: usize = 256;
 
 fn twin(call: Call<'_>) {
     let p: LinearParams = call.params();
-    let ([output, output_grad, weights, rows, counts], [input_grad]) = call.buffers();
+    let ([output, output_grad, weights, rows, counts, gates], [input_grad]) = call.buffers();
     let (n, m, stride) = (p.inputs as usize, p.outputs as usize, p.stride as usize);
     let starts: Vec<usize> = (0..m).map(|i| i * stride).collect();
     let slots = f32s_mut(input_grad).par_chunks_exact_mut(n * stride).take(p.slots as usize);
     slots.enumerate().for_each(|(slot, input_grad)| {
         let words = slot * m * stride..(slot + 1) * m * stride;
-        let dz = live(p.relu != 0, &f32s(output)[words.clone()], &f32s(output_grad)[words]);
+        let mut dz = live(p.relu != 0, &f32s(output)[words.clone()], &f32s(output_grad)[words]);
+        let closed = dz.chunks_exact_mut(stride).enumerate().filter(|(m, _)| !p.open(gates, slot, *m));
+        closed.for_each(|(_, images)| images.fill(0.0));
         let weights = &f32s(weights)[rows[slot] as usize * p.row_words as usize + p.weights_at as usize..][..m * n];
         let count = (counts[p.counts_at as usize + slot] as usize).min(stride);
         input_grad.par_chunks_mut(BLOCK * stride).enumerate().for_each(|(block, input_grad)| {
@@ -139,6 +150,7 @@ fn case(c: LinearCase) -> Case {
             c.weights(),
             setting.rows.to_vec(),
             setting.counts(),
+            setting.gates_or_counts(c.linear.outputs),
             vec![LEFT; input],
         ],
         groups: groups(&c.params(), 1),
@@ -156,22 +168,24 @@ mod tests {
         for case in linear_cases() {
             let (setting, place, linear) = (&case.setting, case.place(), case.linear);
             let (output, grad, weights) = (case.output(), case.output_grad(), case.weights());
+            let gates = setting.gates_or_counts(linear.outputs);
             let buffers = [
                 output.clone(),
                 grad.clone(),
                 weights.clone(),
                 setting.rows.to_vec(),
                 setting.counts(),
+                gates.clone(),
                 vec![7; setting.slots() * linear.inputs * setting.stride],
             ];
             let after = reference::run(&KERNEL, &case.params_words(), &buffers);
-            for (i, got) in f32s(&after[5]).iter().enumerate() {
+            for (i, got) in f32s(&after[6]).iter().enumerate() {
                 let (slot, n, b) =
                     (i / setting.stride / linear.inputs, i / setting.stride % linear.inputs, i % setting.stride);
                 let row = &f32s(&weights)[setting.rows[slot] as usize * place.row_words + place.weights_at..];
                 let product = |m: usize| {
                     let at = (slot * linear.outputs + m) * setting.stride + b;
-                    let dead = linear.relu && f32s(&output)[at] == 0.0;
+                    let dead = linear.relu && f32s(&output)[at] == 0.0 || !case.params().open(&gates, slot, m);
                     if dead { 0.0 } else { f64::from(row[m * linear.inputs + n]) * f64::from(f32s(&grad)[at]) }
                 };
                 reference::close(*got, (0..linear.outputs).map(product), setting.name);

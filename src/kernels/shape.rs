@@ -255,6 +255,12 @@ pub(super) fn linear_params(params: &[u32]) -> &LinearParams {
 }
 
 impl LinearParams {
+    /// Whether output `m` of a slot has no gate, or one that is open, in `gates` (`[slots][G]`).
+    pub fn open(&self, gates: &[u32], slot: usize, m: usize) -> bool {
+        let [words, at] = [self.gate_words, self.gates_at].map(|n| n as usize);
+        words == 0 || f32::from_bits(gates[slot * words + at + m]) != 0.0
+    }
+
     pub fn new(linear: &Linear, batch: Batch, place: Place, gates: Option<Gates<'_>>) -> Self {
         Self {
             slots: batch.slots as u32,

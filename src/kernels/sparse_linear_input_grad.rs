@@ -7,7 +7,7 @@ use super::cases::LEFT;
 use super::linear_input_grad::LinearInputGrad;
 use super::quads;
 use super::registers::{self, covered, load, of, of_mut, registers, store, zero};
-use super::shape::{Batch, Linear, LinearParams, Place, expect, linear_params as parsed};
+use super::shape::{Batch, Gates, Linear, LinearParams, Place, expect, linear_params as parsed};
 use super::sparse::{Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams};
 use super::sparse_cases::sparse_linear_cases;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, always, f32s, f32s_mut, grid};
@@ -32,6 +32,7 @@ pub static KERNEL: Kernel = Kernel {
         Binding::read("weights"),
         Binding::read("rows"),
         Binding::read("counts"),
+        Binding::read("gates"),
         Binding::read("lists"),
         Binding::write("input_grad", Compare::Close(1e-5)),
     ],
@@ -59,6 +60,7 @@ pub fn sparse_linear_input_grad(
     linear: &Linear,
     batch: Batch,
     place: Place,
+    gates: Option<Gates<'_>>,
     lists: Lists<'_>,
     io: LinearInputGrad<'_>,
 ) -> Result<()> {
@@ -72,8 +74,13 @@ pub fn sparse_linear_input_grad(
     expect(name, "weights", io.weights, place.row_words)?;
     expect(name, "rows", io.rows, batch.slots)?;
     expect(name, "input_grad", io.input_grad, images * linear.inputs)?;
-    let p = SparseLinearParams::new(LinearParams::new(linear, batch, place, None), lists.place);
-    let buffers = [io.output, io.output_grad, io.weights, io.rows, io.counts, lists.values, io.input_grad];
+    if let Some(gates) = gates {
+        gates.check(name, batch.slots, linear.outputs)?;
+    }
+    // Without gates the shader reads none, but something has to be bound.
+    let gate_view = gates.map_or(io.counts, |g| g.values);
+    let p = SparseLinearParams::new(LinearParams::new(linear, batch, place, gates), lists.place);
+    let buffers = [io.output, io.output_grad, io.weights, io.rows, io.counts, gate_view, lists.values, io.input_grad];
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p.linear))
 }
 
@@ -85,7 +92,7 @@ fn twin(call: Call<'_>) {
 pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
     let params: SparseLinearParams = call.params();
     let p = params.linear;
-    let ([output, output_grad, weights, rows, counts, lists], [input_grad]) = call.buffers();
+    let ([output, output_grad, weights, rows, counts, gates, lists], [input_grad]) = call.buffers();
     let (linear, stride) = (p.linear(), p.stride as usize);
     let words = linear.outputs * stride;
     let block = super::block(p.slots as usize, linear.inputs);
@@ -94,12 +101,13 @@ pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
         let part = |all| &f32s(all)[slot * words..][..words];
         let (side, row) = (((&linear).into(), Side::Inputs), rows[slot] as usize);
         let lists = RowLists::new(side, row, f32s(weights), p.place(), lists, params.place());
+        let open: Vec<bool> = (0..linear.outputs).map(|m| p.open(gates, slot, m)).collect();
         let (relu, slot) = (linear.relu, (stride, counts[p.counts_at as usize + slot]));
         let blocks = input_grad.par_chunks_mut(block * stride).enumerate();
         blocks.for_each(|(i, input_grad)| {
             let (output, output_grad, first) = (part(output), part(output_grad), i * block);
-            let lists = &lists;
-            arch.dispatch(Backward { relu, slot, output, output_grad, lists, first, input_grad });
+            let (lists, open) = (&lists, &*open);
+            arch.dispatch(Backward { relu, open, slot, output, output_grad, lists, first, input_grad });
         });
     });
 }
@@ -107,6 +115,8 @@ pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
 /// The gradients of the inputs from `first` on, `[inputs][B]`.
 struct Backward<'a> {
     relu: bool,
+    /// `[M]`: whether an output's gate is.
+    open: &'a [bool],
     /// B, and how many of its images exist.
     slot: (usize, u32),
     output: &'a [f32],
@@ -121,7 +131,7 @@ impl WithSimd for Backward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { relu, slot: (stride, count), output, output_grad, lists, first, input_grad } = self;
+        let Self { relu, open, slot: (stride, count), output, output_grad, lists, first, input_grad } = self;
         let nothing = simd.splat_f32s(0.0);
         for (i, input_grad) in input_grad.chunks_exact_mut(stride).enumerate() {
             if lists.counts[first + i] == 0 {
@@ -130,7 +140,7 @@ impl WithSimd for Backward<'_> {
             }
             for images in registers::<S>(stride, count) {
                 let mut sum = nothing;
-                for tap in lists.taps(first + i) {
+                for tap in lists.taps(first + i).filter(|tap| open[tap.other]) {
                     let mut dz = load(simd, of(images, output_grad, tap.other));
                     if relu {
                         let output = load(simd, of(images, output, tap.other));
@@ -161,6 +171,7 @@ fn cases() -> Vec<Case> {
                     c.weights(),
                     setting.rows.to_vec(),
                     setting.counts(),
+                    setting.gates_or_counts(c.linear.outputs),
                     c.lists(Side::Inputs),
                     vec![LEFT; input],
                 ],

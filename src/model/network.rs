@@ -269,11 +269,11 @@ impl Network {
                 }
             }
             Op::Linear(linear) => {
-                let output = space.layers[i].output.all();
+                let (output, gates) = (space.layers[i].output.all(), self.own_gates(i, hard));
                 let io = linear_input_grad::LinearInputGrad { output, output_grad, weights, rows, counts, input_grad };
                 match lists {
-                    Some(lists) => sparse_linear_input_grad(device, &linear, batch, place, lists, io),
-                    None => linear_input_grad::linear_input_grad(device, &linear, batch, place, io),
+                    Some(lists) => sparse_linear_input_grad(device, &linear, batch, place, gates, lists, io),
+                    None => linear_input_grad::linear_input_grad(device, &linear, batch, place, gates, io),
                 }
             }
         }

@@ -300,11 +300,25 @@ fn ablations_differ_where_channels_are_closed() {
     let device = Cpu::new(Some(2)).unwrap();
     let all: Vec<Run> =
         ["zero", "mean", "resample"].map(|kind| run(&device, &[&format!("circuits.ablation={kind}")])).into();
-    let accuracy = |run: &Run| run.outcome.circuits.iter().map(|c| c.accuracy).collect::<Vec<_>>();
-    assert_eq!(accuracy(&all[0]), accuracy(&all[1]), "nothing is ablated");
-    assert_eq!(accuracy(&all[0]), accuracy(&all[2]), "nothing is ablated");
+    // Where the curve has all channels nothing is closed, whatever closed channels give.
+    let open = |run: &Run| run.outcome.circuits.iter().map(|c| c.curve.last().copied()).collect::<Vec<_>>();
+    assert!(open(&all[0]).iter().all(|point| point.is_some_and(|p| p.share == 1.0 && p.accuracy.is_finite())));
+    assert_eq!(open(&all[0]), open(&all[1]), "means");
+    assert_eq!(open(&all[0]), open(&all[2]), "donors");
     let found = |run: &Run| run.outcome.circuits.iter().map(|c| channels(&c.active_nodes)).collect::<Vec<_>>();
     assert!(found(&all[0]) != found(&all[1]) && found(&all[0]) != found(&all[2]) && found(&all[1]) != found(&all[2]));
+}
+
+/// Their means are fewer words than a vector has.
+#[test]
+fn three_units_of_one_client_have_means() {
+    let layers = "model.layers=[{kind=\"linear\",features=3},{kind=\"linear\",features=10}]";
+    on_each_device(|device| {
+        let set = [layers, "circuits.ablation=mean", "circuits.classes=[0]", "circuits.clients=[1]"];
+        let found = run(device, &set).outcome.circuits;
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().all(|c| c.sufficiency.is_finite() && channels(&c.active_nodes)[0].len() <= 3));
+    });
 }
 
 #[test]

@@ -153,6 +153,48 @@ fn what_lies_in_closed_channels_is_nobodys() {
     });
 }
 
+/// Whatever its activation, a closed unit is as one that nothing reads: no gate before it feels the loss through it.
+#[test]
+fn gradients_do_not_pass_closed_units() {
+    let conv = SpecKind::Conv { channels: 16, kernel: 3, padding: 1, pool: 2 };
+    let layer = |name: &str, kind, relu| LayerSpec { name: name.into(), kind, relu };
+    let input = Input { channels: 1, height: 12, width: 12 };
+    for relu in [false, true] {
+        let hidden = layer("hidden", SpecKind::Linear { features: 64 }, relu);
+        let specs = [layer("conv", conv, true), hidden, layer("fc", SpecKind::Linear { features: 10 }, false)];
+        let network = network(&specs, input);
+        let [first, units] = [0, 1].map(|layer| network.layout.gates_of(layer).unwrap());
+        let words = few_weights(&network, 17);
+        let mut without = words.clone();
+        let read = &mut without[network.layout.place(2).weights_at..][..10 * units.channels];
+        let weights = read.iter_mut().enumerate();
+        weights.filter(|(i, _)| closed(units.at + i % units.channels)).for_each(|(_, weight)| *weight = 0);
+        on_every_device(|device| {
+            let (rows, counts) = (upload(device, &[0]), upload(device, &[IMAGES as u32]));
+            let grads = |words: &[u32], is_open: &dyn Fn(usize) -> bool, over_lists: bool| {
+                let (weights, survivors) = (upload(device, words), survivors(device, &network, 0));
+                let listed = survivors.list(device, &network, 1, weights.all(), true).unwrap();
+                let weights = if over_lists { listed } else { weights.all().into() };
+                let from = Rows { weights, rows: rows.all(), counts: counts.all() };
+                let space = network.workspace(device, 1, IMAGES, Depth::Gates).unwrap();
+                let images = |i: usize| (i * 37 % 101) as f32 / 101.0 - 0.3;
+                let gates = |gate: usize| f32::from(u8::from(is_open(gate)));
+                numbers(&pass(device, &network, &space, from, images, gates, |i| (i % 7) as f32 - 3.0)[1])
+            };
+            for over_lists in [false, true] {
+                let shut = grads(&words, &|gate| gate < units.at || !closed(gate), over_lists);
+                let unread = grads(&without, &|_| true, over_lists);
+                let all = grads(&words, &|_| true, over_lists);
+                let conv = first.at..first.at + first.channels;
+                let far = |a: &[f32], b: &[f32]| a.iter().zip(b).filter(|(a, b)| (**a - **b).abs() > 1e-4).count();
+                assert_eq!(far(&shut[conv.clone()], &unread[conv.clone()]), 0, "{}, relu {relu}", device.info().name);
+                let apart = far(&shut[conv.clone()], &all[conv.clone()]);
+                assert!(apart > first.channels / 4, "{apart} of {} gates", first.channels);
+            }
+        });
+    }
+}
+
 /// One weight of so many leaves a good half of conv3's channels of simple-cnn without a reader, and some of conv2's without one
 /// that has any itself.
 const HARDLY_ANY: usize = 211;

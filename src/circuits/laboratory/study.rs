@@ -25,7 +25,7 @@ impl Laboratory {
     ) -> Result<()> {
         let device = subject.stage.device;
         for part in self.parts(subject)? {
-            let fills = Fills::new(&part, self.circuits.ablation)?;
+            let fills = Fills::new(&part, &self.circuits)?;
             let found = self.finder.find(&part, &fills, pulse)?;
             let first = buffers.gate(part.model, at, self.gate_words);
             device.copy(found.hard.all(), buffers.gates.view(first, found.hard.words()))?;
@@ -93,7 +93,7 @@ impl Laboratory {
         };
         let mut at = 0;
         for part in self.parts(&Subject { purpose: control.purpose(), weights, ..*global })? {
-            let fills = Fills::new(&part, self.circuits.ablation)?;
+            let fills = Fills::new(&part, &self.circuits)?;
             let found = self.finder.find(&part, &fills, pulse)?;
             let rows = upload(device, "rows", &part.rows())?;
             let ablation = Ablation::new(stage, weights, &rows, &part.classes(), &self.probes)?;
@@ -123,13 +123,17 @@ impl Laboratory {
     /// [`Error::TooLarge`] that says so.
     pub fn check_circuits(&self, stage: Stage<'_>, members: &[Member<'_>]) -> Result<()> {
         let pairs = self.pairs(stage, members);
-        let (total, largest) = RoundBuffers::words(&pairs, stage.replicates, &self.layouts());
+        // The last round has all controls that are asked for.
+        let controls = self.searched(self.rounds).len();
+        let (total, largest) = RoundBuffers::words(&pairs, stage.replicates, &self.circuits, controls, &self.layouts());
         let (total, largest) = (4 * total as u64, 4 * largest as u64);
         let refused = |needed, limit, or: &str| Error::TooLarge {
-            what: format!("the list of {} circuits and their edges", 2 * pairs.len()),
+            what: format!("the list of {} circuits, and what is counted of them,", 2 * pairs.len()),
             needed,
             limit,
-            help: format!("take fewer circuits.clients or circuits.classes, circuits.edges = \"channel\", or {or}"),
+            help: format!(
+                "take fewer circuits.clients, circuits.classes or circuits.controls, circuits.edges = \"channel\", or {or}"
+            ),
         };
         if largest > stage.budget.binding {
             let limit = format!("the device allows {}", mib(stage.budget.binding));
