@@ -100,8 +100,8 @@ fn fully_connected_layers() {
 
     let backward = |c: &LinearCase, output: Vec<u32>, grad: Vec<u32>| {
         let ((rows, counts), words) = (slots(c), c.setting.slots() * c.setting.stride * c.linear.inputs);
-        let buffers = [output, grad, weights.clone(), rows, counts, vec![LEFT; words]];
-        run(&linear_input_grad::KERNEL, &c.params_words(), &buffers).remove(5)
+        let buffers = [output, grad, weights.clone(), rows, counts.clone(), counts, vec![LEFT; words]];
+        run(&linear_input_grad::KERNEL, &c.params_words(), &buffers).remove(6)
     };
     let after = backward(&other, moved(&case.output(), old), moved(&case.output_grad(), old));
     assert!(after == moved(&backward(&case, case.output(), case.output_grad()), old), "input gradients");

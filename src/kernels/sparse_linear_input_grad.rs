@@ -115,7 +115,7 @@ pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
 /// The gradients of the inputs from `first` on, `[inputs][B]`.
 struct Backward<'a> {
     relu: bool,
-    /// `[M]`: whether an output's gate is.
+    /// `[M]`: whether an output has no gate, or one that is open.
     open: &'a [bool],
     /// B, and how many of its images exist.
     slot: (usize, u32),

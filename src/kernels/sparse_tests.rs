@@ -77,7 +77,8 @@ fn linear_forward(c: &LinearCase, input: Vec<u32>, sparse: bool) -> Vec<Vec<u32>
 fn linear_backward(c: &LinearCase, output: Vec<u32>, grad: Vec<u32>, sparse: bool) -> Vec<Vec<u32>> {
     let setting = &c.setting;
     let words = setting.slots() * setting.stride * c.linear.inputs;
-    let mut inputs = vec![output, grad, c.weights(), setting.rows.to_vec(), setting.counts()];
+    let gates = setting.gates_or_counts(c.linear.outputs);
+    let mut inputs = vec![output, grad, c.weights(), setting.rows.to_vec(), setting.counts(), gates];
     if sparse {
         inputs.push(c.lists(Side::Inputs));
         return outputs(&sparse_linear_input_grad::KERNEL, &c.sparse_params_words(Side::Inputs), &inputs, &[words]);
