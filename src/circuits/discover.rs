@@ -17,7 +17,7 @@ use super::subject::Subject;
 use crate::config::Circuits;
 use crate::device::{Buffer, Device, within};
 use crate::error::Result;
-use crate::federation::{Member, Orders, Pulse, Stage, upload};
+use crate::federation::{Orders, Pulse, Stage, upload};
 use crate::kernels::cross_entropy::{self, cross_entropy};
 use crate::kernels::gate_step::{self, gate_step};
 use crate::model::{Depth, Rows, Weights};
@@ -43,9 +43,8 @@ pub(super) fn shown(subject: &Subject<'_>, circuits: &Circuits, batch_size: usiz
 }
 
 fn batches(subject: &Subject<'_>, circuits: &Circuits, batch_size: usize, pair: &Pair) -> Vec<Vec<u32>> {
-    let Member { seed, examples, .. } = *subject.member(pair);
-    let seed = circuits.seed.unwrap_or(seed);
-    let who = subject.draw_key(pair);
+    let examples = subject.member(pair).examples;
+    let (seed, who) = (subject.seed(circuits, pair), subject.draw_key(pair));
     let mut rng = stream(seed, subject.round as u64, who, subject.purpose);
     let labels = &subject.stage.train.host_labels;
     let of_class = |e: &u32| u32::from(labels[*e as usize]) == pair.class;

@@ -132,10 +132,9 @@ impl Fills {
 
 impl Donors {
     fn new(subject: &Subject<'_>, circuits: &Circuits, pair: &super::pair::Pair) -> Self {
-        let member = subject.member(pair);
         Self {
-            examples: member.examples.to_vec(),
-            seed: circuits.seed.unwrap_or(member.seed),
+            examples: subject.member(pair).examples.to_vec(),
+            seed: subject.seed(circuits, pair),
             round: subject.round as u64,
             who: key(subject.draw_key(pair), subject.purpose),
         }

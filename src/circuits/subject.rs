@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::pair::{Model, Pair};
+use crate::config::Circuits;
 use crate::federation::{Member, Stage};
 use crate::model::Weights;
 use crate::rng::Purpose;
@@ -37,6 +38,11 @@ impl<'a> Subject<'a> {
             Model::Global => pair.replicate as u32,
         };
         self.pairs.iter().map(row).collect()
+    }
+
+    /// The root of the draws of a pair's searches.
+    pub fn seed(&self, circuits: &Circuits, pair: &Pair) -> u64 {
+        circuits.seed.unwrap_or(self.member(pair).seed)
     }
 
     /// Sets the draws for a pair apart from those for all others of the round.

@@ -136,10 +136,7 @@ fn twin(call: Call<'_>) {
             let (outputs, lanes) = (output.len() / stride, count.next_multiple_of(4));
             panel(outputs, lanes, MatMut { data: output, row: stride, col: 1 }, lhs, input, &starts);
             for (m, output) in output.chunks_exact_mut(stride).enumerate() {
-                let gate = match p.gate_words as usize {
-                    0 => 1.0,
-                    words => f32s(gates)[slot * words + p.gates_at as usize + first + m],
-                };
+                let gate = p.gate(gates, slot, first + m);
                 finish(row[p.bias_at as usize + first + m], gate, p.relu != 0, &mut output[..count]);
                 output[count..].fill(0.0);
             }

@@ -111,7 +111,7 @@ fn twin(call: Call<'_>) {
     slots.enumerate().for_each(|(slot, input_grad)| {
         let words = slot * m * stride..(slot + 1) * m * stride;
         let mut dz = live(p.relu != 0, &f32s(output)[words.clone()], &f32s(output_grad)[words]);
-        let closed = dz.chunks_exact_mut(stride).enumerate().filter(|(m, _)| !p.open(gates, slot, *m));
+        let closed = dz.chunks_exact_mut(stride).enumerate().filter(|(m, _)| p.gate(gates, slot, *m) == 0.0);
         closed.for_each(|(_, images)| images.fill(0.0));
         let weights = &f32s(weights)[rows[slot] as usize * p.row_words as usize + p.weights_at as usize..][..m * n];
         let count = (counts[p.counts_at as usize + slot] as usize).min(stride);
@@ -185,7 +185,7 @@ mod tests {
                 let row = &f32s(&weights)[setting.rows[slot] as usize * place.row_words + place.weights_at..];
                 let product = |m: usize| {
                     let at = (slot * linear.outputs + m) * setting.stride + b;
-                    let dead = linear.relu && f32s(&output)[at] == 0.0 || !case.params().open(&gates, slot, m);
+                    let dead = linear.relu && f32s(&output)[at] == 0.0 || case.params().gate(&gates, slot, m) == 0.0;
                     if dead { 0.0 } else { f64::from(row[m * linear.inputs + n]) * f64::from(f32s(&grad)[at]) }
                 };
                 reference::close(*got, (0..linear.outputs).map(product), setting.name);

@@ -255,10 +255,12 @@ pub(super) fn linear_params(params: &[u32]) -> &LinearParams {
 }
 
 impl LinearParams {
-    /// Whether output `m` of a slot has no gate, or one that is open, in `gates` (`[slots][G]`).
-    pub fn open(&self, gates: &[u32], slot: usize, m: usize) -> bool {
-        let [words, at] = [self.gate_words, self.gates_at].map(|n| n as usize);
-        words == 0 || f32::from_bits(gates[slot * words + at + m]) != 0.0
+    /// The gate of output `m` of a slot in `gates` (`[slots][G]`): 1 where no gates apply.
+    pub fn gate(&self, gates: &[u32], slot: usize, m: usize) -> f32 {
+        match self.gate_words as usize {
+            0 => 1.0,
+            words => f32::from_bits(gates[slot * words + self.gates_at as usize + m]),
+        }
     }
 
     pub fn new(linear: &Linear, batch: Batch, place: Place, gates: Option<Gates<'_>>) -> Self {

@@ -95,10 +95,7 @@ pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
         let count = counts[p.counts_at as usize + slot];
         output.par_chunks_mut(block * stride).enumerate().for_each(|(i, output)| {
             for (m, output) in output.chunks_exact_mut(stride).enumerate().map(|(j, o)| (i * block + j, o)) {
-                let gate = match p.gate_words as usize {
-                    0 => 1.0,
-                    words => f32s(gates)[slot * words + p.gates_at as usize + m],
-                };
+                let gate = p.gate(gates, slot, m);
                 let taps: Vec<_> = lists.taps(m).map(|tap| (tap.other, tap.weight)).collect();
                 let (relu, bias, slot) = (linear.relu, biases[m], (stride, count));
                 arch.dispatch(Unit { relu, gate, bias, taps: &taps, slot, input, output });

@@ -101,7 +101,7 @@ pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
         let part = |all| &f32s(all)[slot * words..][..words];
         let (side, row) = (((&linear).into(), Side::Inputs), rows[slot] as usize);
         let lists = RowLists::new(side, row, f32s(weights), p.place(), lists, params.place());
-        let open: Vec<bool> = (0..linear.outputs).map(|m| p.open(gates, slot, m)).collect();
+        let open: Vec<bool> = (0..linear.outputs).map(|m| p.gate(gates, slot, m) != 0.0).collect();
         let (relu, slot) = (linear.relu, (stride, counts[p.counts_at as usize + slot]));
         let blocks = input_grad.par_chunks_mut(block * stride).enumerate();
         blocks.for_each(|(i, input_grad)| {
