@@ -118,7 +118,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         //@ for q in 0..$SPAN
         var z$q = (z$m_$q + bias) * gate;
         if (p.relu != 0u) {
-            z$q = select(z$q, vec4f(0.0), z$q <= vec4f(0.0));
+            // Behind a closed gate nothing is left of a sum, whatever it is.
+            z$q = select(z$q, vec4f(0.0), (z$q <= vec4f(0.0)) | vec4<bool>(gate == 0.0));
         }
         if (quad$q < quads) {
             output[(slot * p.outputs + m$m) * quads + quad$q] = select(vec4f(0.0), z$q, live$q);

@@ -31,6 +31,7 @@ struct Params {
     list_counts_at: u32,
     input_gates_at: u32,  // NO_GATES where the input channels have none
     closed_unread: u32,   // 1 where nobody reads closed channels
+    needed_at: u32,       // ALL_NEEDED, or of each channel's blocks, which are needed (needed.wgsl): others are left as they are
 }
 
 @group(0) @binding(0) var<storage, read> input: array<vec4f>;
@@ -45,6 +46,7 @@ struct Params {
 
 const QUADS = 8u;   // vec4s of images in a chunk
 const NO_GATES = 0xffffffffu;
+const ALL_NEEDED = 0xffffffffu;
 const DEAD = 4u;
 
 // The pixel at column x of the row y that starts at `row`; 0 outside of the image.
@@ -63,7 +65,8 @@ struct Value {
 
 // What ReLU and gate leave of z; nothing for padding images.
 fn activate(z: vec4f, place: vec4u, gate: f32, live: vec4<bool>) -> Value {
-    let closed = vec4<bool>(p.relu != 0u) & (z <= vec4f(0.0));
+    // Behind a closed gate nothing is left of a bias, whatever it is.
+    let closed = vec4<bool>(p.relu != 0u) & ((z <= vec4f(0.0)) | vec4<bool>(gate == 0.0));
     let value = select(z, vec4f(0.0), closed);
     let code = select(place, vec4u(DEAD), closed | vec4<bool>(gate == 0.0));
     return Value(select(vec4f(0.0), value, live), select(vec4u(0u), code, live));
@@ -103,6 +106,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let bx = block % blocks_x;
     let count = counts[p.counts_at + slot];
     let row = rows[slot];
+    if (p.needed_at != ALL_NEEDED) {
+        let words = (blocks_y * blocks_x + 31u) / 32u;
+        let bits = lists[row * p.list_words + p.needed_at + m * words + block / 32u];
+        if ((bits >> (block % 32u) & 1u) == 0u) {
+            return;
+        }
+    }
     let gate = gate_at(slot, p.gates_at, m);
     // Behind a closed gate and a ReLU nothing is left of a sum.
     let closed = gate == 0.0 && p.relu != 0u;

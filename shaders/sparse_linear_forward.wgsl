@@ -63,7 +63,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let live = vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u) < vec4u(count);
     z = (z + weights[row * p.row_words + p.bias_at + m]) * gate;
     if (p.relu != 0u) {
-        z = select(z, vec4f(0.0), z <= vec4f(0.0));
+        // Behind a closed gate nothing is left of a sum, whatever it is.
+        z = select(z, vec4f(0.0), (z <= vec4f(0.0)) | vec4<bool>(gate == 0.0));
     }
     output[(slot * p.outputs + m) * quads + quad] = select(vec4f(0.0), z, live);
 }

@@ -1,12 +1,14 @@
 // sparse_conv_forward for software Vulkan, with the same terms in the same order. There, the eight lanes of a subgroup load one
 // after the other, 64 bits as fast as 32; a shuffle is one instruction; a branch runs both of its sides, and a loop its body
 // once at least. So:
-// - a subgroup owns all blocks of a filter's plane for 32 images, and each lane holds an entry of the filter's list;
+// - a subgroup owns all blocks of a filter's plane for 32 images, and each lane holds an entry of the filter's list; it goes from
+//   one bit of the blocks that are needed to the next;
 // - closed channels are filled in a loop of their own, if anybody reads them, which costs the open ones one turn;
 // - loops are left at their end, and parameters are read before the first branch: inside of one they are read lane by lane;
 // - in the dense kernels, a loop is no more machine code than the 32 KiB of instructions that a core with AVX-512 keeps at hand;
 // - of a single channel's 3x3 filters, which all need the same pixels, each lane holds four, and a block's pixels are loaded once
-//   for 32 of them: a variant of its own ($SINGLE), since in one for all layers the loops of either would run once for the other.
+//   for 32 of them: a variant of its own, since in one for all layers the loops of either would run once for the other. What
+//   the two have not in common is in sparse_conv_forward_planes.wgsl and sparse_conv_forward_single.wgsl.
 //
 // An entry of the list is c << 8 | ky << 4 | kx.
 
@@ -36,6 +38,7 @@ struct Params {
     list_counts_at: u32,
     input_gates_at: u32,  // NO_GATES where the input channels have none
     closed_unread: u32,   // 1 where nobody reads closed channels
+    needed_at: u32,       // ALL_NEEDED, or of each channel's blocks, which are needed (needed.wgsl): others are left as they are
 }
 
 @group(0) @binding(0) var<storage, read> input: array<$QUAD>;
@@ -49,10 +52,10 @@ struct Params {
 @group(0) @binding(8) var<uniform> p: Params;
 
 const LANES = 8u;   // threads of a subgroup, which read a chunk of 32 images
-const SINGLE = $SINGLE;
 const FILTERS = $FILTERSu;  // of a workgroup
 const PARTS = $PARTSu;      // workgroups for the same filters and images, each for some of the rows
 const NO_GATES = 0xffffffffu;
+const ALL_NEEDED = 0xffffffffu;
 const DEAD = 4u;
 
 $NARROW
@@ -65,7 +68,8 @@ struct Value {
 
 // What ReLU and gate leave of z; nothing for padding images.
 fn activate(z: vec4f, place: vec4u, relu: bool, shut: bool, live: vec4<bool>) -> Value {
-    let closed = vec4<bool>(relu) & (z <= vec4f(0.0));
+    // Behind a closed gate nothing is left of a bias, whatever it is.
+    let closed = vec4<bool>(relu) & ((z <= vec4f(0.0)) | vec4<bool>(shut));
     let value = select(z, vec4f(0.0), closed);
     let code = select(place, vec4u(DEAD), closed | vec4<bool>(shut));
     return Value(select(vec4f(0.0), value, live), select(vec4u(0u), code, live));
@@ -75,6 +79,18 @@ fn store(at: u32, value: Value) {
     output[at] = wide(value.z);
     let c = value.code;
     codes[at] = c.x | (c.y << 8u) | (c.z << 16u) | (c.w << 24u);
+}
+
+// Of the 32 blocks from `first` on, those that are there and needed: as bits, which one lane `loads` unless all are.
+fn wanted(first: u32, blocks: u32, all: bool, loads: bool, at: u32) -> u32 {
+    var bits = 0u;
+    if (loads) {
+        bits = lists[at + first / 32u];
+    }
+    bits = subgroupShuffle(bits, 0u);
+    let rest = blocks - first;
+    let there = select((1u << (rest & 31u)) - 1u, 0xffffffffu, rest >= 32u);
+    return select(bits, there, all);
 }
 
 // Every output of a plane the same.
@@ -105,6 +121,25 @@ struct Ending {
     live: vec4<bool>,
 }
 
+// Outputs and codes of a block in the plane that starts at `to`: one, or without pooling four, each picked, not handed on from
+// turn to turn, since vectors that a loop changes are written to memory under its mask.
+fn put(e: Ending, z: array<vec4f, 4>, place: vec4u, shut: bool, to: u32, by: u32, bx: u32) {
+    let side = e.pool ^ 3u;
+    var i = 0u;
+    loop {
+        let y = by * side + i / 2u;
+        let x = bx * side + i % 2u;
+        if (e.in_batch && y < e.height && x < e.width) {
+            let own = select(select(z[0], z[1], i == 1u), select(z[2], z[3], i == 3u), i > 1u);
+            store(to + (y * e.width + x) * e.quads, activate(own, place, e.relu, shut, e.live));
+        }
+        i += 1u;
+        if (i >= side * side) {
+            break;
+        }
+    }
+}
+
 // From the sums of a 2x2 block to outputs and codes, in the plane that starts at `to`.
 fn finish(e: Ending, sums: array<vec4f, 4>, bias: f32, gate: f32, to: u32, by: u32, bx: u32) {
     //@ for i in 0..4
@@ -117,22 +152,7 @@ fn finish(e: Ending, sums: array<vec4f, 4>, bias: f32, gate: f32, to: u32, by: u
         z0 = select(z0, z$i, z$i > z0);
         //@ end
     }
-    let side = e.pool ^ 3u;
-    // One output, or without pooling the four of the block: each picked, not handed on from turn to turn, since vectors that a
-    // loop changes are written to memory under its mask.
-    var i = 0u;
-    loop {
-        let y = by * side + i / 2u;
-        let x = bx * side + i % 2u;
-        if (e.in_batch && y < e.height && x < e.width) {
-            let z = select(select(z0, z1, i == 1u), select(z2, z3, i == 3u), i > 1u);
-            store(to + (y * e.width + x) * e.quads, activate(z, place, e.relu, gate == 0.0, e.live));
-        }
-        i += 1u;
-        if (i >= side * side) {
-            break;
-        }
-    }
+    put(e, array(z0, z1, z2, z3), place, gate == 0.0, to, by, bx);
 }
 
 @compute @workgroup_size(64)
@@ -149,6 +169,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let out_width = p.out_width;
     let out_channels = p.out_channels;
     let closed_unread = p.closed_unread != 0u;
+    let all_needed = p.needed_at == ALL_NEEDED;
     let count = counts[p.counts_at + slot];
     let row = rows[slot];
     let own_gates = p.gates_at != NO_GATES;
@@ -173,6 +194,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let biases_at = row * p.row_words + p.bias_at;
     let lists_at = row * p.list_words + p.lists_at;
     let list_counts_at = row * p.list_words + p.list_counts_at;
+    let needed_from = row * p.list_words + p.needed_at;
     let line = width * quads;
     let plane = height * line;
     let in_at = slot * p.in_channels * plane + quad;
@@ -184,239 +206,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let blocks_x = (out_width + side - 1u) / side;
     let blocks_y = (out_height + side - 1u) / side;
 
-    if (SINGLE) {
-        // Of each eight filters, one a lane.
-        var shown = 0u;
-        //@ for g in 0..4
-        let m$g = first_m + LANES * $gu + own;
-        var gate$g = 1.0;
-        var bias$g = 0.0;
-        if (m$g < out_channels) {
-            if (own_gates) {
-                gate$g = gates[own_gates_at + m$g];
-            }
-            bias$g = weights[biases_at + m$g];
-        }
-        // Behind a closed gate and a ReLU nothing is left of a sum, and of images that are not there nothing is wanted.
-        shown |= subgroupBallot(has_images && m$g < out_channels && (gate$g != 0.0 || !relu)).x << (LANES * $gu);
-        //@ end
-        // A thread computes all of them, in some rows of blocks.
-        if (shown != 0u) {
-            var open = true;
-            if (input_gates) {
-                open = gates[input_gates_at] != 0.0;
-            }
-            //@ for g in 0..4
-            //@ for t in 0..9
-            var w$g_$t = 0.0;
-            //@ end
-            if (open && m$g < out_channels) {
-                //@ for t in 0..9
-                w$g_$t = weights[filters_at + m$g * 9u + $tu];
-                //@ end
-            }
-            //@ end
-            let ending = Ending(out_height, out_width, pool, quads, relu, in_batch, live);
-            var by = part * LANES + lane / LANES;
-            var bx = 0u;
-            if (by < blocks_y) {
-                loop {
-                    //@ for i in 0..4
-                    let y$i = 2u * by + $iu - padding;
-                    let x$i = 2u * bx + $iu - padding;
-                    //@ end
-                    //@ for i in 0..4
-                    //@ for j in 0..4
-                    var v$i$j = vec4f(0.0);
-                    if (in_batch && y$i < height && x$j < width) {
-                        v$i$j = narrow(input[in_at + y$i * line + x$j * quads]);
-                    }
-                    //@ end
-                    //@ end
-                    var left = shown;
-                    loop {
-                        let next = firstTrailingBit(left);
-                        let holder = next % LANES;
-                        let eight = next / LANES;
-                        //@ for t in 0..9
-                        let f$t = subgroupShuffle(one_of(w0_$t, w1_$t, w2_$t, w3_$t, eight), holder);
-                        let is$t = vec4<bool>(f$t != 0.0);
-                        //@ end
-                        //@ for i in 0..2
-                        //@ for j in 0..2
-                        var z$i$j = vec4f(0.0);
-                        //@ end
-                        //@ end
-                        z00 = select(z00, z00 + f0 * v00, is0);
-                        z01 = select(z01, z01 + f0 * v01, is0);
-                        z10 = select(z10, z10 + f0 * v10, is0);
-                        z11 = select(z11, z11 + f0 * v11, is0);
-                        z00 = select(z00, z00 + f1 * v01, is1);
-                        z01 = select(z01, z01 + f1 * v02, is1);
-                        z10 = select(z10, z10 + f1 * v11, is1);
-                        z11 = select(z11, z11 + f1 * v12, is1);
-                        z00 = select(z00, z00 + f2 * v02, is2);
-                        z01 = select(z01, z01 + f2 * v03, is2);
-                        z10 = select(z10, z10 + f2 * v12, is2);
-                        z11 = select(z11, z11 + f2 * v13, is2);
-                        z00 = select(z00, z00 + f3 * v10, is3);
-                        z01 = select(z01, z01 + f3 * v11, is3);
-                        z10 = select(z10, z10 + f3 * v20, is3);
-                        z11 = select(z11, z11 + f3 * v21, is3);
-                        z00 = select(z00, z00 + f4 * v11, is4);
-                        z01 = select(z01, z01 + f4 * v12, is4);
-                        z10 = select(z10, z10 + f4 * v21, is4);
-                        z11 = select(z11, z11 + f4 * v22, is4);
-                        z00 = select(z00, z00 + f5 * v12, is5);
-                        z01 = select(z01, z01 + f5 * v13, is5);
-                        z10 = select(z10, z10 + f5 * v22, is5);
-                        z11 = select(z11, z11 + f5 * v23, is5);
-                        z00 = select(z00, z00 + f6 * v20, is6);
-                        z01 = select(z01, z01 + f6 * v21, is6);
-                        z10 = select(z10, z10 + f6 * v30, is6);
-                        z11 = select(z11, z11 + f6 * v31, is6);
-                        z00 = select(z00, z00 + f7 * v21, is7);
-                        z01 = select(z01, z01 + f7 * v22, is7);
-                        z10 = select(z10, z10 + f7 * v31, is7);
-                        z11 = select(z11, z11 + f7 * v32, is7);
-                        z00 = select(z00, z00 + f8 * v22, is8);
-                        z01 = select(z01, z01 + f8 * v23, is8);
-                        z10 = select(z10, z10 + f8 * v32, is8);
-                        z11 = select(z11, z11 + f8 * v33, is8);
-                        let bias = subgroupShuffle(one_of(bias0, bias1, bias2, bias3, eight), holder);
-                        let gate = subgroupShuffle(one_of(gate0, gate1, gate2, gate3, eight), holder);
-                        let to = outputs_at + (first_m + next) * out_plane;
-                        finish(ending, array(z00, z01, z10, z11), bias, gate, to, by, bx);
-                        left &= left - 1u;
-                        if (left == 0u) {
-                            break;
-                        }
-                    }
-                    bx += 1u;
-                    if (bx == blocks_x) {
-                        bx = 0u;
-                        by += LANES * PARTS;
-                    }
-                    if (by >= blocks_y) {
-                        break;
-                    }
-                }
-            }
-        }
-
-        // The others, eight planes at a time.
-        //@ for g in 0..4
-        {
-            let m = first_m + LANES * $gu + lane / LANES;
-            let gate = subgroupShuffle(gate$g, lane / LANES);
-            let bias = subgroupShuffle(bias$g, lane / LANES);
-            let closed = gate == 0.0 && relu;
-            if (part == 0u && (closed || !has_images) && in_batch && m < out_channels && !(closed && closed_unread)) {
-                let value = activate(vec4f((0.0 + bias) * gate), vec4u(0u), relu, gate == 0.0, live);
-                fill(outputs_at + m * out_plane, out_plane, quads, value);
-            }
-        }
-        //@ end
-        return;
-    }
-
-    // Of eight filters, one a lane; then a thread has a filter's whole plane.
-    let m = first_m + lane / LANES;
-    let is_filter = m < out_channels;
-    let filter_at = filters_at + m * filter_words;
-    let entries = lists_at + m * filter_words;
-    var gate = 1.0;
-    var bias = 0.0;
-    if (first_m + own < out_channels) {
-        if (own_gates) {
-            gate = gates[own_gates_at + first_m + own];
-        }
-        bias = weights[biases_at + first_m + own];
-    }
-    gate = subgroupShuffle(gate, lane / LANES);
-    bias = subgroupShuffle(bias, lane / LANES);
-    let out_at = outputs_at + m * out_plane;
-    let closed = gate == 0.0 && relu;
-    let shut = closed || !has_images;
-    var listed = 0u;
-    if (own == 0u && is_filter && !shut) {
-        listed = lists[list_counts_at + m];
-    }
-    listed = subgroupShuffle(listed, 0u);
-    // Entries of the list, one a lane.
-    var mine = 0u;
-    var weight = 0.0;
-    var open = false;
-
-    let ending = Ending(out_height, out_width, pool, quads, relu, in_batch && is_filter, live);
-    if (!shut) {
-        var by = 0u;
-        var bx = 0u;
-        loop {
-            //@ for i in 0..2
-            //@ for j in 0..2
-            var z$i$j = vec4f(0.0);
-            //@ end
-            //@ end
-            let top = 2u * by - padding;
-            let before = 2u * bx - padding;
-            var first = 0u;
-            loop {
-                // Mostly the first eight are all, and are loaded for the first block alone.
-                if (listed > LANES || by + bx == 0u) {
-                    open = false;
-                    if (first + own < listed) {
-                        mine = lists[entries + first + own];
-                        let c = mine >> 8u;
-                        weight = weights[filter_at + c * square + ((mine >> 4u) & 15u) * kernel + (mine & 15u)];
-                        open = true;
-                        if (input_gates) {
-                            open = gates[input_gates_at + c] != 0.0;
-                        }
-                    }
-                }
-                var left = subgroupBallot(open).x;
-                if (left != 0u) {
-                    loop {
-                        let holder = firstTrailingBit(left);
-                        let place = subgroupShuffle(mine, holder);
-                        let factor = subgroupShuffle(weight, holder);
-                        let y = top + ((place >> 4u) & 15u);
-                        let x = before + (place & 15u);
-                        let at = in_at + (place >> 8u) * plane + y * line + x * quads;
-                        //@ for i in 0..2
-                        //@ for j in 0..2
-                        var v$i$j = vec4f(0.0);
-                        if (in_batch && is_filter && y + $iu < height && x + $ju < width) {
-                            v$i$j = narrow(input[at + $iu * line + $ju * quads]);
-                        }
-                        z$i$j += factor * v$i$j;
-                        //@ end
-                        //@ end
-                        left &= left - 1u;
-                        if (left == 0u) {
-                            break;
-                        }
-                    }
-                }
-                first += LANES;
-                if (first >= listed) {
-                    break;
-                }
-            }
-
-            finish(ending, array(z00, z01, z10, z11), bias, gate, out_at, by, bx);
-            bx += 1u;
-            if (bx == blocks_x) {
-                bx = 0u;
-                by += 1u;
-            }
-            if (by == blocks_y) {
-                break;
-            }
-        }
-    } else if (in_batch && is_filter && !(closed && closed_unread)) {
-        let value = activate(vec4f((0.0 + bias) * gate), vec4u(0u), relu, gate == 0.0, live);
-        fill(out_at, out_plane, quads, value);
-    }
+    $BODY
 }

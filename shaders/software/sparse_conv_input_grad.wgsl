@@ -30,7 +30,8 @@ struct Params {
     lists_at: u32,
     list_counts_at: u32,
     input_gates_at: u32,  // NO_GATES where the input channels have none
-    closed_unread: u32,   // the forward pass's
+    closed_unread: u32,   // this and the next are the forward pass's
+    needed_at: u32,
 }
 
 @group(0) @binding(0) var<storage, read> output_grad: array<$QUAD>;

@@ -35,6 +35,8 @@ pub(super) struct Setting {
     pub input_gated: bool,
     /// Whether nobody reads the channels that are closed (sparse kernels only).
     pub closed_unread: bool,
+    /// Whether lists by output say that some blocks are not needed.
+    pub some_needed: bool,
     /// Of convolutions that run over all weights.
     pub rounding: Rounding,
     /// Which weights are not zero.
@@ -90,6 +92,7 @@ impl Setting {
             gated: false,
             input_gated: false,
             closed_unread: false,
+            some_needed: false,
             rounding: Rounding::default(),
             alive: Alive::All,
         }
@@ -115,6 +118,11 @@ impl Setting {
     /// Closed channels are nobody's.
     pub fn unread(self) -> Self {
         Self { closed_unread: true, ..self }
+    }
+
+    /// Only some of the blocks of outputs are needed.
+    pub fn some(self) -> Self {
+        Self { some_needed: true, ..self }
     }
 
     /// Whether a forward pass leaves a slot's channel as it was.

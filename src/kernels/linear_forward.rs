@@ -87,7 +87,7 @@ pub struct LinearForward<'a> {
     pub output: View<'a>,
 }
 
-/// `output = relu(gate * (bias + weights * input))`. A NaN passes through the ReLU; padding images get 0.
+/// `output = relu(gate * (bias + weights * input))`. A NaN passes through the ReLU, unless the gate is closed; padding images get 0.
 ///
 /// # Errors
 /// [`crate::Error::Kernel`] when the sizes make no layer or a view is too short for them.
@@ -149,7 +149,8 @@ fn twin(call: Call<'_>) {
 fn finish(bias: f32, gate: f32, relu: bool, output: &mut [f32]) {
     for output in output {
         let z = (*output + bias) * gate;
-        *output = if relu && z <= 0.0 { 0.0 } else { z };
+        // Behind a closed gate nothing is left of a sum, whatever it is.
+        *output = if relu && (z <= 0.0 || gate == 0.0) { 0.0 } else { z };
     }
 }
 

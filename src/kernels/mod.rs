@@ -43,6 +43,7 @@ pub mod linear_input_grad;
 pub mod linear_weight_grad;
 pub mod loss_summary;
 pub mod magnitude_threshold;
+pub mod needed;
 pub mod nonzeros;
 mod one_channel;
 pub mod overlap;
@@ -111,6 +112,7 @@ pub static ALL: &[&Kernel] = &[
     &nonzeros::KERNEL,
     &survivors::KERNEL,
     &reach::KERNEL,
+    &needed::KERNEL,
     &sparse_conv_forward::KERNEL,
     &sparse_linear_forward::KERNEL,
     &sparse_linear_input_grad::KERNEL,

@@ -166,7 +166,7 @@ mod tests {
         let after = on_cpu(&[rows.to_vec(), lists.to_vec(), bits(gates)], |device, v| {
             let place = ListPlace { row_words: row, lists_at: 0, counts_at: filters.words() };
             let gates = Gates { values: v[2], row_words: words, at: 1 };
-            reach(device, rows.len(), 3, v[0], (Lists { values: v[1], place }, filters), gates, next)
+            reach(device, rows.len(), 3, v[0], (Lists { values: v[1], place, needed_at: None }, filters), gates, next)
         });
         Ok(after?.remove(2).into_iter().map(f32::from_bits).collect())
     }

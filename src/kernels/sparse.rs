@@ -5,6 +5,7 @@
 //! bit on a GPU. An entry is a channel of the other side and a place in the filter, see `entry`; the weight itself is
 //! read where it always stands. A list lies where the weights it is of could stand, so that none is ever too long.
 
+use super::needed::{ALL_NEEDED, Blocks};
 use super::shape::{Batch, Conv, ConvParams, Gates, Linear, LinearParams, Place, expect};
 use crate::device::{View, grid};
 use crate::error::{Error, Result};
@@ -90,7 +91,7 @@ pub struct ListPlace {
 }
 
 impl ListPlace {
-    fn words(&self) -> [u32; 3] {
+    pub(super) fn words(&self) -> [u32; 3] {
         [self.row_words, self.lists_at, self.counts_at].map(|n| n as u32)
     }
 
@@ -107,6 +108,9 @@ pub struct Lists<'a> {
     pub values: View<'a>,
     /// Where in a row.
     pub place: ListPlace,
+    /// Of a convolution's lists by output, where in a row the bits of the blocks are that anything needs ([`super::needed`]):
+    /// a forward pass leaves the others as they are. Without them all are needed.
+    pub needed_at: Option<usize>,
 }
 
 impl Lists<'_> {
@@ -119,6 +123,18 @@ impl Lists<'_> {
             return Err(Error::Kernel { kernel, problem });
         }
         expect(kernel, "lists", self.values, row_words)
+    }
+
+    /// The bits of what is needed, if there are any, lie in their rows.
+    pub(super) fn check_needed(&self, kernel: &'static str, conv: &Conv) -> Result<()> {
+        let words = conv.out_channels * Blocks::of(conv).words();
+        match self.needed_at {
+            Some(at) if at + words > self.place.row_words => {
+                let problem = format!("{words} words of bits from {at} do not fit rows of {}", self.place.row_words);
+                Err(Error::Kernel { kernel, problem })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -220,6 +236,13 @@ pub(super) struct SparseConvParams {
     pub input_gates_at: u32,
     /// 1 where nobody reads closed channels.
     pub closed_unread: u32,
+    /// The first channel's bits of the blocks that are needed, or [`ALL_NEEDED`].
+    pub needed_at: u32,
+}
+
+/// The words of a sparse convolution's uniform block.
+pub(super) fn params(words: &[u32]) -> &SparseConvParams {
+    bytemuck::from_bytes(bytemuck::cast_slice(words))
 }
 
 /// Words of [`SparseConvParams`].
@@ -242,7 +265,13 @@ impl SparseConvParams {
         conv.gates_at = at(gates.and_then(|g| g.outputs_at));
         let input_gates_at = at(gates.and_then(|g| g.inputs_at));
         let closed_unread = gates.is_some_and(|g| g.closed_unread).into();
-        Self { conv, list_words, lists_at, list_counts_at, input_gates_at, closed_unread }
+        let needed_at = ALL_NEEDED;
+        Self { conv, list_words, lists_at, list_counts_at, input_gates_at, closed_unread, needed_at }
+    }
+
+    /// With blocks that a forward pass leaves as they are.
+    pub fn needed(self, at: Option<usize>) -> Self {
+        Self { needed_at: at.map_or(ALL_NEEDED, |at| at as u32), ..self }
     }
 
     pub fn place(&self) -> ListPlace {

@@ -1,7 +1,9 @@
 //! Inputs for the tests and benchmarks of the sparse kernels: the layers of [`super::layer_cases`], pruned.
 
+use super::cases::below;
 use super::layer_cases::{Alive, ConvCase, Setting, conv_cases};
 use super::linear_cases::{LinearCase, linear_cases};
+use super::needed::Blocks;
 use super::shape::{Conv, Linear};
 use super::sparse::{Filters, ListPlace, NO_GATES, Side, SparseConvParams, SparseLinearParams};
 use super::survivors::listed;
@@ -17,9 +19,20 @@ impl ConvCase {
         (&self.conv).into()
     }
 
+    /// Where the lists are, and the bits of what is needed, which lie behind them.
+    fn list_place(&self, side: Side) -> (ListPlace, Option<usize>) {
+        let place = list_place(&self.filters(), side);
+        if side == Side::Inputs || !self.setting.some_needed {
+            return (place, None);
+        }
+        let words = self.conv.out_channels * Blocks::of(&self.conv).words();
+        (ListPlace { row_words: place.row_words + words, ..place }, Some(place.row_words - 1))
+    }
+
     pub fn sparse_params_words(&self, side: Side) -> Vec<u32> {
-        let lists = list_place(&self.filters(), side);
-        let mut p = SparseConvParams::new(&self.conv, self.setting.batch(), self.place(), None, lists);
+        let (lists, needed_at) = self.list_place(side);
+        let new = SparseConvParams::new(&self.conv, self.setting.batch(), self.place(), None, lists);
+        let mut p = new.needed(needed_at);
         p.conv = self.params();
         if !self.setting.gated {
             p.conv.gates_at = NO_GATES;
@@ -32,10 +45,37 @@ impl ConvCase {
         bytemuck::cast_slice(&[p]).to_vec()
     }
 
-    /// The lists of every row of weights.
+    /// The lists of every row of weights, and which blocks of outputs are needed: a third, and of every fifth channel none.
     pub fn lists(&self, side: Side) -> Vec<u32> {
-        let filters = self.filters();
-        listed(&filters, side, &self.weights(), self.place(), list_place(&filters, side))
+        let ((place, needed_at), blocks) = (self.list_place(side), Blocks::of(&self.conv));
+        let mut rows = listed(&self.filters(), side, &self.weights(), self.place(), place);
+        let Some(at) = needed_at else { return rows };
+        for (i, row) in rows.chunks_exact_mut(place.row_words).enumerate() {
+            for m in 0..self.conv.out_channels {
+                let bits = &mut row[at + m * blocks.words()..][..blocks.words()];
+                let set = below(blocks.rows * blocks.columns, 3, (100 * i + m) as u32);
+                bits.fill(0);
+                for (b, _) in set.iter().enumerate().filter(|(_, n)| m % 5 != 2 && **n == 0) {
+                    bits[b / 32] |= 1 << (b % 32);
+                }
+            }
+        }
+        rows
+    }
+
+    /// Whether a forward pass leaves a slot's output as it was.
+    #[cfg(test)]
+    pub fn leaves(&self, lists: &[u32], slot: usize, output: usize) -> bool {
+        let (height, width) = self.conv.pooled();
+        let (m, y, x) = (output / (height * width), output / width % height, output % width);
+        let (place, needed_at) = self.list_place(Side::Outputs);
+        let row = &lists[self.setting.rows[slot] as usize * place.row_words..][..place.row_words];
+        let block = |pool: usize, n: usize| if pool == 2 { n } else { n / 2 };
+        let [y, x] = [y, x].map(|n| block(self.conv.pool, n));
+        let blocks = Blocks::of(&self.conv);
+        let bit = y * blocks.columns + x;
+        let needed = needed_at.is_none_or(|at| row[at + m * blocks.words() + bit / 32] >> (bit % 32) & 1 != 0);
+        self.setting.leaves(&self.conv, slot, m) || !needed
     }
 
     /// Of the survivors, over what the pooling keeps.
@@ -89,6 +129,18 @@ pub(super) fn sparse_conv_cases() -> Vec<ConvCase> {
     let setting =
         Setting::new("closed channels that nobody reads, no pooling", &[5, 9], &[0, 1], 12).gated_inputs().unread();
     cases.push(ConvCase { conv, setting: setting.pruned(Alive::Rarely(3)) });
+    // As the outputs above, of which some are needed.
+    for (name, conv) in [
+        ("some needed, no pooling", conv),
+        ("some needed", Conv { out_channels: 70, height: 11, width: 15, pool: 2, ..conv }),
+        ("some needed, one channel, no relu", Conv { in_channels: 1, out_channels: 11, pool: 2, relu: false, ..conv }),
+    ] {
+        let setting = Setting::new(name, &[5, 0, 34], &[0, 1, 1], 36).gated_inputs().some();
+        cases.push(ConvCase { conv, setting: setting.pruned(Alive::Rarely(3)) });
+    }
+    let simple = Conv { in_channels: 64, out_channels: 128, height: 7, width: 7, pool: 2, ..conv };
+    let setting = Setting::new("simple-cnn conv3, some needed", &[26, 3], &[0, 1], 28).gated_inputs().unread().some();
+    cases.push(ConvCase { conv: simple, setting: setting.pruned(Alive::Each(5)) });
     let conv = Conv { in_channels: 1, out_channels: 37, pool: 2, ..conv };
     let setting = Setting::new("one channel, closed ones that nobody reads", &[5, 9], &[0, 1], 12).gated().unread();
     cases.push(ConvCase { conv, setting: setting.pruned(Alive::Rarely(2)) });

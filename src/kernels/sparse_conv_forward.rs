@@ -6,10 +6,11 @@ use rayon::prelude::*;
 use super::cases::LEFT;
 use super::conv_forward::ConvForward;
 use super::conv_tile::parsed;
+use super::needed::{ALL_NEEDED, Blocks, Outputs};
 use super::packed::{Images, with_scratch};
 use super::registers::{covered, first, of_mut, registers, store, store_codes, zero};
 use super::shape::{Batch, Conv, ConvParams, Place, expect};
-use super::sparse::{self, LayerGates, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams};
+use super::sparse::{self, LayerGates, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams, params};
 use super::sparse_cases::sparse_conv_cases;
 use super::sparse_planes::{Planes, Read};
 use super::windows::{After, pooled, single};
@@ -26,7 +27,7 @@ pub static KERNEL: Kernel = Kernel {
             "a single channel",
             || software(true),
             |p| single_channel(parsed(p)),
-            |p| parsed(p).in_channels == 1 && parsed(p).kernel == 3,
+            |p| parsed(p).in_channels == 1 && parsed(p).kernel == 3 && params(p).needed_at == ALL_NEEDED,
         ),
         Variant::for_software(
             "planes",
@@ -55,7 +56,11 @@ pub static KERNEL: Kernel = Kernel {
 /// The text of a variant for software Vulkan.
 fn software(single: bool) -> String {
     let [filters, parts] = if single { ["32", "2"] } else { ["8", "1"] };
-    let parts = [("SINGLE", if single { "true" } else { "false" }), ("FILTERS", filters), ("PARTS", parts)];
+    let body = match single {
+        true => include_str!("../../shaders/software/sparse_conv_forward_single.wgsl"),
+        false => include_str!("../../shaders/software/sparse_conv_forward_planes.wgsl"),
+    };
+    let parts = [("BODY", body), ("FILTERS", filters), ("PARTS", parts)];
     let shader = include_str!("../../shaders/software/sparse_conv_forward.wgsl");
     super::unroll_with(shader, &[&parts[..], &quads::WIDE[..]].concat())
 }
@@ -66,10 +71,9 @@ fn single_channel(p: &ConvParams) -> [u32; 3] {
 }
 
 fn groups(p: &ConvParams) -> [u32; 3] {
-    let side = if p.pool == 2 { 1 } else { 2 };
-    let blocks = p.out_height.div_ceil(side) * p.out_width.div_ceil(side);
-    let items = blocks * p.out_channels * p.chunks * 8;
-    grid::folded(items.div_ceil(64) as usize, p.slots)
+    let Blocks { rows, columns } = Blocks::of(&p.conv());
+    let items = rows * columns * (p.out_channels * p.chunks * 8) as usize;
+    grid::folded(items.div_ceil(64), p.slots)
 }
 
 /// What [`super::conv_forward::conv_forward`] gives, from weights of which only those in `lists` ([`Side::Outputs`],
@@ -77,7 +81,7 @@ fn groups(p: &ConvParams) -> [u32; 3] {
 ///
 /// On a GPU the bits are the dense kernel's, on the CPU engine they differ from it by rounding. A closed channel in
 /// front of a ReLU is 0 whatever its sum, even where that is not a number, or left as it is where nobody reads it; and a
-/// closed input channel adds nothing.
+/// closed input channel adds nothing. Blocks of outputs that the lists say nothing needs are left as they are.
 ///
 /// # Errors
 /// [`crate::Error::Kernel`] when the sizes make no convolution or a view is too short for them.
@@ -94,6 +98,7 @@ pub fn sparse_conv_forward(
     conv.check(name, batch, place)?;
     batch.check_counts(name, io.counts)?;
     lists.check(name, &conv.into(), Side::Outputs)?;
+    lists.check_needed(name, conv)?;
     let images = batch.slots * batch.stride;
     let (input, output) = conv.sizes();
     expect(name, "input", io.input, images * input)?;
@@ -106,7 +111,7 @@ pub fn sparse_conv_forward(
     }
     // Without gates the shader reads none, but something has to be bound.
     let gate_view = gates.map_or(io.counts, |g| g.values);
-    let p = SparseConvParams::new(conv, batch, place, gates, lists.place);
+    let p = SparseConvParams::new(conv, batch, place, gates, lists.place).needed(lists.needed_at);
     let buffers = [io.input, io.weights, io.rows, io.counts, gate_view, lists.values, io.output, io.codes];
     device.dispatch(&KERNEL, bytemuck::cast_slice(&[p]), &buffers, groups(&p.conv))
 }
@@ -132,6 +137,8 @@ pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
         let input = &f32s(input)[slot * input_words * stride..][..input_words * stride];
         let row = rows[slot] as usize;
         let (place, count) = (p.place(), counts[p.counts_at as usize + slot]);
+        let own_lists = &lists[row * params.place().row_words..][..params.place().row_words];
+        let wanted = Outputs::new(&conv, own_lists, params.needed_at);
         let lists = RowLists::new(((&conv).into(), Side::Outputs), row, f32s(weights), place, lists, params.place());
         let biases = &f32s(weights)[row * place.row_words + place.bias_at..][..conv.out_channels];
         let own_gates = params.gates(f32s(gates), slot, p.gates_at, conv.out_channels);
@@ -140,7 +147,7 @@ pub(super) fn twin_on(arch: Arch, call: Call<'_>) {
         blocks.for_each(|(i, (output, codes))| {
             let own = i * block..i * block + output.len() / plane;
             let channels: Vec<_> = own.map(|m| Channel { list: m, bias: biases[m], gate: own_gates[m] }).collect();
-            let conv = (&conv, params.closed_unread != 0);
+            let conv = (&conv, wanted, params.closed_unread != 0);
             forward(arch, conv, (stride, count), (input, &input_gates), &lists, &channels, (output, codes));
         });
     });
@@ -165,7 +172,7 @@ impl Channel {
 /// The outputs of some channels, `[channels][PH][PW][B]`, of one slot's input and its channels' gates.
 fn forward(
     arch: Arch,
-    (conv, closed_unread): (&Conv, bool),
+    (conv, wanted, closed_unread): (&Conv, Outputs<'_>, bool),
     slot: (usize, u32),
     (input, gates): (&[f32], &[f32]),
     lists: &RowLists<'_>,
@@ -174,21 +181,26 @@ fn forward(
 ) {
     let plane = output.len() / channels.len();
     let each = channels.iter().zip(output.chunks_exact_mut(plane).zip(codes.chunks_exact_mut(plane)));
-    for (_, out) in each.filter(|(channel, _)| channel.closed(conv) && !closed_unread) {
-        close(slot, out);
+    for (channel, out) in each.filter(|(channel, _)| channel.closed(conv) && !closed_unread) {
+        if wanted.all() {
+            close(slot, out);
+        } else {
+            for_each_output((conv, wanted), channel.list, slot.0, out, |output, codes| close(slot, (output, codes)));
+        }
     }
     let open: Vec<_> = channels.iter().enumerate().filter(|(_, c)| !c.closed(conv)).map(|(i, c)| (i, *c)).collect();
-    let wanted: Vec<usize> = open.iter().map(|(_, c)| c.list).collect();
-    let planes = Planes::new(Read::Input(conv), lists, gates, &wanted);
+    let read: Vec<usize> = open.iter().map(|(_, c)| c.list).collect();
+    let planes = Planes::new(Read::Input(conv), lists, gates, &read);
     with_scratch([planes.words()], |[packed]| {
         let out = (output, codes);
-        arch.dispatch(Forward { conv, slot, input, channels: &open, planes: &planes, packed, plane, out });
+        arch.dispatch(Forward { conv, wanted, slot, input, channels: &open, planes: &planes, packed, plane, out });
     });
 }
 
 /// The outputs of the channels that are open, with their places among all.
 struct Forward<'a> {
     conv: &'a Conv,
+    wanted: Outputs<'a>,
     /// B, and how many of its images exist.
     slot: (usize, u32),
     input: &'a [f32],
@@ -205,7 +217,7 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { conv, slot: (stride, count), input, channels, planes, packed, plane, out } = self;
+        let Self { conv, wanted, slot: (stride, count), input, channels, planes, packed, plane, out } = self;
         let (output, codes) = out;
         let packed = S::as_mut_simd_f32s(packed).0;
         let (mut taps, mut alive) = (Vec::new(), vec![false; planes.count()]);
@@ -218,21 +230,40 @@ impl WithSimd for Forward<'_> {
                     let out =
                         (&mut output[i * plane..][..plane][own.clone()], &mut codes[i * plane..][..plane][own.clone()]);
                     planes.taps(n, &alive, &mut taps);
+                    let outputs = (wanted, strip.start / conv.pool);
                     match conv.pool {
-                        1 => windows::<S, 1>(simd, (conv, planes, images), *channel, (&taps, packed), out),
-                        _ => windows::<S, 2>(simd, (conv, planes, images), *channel, (&taps, packed), out),
+                        1 => windows::<S, 1>(simd, (conv, planes, images), (*channel, outputs), (&taps, packed), out),
+                        _ => windows::<S, 2>(simd, (conv, planes, images), (*channel, outputs), (&taps, packed), out),
                     }
                 }
             }
         }
         let covered = covered::<S>(stride, count);
         if covered < stride {
-            for (i, _) in channels {
+            for (i, channel) in channels {
                 let own = i * plane..(i + 1) * plane;
-                output[own.clone()].chunks_exact_mut(stride).for_each(|pixel| zero(&mut pixel[covered..]));
-                codes[own].chunks_exact_mut(stride).for_each(|pixel| zero(&mut pixel[covered..]));
+                let out = (&mut output[own.clone()], &mut codes[own]);
+                for_each_output((conv, wanted), channel.list, stride, out, |output, codes| {
+                    zero(&mut output[covered..]);
+                    zero(&mut codes[covered..]);
+                });
             }
         }
+    }
+}
+
+/// Each output of channel `m` that is wanted, of all images.
+fn for_each_output(
+    (conv, wanted): (&Conv, Outputs<'_>),
+    m: usize,
+    stride: usize,
+    (output, codes): (&mut [f32], &mut [u8]),
+    mut each: impl FnMut(&mut [f32], &mut [u8]),
+) {
+    let width = conv.pooled().1;
+    let pixels = output.chunks_exact_mut(stride).zip(codes.chunks_exact_mut(stride)).enumerate();
+    for (_, (output, codes)) in pixels.filter(|(i, _)| wanted.has(m, i / width, i % width)) {
+        each(output, codes);
     }
 }
 
@@ -251,12 +282,12 @@ fn close((stride, count): (usize, u32), (output, codes): (&mut [f32], &mut [u8])
     }
 }
 
-/// All windows of one channel in a strip: the sums of a window stay in registers until its output is known.
+/// All wanted windows of one channel in a strip, which begins at some row of outputs: the sums of a window stay in registers until its output is known.
 #[inline(always)]
 fn windows<S: Simd, const POOL: usize>(
     simd: S,
     (conv, planes, images): (&Conv, &Planes, Images),
-    channel: Channel,
+    (channel, (wanted, first_row)): (Channel, (Outputs<'_>, usize)),
     (taps, packed): (&[(usize, f32)], &[S::f32s]),
     (output, codes): (&mut [f32], &mut [u8]),
 ) {
@@ -264,7 +295,7 @@ fn windows<S: Simd, const POOL: usize>(
     let after = After { bias: simd.splat_f32s(channel.bias), gate: simd.splat_f32s(channel.gate), relu: conv.relu };
     let out_w = conv.pooled().1;
     for py in 0..output.len() / (out_w * images.stride) {
-        for px in 0..out_w {
+        for px in (0..out_w).filter(|px| wanted.has(channel.list, first_row + py, *px)) {
             let at = py * POOL * planes.width + px * POOL;
             let sums = planes.sums::<S, POOL, POOL>(simd, taps, packed, at);
             let (value, code) = match *sums.as_flattened() {

@@ -31,11 +31,11 @@ fn conv_forward(c: &ConvCase, input: Vec<u32>, sparse: bool) -> Vec<Vec<u32>> {
     }
     let mut after = outputs(&conv_forward::KERNEL, &c.params_words(), &inputs, &[words, words / 4]);
     // The dense kernel leaves nothing as it was.
-    for (written, pixel) in after.iter_mut().zip([setting.stride, setting.stride / 4]) {
-        let plane = c.conv.pooled().0 * c.conv.pooled().1 * pixel;
-        for (i, channel) in written.chunks_exact_mut(plane).enumerate() {
-            if setting.leaves(&c.conv, i / c.conv.out_channels, i % c.conv.out_channels) {
-                channel.fill(LEFT);
+    let (lists, outputs) = (c.lists(Side::Outputs), c.conv.sizes().1);
+    for (written, images) in after.iter_mut().zip([setting.stride, setting.stride / 4]) {
+        for (i, output) in written.chunks_exact_mut(images).enumerate() {
+            if c.leaves(&lists, i / outputs, i % outputs) {
+                output.fill(LEFT);
             }
         }
     }
@@ -172,7 +172,7 @@ fn narrower_registers_agree() {
 #[test]
 fn outputs_and_codes_follow_the_definition_in_float64() {
     for c in sparse_conv_cases().into_iter().filter(|c| c.flops() < 3_000_000) {
-        let (setting, words) = (&c.setting, c.conv.sizes().1);
+        let (setting, words, lists) = (&c.setting, c.conv.sizes().1, c.lists(Side::Outputs));
         let after = conv_forward(&c, c.input(), true);
         let (output, codes) = (f32s(&after[0]), bytemuck::cast_slice::<u32, u8>(&after[1]));
         for (slot, count) in setting.counts.iter().enumerate() {
@@ -180,7 +180,7 @@ fn outputs_and_codes_follow_the_definition_in_float64() {
                 let want = if b < *count as usize { reference::layer(&c, slot, b).outputs() } else { Vec::new() };
                 for i in 0..words {
                     let at = (slot * words + i) * setting.stride + b;
-                    if setting.leaves(&c.conv, slot, i / (words / c.conv.out_channels)) {
+                    if c.leaves(&lists, slot, i) {
                         assert_eq!((output[at].to_bits(), codes[at]), (LEFT, LEFT as u8), "{}: written", setting.name);
                         continue;
                     }

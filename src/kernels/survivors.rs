@@ -172,7 +172,7 @@ mod tests {
         );
         let run = |side| {
             let after = on_cpu(&[bits(&weights), vec![9; 18]], |device, v| {
-                let lists = Lists { values: v[1], place: to };
+                let lists = Lists { values: v[1], place: to, needed_at: None };
                 survivors(device, Rows { slots: 1, words: 16 }, &filters, side, (v[0], from), lists)
             });
             after.unwrap().remove(1)
@@ -194,7 +194,7 @@ mod tests {
         let from = Place { row_words: 16, weights_at: 0, bias_at: 0 };
         let run = |place| {
             on_cpu(&[vec![0; 16], vec![0; 18]], |device, v| {
-                let lists = Lists { values: v[1], place };
+                let lists = Lists { values: v[1], place, needed_at: None };
                 survivors(device, Rows { slots: 1, words: 16 }, &filters, Side::Outputs, (v[0], from), lists)
             })
         };

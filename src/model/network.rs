@@ -72,7 +72,7 @@ impl Network {
     }
 
     /// From the images in `space.input` to the logits. `gates` is `[slots][G]`, hard; without it nothing is gated. With gates
-    /// and over survivors, hidden layers' closed channels may keep what they held.
+    /// and over survivors, hidden layers' closed channels may keep what they held, and so may outputs that nothing needs.
     ///
     /// # Errors
     /// Those of the kernels.

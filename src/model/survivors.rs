@@ -5,6 +5,7 @@ use crate::config::Sparsity;
 use crate::device::{Buffer, Device, DeviceInfo, View};
 use crate::error::Result;
 use crate::kernels::conv_input_grad::by_winners;
+use crate::kernels::needed::{Blocks, Needed, Next, needed};
 use crate::kernels::shape::{Rounding, Rows};
 use crate::kernels::sparse::{Filters, ListPlace, Lists, Side};
 use crate::kernels::survivors::survivors;
@@ -137,16 +138,20 @@ pub struct Survivors {
     outputs: Buffer,
     inputs: Option<Buffer>,
     places: Vec<[ListPlace; 2]>,
+    /// Where in a row of `outputs` a layer has the bits of its blocks that are needed in passes with gates.
+    needed_at: Vec<Option<usize>>,
 }
 
 impl Survivors {
     /// Words of one row's lists for the forward pass, and for the input gradients: as many as the weights, then a number
-    /// of entries for every list.
+    /// of entries for every list; and for the forward pass the bits of what is needed.
     pub fn words(network: &Network) -> [usize; 2] {
-        [Side::Outputs, Side::Inputs].map(|side| {
+        let words = [Side::Outputs, Side::Inputs].map(|side| {
             let lists: usize = network.layers.iter().map(|layer| filters(layer).lists(side)).sum();
-            (network.layout.words + lists).next_multiple_of(4)
-        })
+            network.layout.words + lists
+        });
+        let needed: usize = network.layers.iter().map(needed_words).sum();
+        [words[0] + needed, words[1]].map(|words| words.next_multiple_of(4))
     }
 
     /// Words of one row's lists where [`Survivors::new`] makes any for weights of `density`, and else none.
@@ -181,7 +186,13 @@ impl Survivors {
         }
         let outputs = device.alloc("survivors by output", rows * words[0])?;
         let inputs = backward.then(|| device.alloc("survivors by input", rows * words[1])).transpose()?;
-        Ok(Some(Self { rows, used, outputs, inputs, places }))
+        let mut at = counts_at[0];
+        let mut needed_at = vec![None; network.layers.len()];
+        for (i, needed_at) in needed_at.iter_mut().enumerate().filter(|(i, _)| backward && known(network, &used, *i)) {
+            *needed_at = Some(at);
+            at += needed_words(&network.layers[i]);
+        }
+        Ok(Some(Self { rows, used, outputs, inputs, places, needed_at }))
     }
 
     /// Room for the lists of as many other rows, of the same layers.
@@ -196,6 +207,7 @@ impl Survivors {
             outputs: like(&self.outputs)?,
             inputs: self.inputs.as_ref().map(like).transpose()?,
             places: self.places.clone(),
+            needed_at: self.needed_at.clone(),
         })
     }
 
@@ -232,7 +244,28 @@ impl Survivors {
                 }
             }
         }
+        if gates {
+            self.mark_needed(device, network, rows.slots)?;
+        }
         Ok(Weights { survivors: Some(self), ..weights.into() })
+    }
+
+    /// Says of the blocks of every layer for which it can be known whether anything needs them, from the last layer to the first.
+    fn mark_needed(&self, device: &dyn Device, network: &Network, rows: usize) -> Result<()> {
+        for (i, layer) in network.layers.iter().enumerate().rev() {
+            let lists = || self.lists(i + 1, Side::Inputs, true);
+            if let (Op::Conv(conv), Some(at)) = (layer.op, self.needed_at[i])
+                && let Some(lists) = lists()
+            {
+                let next = match network.layers[i + 1].op {
+                    Op::Conv(conv) => Next::Conv(conv, self.needed_at[i + 1]),
+                    Op::Linear(linear) => Next::Linear(linear),
+                };
+                let row_words = self.places[i][Side::Outputs as usize].row_words;
+                needed(device, rows, &conv, (next, lists), Needed { values: self.outputs.all(), row_words, at })?;
+            }
+        }
+        Ok(())
     }
 
     /// The lists of a layer, if it is to run over them with or without gates.
@@ -242,7 +275,24 @@ impl Survivors {
             Side::Inputs => self.inputs.as_ref(),
         };
         let values = buffer.filter(|_| self.used[layer].with(side, gated))?.all();
-        Some(Lists { values, place: self.places[layer][side as usize] })
+        let needed_at = self.needed_at[layer].filter(|_| gated && side == Side::Outputs);
+        Some(Lists { values, place: self.places[layer][side as usize], needed_at })
+    }
+}
+
+/// Whether it can be known which blocks of layer `i` anything needs in passes with gates: a convolution that follows lists,
+/// as what reads it does. Of the first layer nearly all are.
+fn known(network: &Network, used: &[Used], i: usize) -> bool {
+    let conv = |i: usize| matches!(network.layers[i].op, Op::Conv(_));
+    let follow = |i: usize, side| used.get(i).is_some_and(|used| used.with(side, true));
+    i > 0 && conv(i) && follow(i, Side::Outputs) && follow(i + 1, Side::Outputs) && follow(i + 1, Side::Inputs)
+}
+
+/// Words of a layer's bits of what is needed.
+fn needed_words(layer: &Layer) -> usize {
+    match layer.op {
+        Op::Conv(conv) => conv.out_channels * Blocks::of(&conv).words(),
+        Op::Linear(_) => 0,
     }
 }
 

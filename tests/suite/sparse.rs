@@ -11,7 +11,8 @@ use fedcircuit::kernels::{
     sparse_linear_forward, sparse_linear_input_grad,
 };
 use fedcircuit::model::{
-    Density, Depth, Input, LayerSpec, Network, Rows, SpecKind, Survivors, Wants, Weights, Workspace, initial_weights,
+    Density, Depth, Input, LayerSpec, Network, Op, Rows, SpecKind, Survivors, Wants, Weights, Workspace,
+    initial_weights,
 };
 
 use crate::common::{gpu, in_round_one, network, on_every_device, preset, stage, upload};
@@ -228,6 +229,104 @@ fn channels_that_reach_nothing_change_no_bit() {
         assert!(want.iter().all(|words| numbers(words).iter().filter(|v| **v != 0.0).count() > 9));
         assert!(real(&reaching) == want, "{}", device.info().name);
     });
+}
+
+/// Of each layer's outputs, those that a path of surviving weights leads from to the logits: followed from the logits back,
+/// window by window. All of a block of four outputs that are not pooled are, where one is.
+fn needed_by_hand(network: &Network, words: &[u32]) -> Vec<Vec<bool>> {
+    let weights = |layer: usize| &words[network.layout.place(layer).weights_at..];
+    let last = network.layers.len() - 1;
+    let mut all = vec![vec![true; network.classes]];
+    for layer in (1..=last).rev() {
+        let mut inputs = vec![false; network.layers[layer].sizes().0];
+        let outputs = all.last().unwrap();
+        match network.layers[layer].op {
+            Op::Linear(linear) => {
+                let alive = |n: usize| (0..linear.outputs).any(|m| weights(layer)[m * linear.inputs + n] != 0);
+                inputs.iter_mut().enumerate().for_each(|(n, needed)| *needed = alive(n));
+            }
+            Op::Conv(c) => {
+                let ((h, w), square) = (c.pooled(), c.kernel * c.kernel);
+                // Sum (y, x) of filter m.
+                let sums = (0..c.out_channels * h * w * c.pool * c.pool).map(|i| {
+                    let (m, at) = (i / (h * w * c.pool * c.pool), i % (h * w * c.pool * c.pool));
+                    (m, at / (w * c.pool), at % (w * c.pool))
+                });
+                for (m, y, x) in sums.filter(|(m, y, x)| outputs[(m * h + y / c.pool) * w + x / c.pool]) {
+                    for i in (0..c.in_channels * square).filter(|i| weights(layer)[m * c.in_channels * square + i] != 0)
+                    {
+                        let at = |from: usize, k: usize, end| (from + k).checked_sub(c.padding).filter(|at| *at < end);
+                        let [row, column] = [at(y, i % square / c.kernel, c.height), at(x, i % c.kernel, c.width)];
+                        if let (Some(row), Some(column)) = (row, column) {
+                            inputs[(i / square * c.height + row) * c.width + column] = true;
+                        }
+                    }
+                }
+            }
+        }
+        if let Op::Conv(c) = network.layers[layer - 1].op
+            && c.pool == 1
+        {
+            let ((h, w), read) = (c.pooled(), inputs.clone());
+            for (i, needed) in inputs.iter_mut().enumerate() {
+                let (m, y, x) = (i / (h * w), i / w % h / 2 * 2, i % w / 2 * 2);
+                *needed = (y..h.min(y + 2)).any(|y| (x..w.min(x + 2)).any(|x| read[(m * h + y) * w + x]));
+            }
+        }
+        all.push(inputs);
+    }
+    all.reverse();
+    all
+}
+
+/// Passes with gates leave what nothing needs as it was, all of it but in the first layer, and end in the same bits.
+#[test]
+fn what_nothing_needs_is_left_and_missed_by_nobody() {
+    let layer = |name: &str, kind, relu| LayerSpec { name: name.into(), kind, relu };
+    let conv = |channels, kernel, padding, pool| SpecKind::Conv { channels, kernel, padding, pool };
+    let specs = [
+        layer("conv1", conv(8, 3, 1, 2), true),
+        layer("conv2", conv(20, 5, 2, 1), false),
+        layer("conv3", conv(24, 3, 0, 2), true),
+        layer("hidden", SpecKind::Linear { features: 12 }, true),
+        layer("fc", SpecKind::Linear { features: 10 }, false),
+    ];
+    let mixed = network(&specs, Input { channels: 2, height: 19, width: 22 });
+    for (network, of) in [(preset(ModelPreset::SimpleCnn), HARDLY_ANY), (mixed, 157)] {
+        let words = few_weights(&network, of);
+        let by_hand = needed_by_hand(&network, &words);
+        on_every_device(|device| {
+            let (weights, rows) = (upload(device, &words), upload(device, &[0]));
+            let counts = upload(device, &[IMAGES as u32]);
+            let survivors = survivors(device, &network, 0);
+            let listed = survivors.list(device, &network, 1, weights.all(), true).unwrap();
+            let from = Rows { weights: listed, rows: rows.all(), counts: counts.all() };
+            let (batch, read) = (Batch { slots: 1, stride: IMAGES, counts_at: 0 }, |view| {
+                numbers(&pollster::block_on(device.read(&[view])).unwrap()[0])
+            });
+            let open = upload(device, &vec![1.0f32.to_bits(); network.layout.gate_words]);
+            let space = network.workspace(device, 1, IMAGES, Depth::Gates).unwrap();
+            device
+                .write(space.input.all(), &bits(space.input.words(), |i| (i * 37 % 101) as f32 / 101.0 - 0.3))
+                .unwrap();
+            network.forward(device, &space, batch, from, None).unwrap();
+            let want = read(space.logits());
+            for (layer, _) in network.layers.iter().enumerate() {
+                let output = space.output(layer);
+                device.write(output, &vec![f32::NAN.to_bits(); output.words]).unwrap();
+            }
+            network.forward(device, &space, batch, from, Some(open.all())).unwrap();
+            assert!(read(space.logits()) == want && want.iter().all(|v| v.is_finite()), "{}", device.info().name);
+            for (layer, needed) in by_hand.iter().enumerate() {
+                let written = read(space.output(layer)).chunks(IMAGES).map(|v| !v[0].is_nan()).collect::<Vec<_>>();
+                let conv = matches!(network.layers[layer].op, Op::Conv(_));
+                let want = if conv && layer > 0 { needed } else { &vec![true; needed.len()] };
+                assert!(written == *want, "{}, layer {layer}", device.info().name);
+                let few = needed.iter().filter(|needed| **needed).count();
+                assert!(!conv || layer == 0 || (few > 9 && 4 * few < 3 * needed.len()), "{few} of {}", needed.len());
+            }
+        });
+    }
 }
 
 /// Searches over survivors leave channels that reach nothing out of their passes, and find what searches over all weights do.
