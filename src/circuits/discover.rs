@@ -1,6 +1,6 @@
 //! Finding a circuit: one gate a channel, learned with frozen weights (the paper, "Circuit discovery").
 //!
-//! Each gate logit g starts at 2. Forward, the channel before its ReLU is multiplied by 1[g > 0]; backward, the
+//! Each gate logit g starts at 2. Forward, the channel before its activation is multiplied by 1[g > 0]; backward, the
 //! gradient passes as if by sigmoid(g). The loss is the mean cross-entropy on images of the class plus
 //! `l0 * sum sigmoid(g)`. Every pair is a slot of the batch; slots share the weights of their client.
 
@@ -92,7 +92,8 @@ fn first_batch_with(
 /// Words of one slot's search, in all and in its largest buffer, for batches of at most `stride` images.
 pub fn search_words(stage: Stage<'_>, circuits: &Circuits, stride: usize) -> (usize, usize) {
     let (space, largest) = stage.network.workspace_words(stride, Depth::Gates);
-    let (more, widest) = fill::words(stage, circuits.ablation, stride, circuits.steps);
+    let ablation = fill::learned_by(stage.network, circuits.ablation);
+    let (more, widest) = fill::words(stage, ablation, stride, circuits.steps);
     let orders = circuits.steps * stride;
     (space + more + orders + 7 * stage.network.layout.gate_words, largest.max(widest).max(orders))
 }
@@ -125,7 +126,7 @@ pub fn learn_gates(
     let stride = shown.stride();
     let orders = Orders::upload(device, &shown.batches, stride)?;
     let targets = shown.upload_targets(device, stride)?;
-    let pass = fills.ready(stage, &(0..slots).collect::<Vec<_>>(), &shown.batches, stride)?;
+    let pass = fills.ready_to_learn(stage, &(0..slots).collect::<Vec<_>>(), &shown.batches, stride)?;
     let space = network.workspace(device, slots, stride, Depth::Gates)?;
     let gates = |label: &str| device.alloc(label, slots * width);
     let (logits, first, second) = (gates("gate logits")?, gates("first moments")?, gates("second moments")?);

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::federation::{Orders, Stage, slots_that_fit, upload};
 use crate::kernels::pick::pick;
 use crate::kernels::shape::Batch;
-use crate::model::{Depth, Fill, PreActivations, Rows, Wants, Weights, Workspace};
+use crate::model::{Depth, Fill, Layer, Network, Op, PreActivations, Rows, Wants, Weights, Workspace};
 use crate::rng::{Purpose, stream};
 
 /// Images of a batch over which means are taken.
@@ -50,6 +50,19 @@ pub(super) enum Ready {
     Zero,
     Mean { means: Buffer, before: PreActivations },
     Resample { orders: Orders, space: Box<Workspace>, donors: PreActivations, before: PreActivations, open: Buffer },
+}
+
+/// The ablation by whose passes gates are learned. A closed gate feels nothing behind a ReLU that has 0 in front of it, but
+/// without one it feels what its channel would give, which passes with zeros do not keep: zero is a mean like any other then.
+pub(super) fn learned_by(network: &Network, ablation: Ablation) -> Ablation {
+    let rectified = |layer: &Layer| match layer.op {
+        Op::Conv(conv) => conv.relu,
+        Op::Linear(linear) => linear.relu,
+    };
+    match ablation {
+        Ablation::Zero if !network.layout.gates.iter().all(|g| rectified(&network.layers[g.layer])) => Ablation::Mean,
+        ablation => ablation,
+    }
 }
 
 /// Words that one slot takes for it beyond its workspace, in all and in the largest buffer.
@@ -97,6 +110,24 @@ impl Fills {
             Ablation::Resample => {
                 Ok(Self::resample(subject.pairs.iter().map(|pair| Donors::new(subject, circuits, pair)).collect()))
             }
+        }
+    }
+
+    /// As [`Fills::ready`], for passes by which gates are learned.
+    pub(super) fn ready_to_learn(
+        &self,
+        stage: Stage<'_>,
+        pairs: &[usize],
+        batches: &[Vec<Vec<u32>>],
+        stride: usize,
+    ) -> Result<Ready> {
+        let (device, network, slots) = (stage.device, stage.network, pairs.len());
+        match (&self.kind, learned_by(network, Ablation::Zero)) {
+            (Kind::Zero, Ablation::Mean) => Ok(Ready::Mean {
+                means: device.alloc("zeros for closed channels", slots * network.layout.gate_words)?,
+                before: network.pre_activations(device, slots, stride)?,
+            }),
+            _ => self.ready(stage, pairs, batches, stride),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A gate m scales a channel before its ReLU. Where the unit is alive the output is m times what it would be, so at an
 //! open gate (m = 1) dL/dm is the sum of output times output gradient; at a closed one the output counts as 0, and with it
-//! the sum, whatever lies there: under zero ablation a closed channel feels nothing.
+//! the sum, whatever lies there: under zero ablation a closed channel feels nothing. Of a layer without a ReLU this holds for
+//! the open gates alone: at closed ones the sum is of what the channel would give, which is for [`super::ablate_grad`].
 
 use rayon::prelude::*;
 

@@ -20,6 +20,7 @@ mod mutated;
 mod properties;
 mod reference;
 mod resume;
+mod searches;
 mod seeds;
 mod small;
 mod sparse;
