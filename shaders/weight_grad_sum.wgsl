@@ -25,7 +25,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> partials: array<vec4f>;
-@group(0) @binding(1) var<storage, read_write> grads: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> grads: array<f32>;
 @group(0) @binding(2) var<uniform> p: Params;
 
 // Word `at` of the partial sums.
@@ -50,7 +50,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         for (var chunk = 1u; chunk < p.chunks; chunk++) {
             sum += partials[(first + chunk * words) >> 2u];
         }
-        grads[(to + select(p.weights_at + i, p.bias_at + i - weights, i >= weights)) >> 2u] = sum;
+        let at = to + select(p.weights_at + i, p.bias_at + i - weights, i >= weights);
+        grads[at] = sum.x;
+        grads[at + 1u] = sum.y;
+        grads[at + 2u] = sum.z;
+        grads[at + 3u] = sum.w;
         return;
     }
     for (var j = i; j < min(i + 4u, words); j++) {
@@ -58,7 +62,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         for (var chunk = 1u; chunk < p.chunks; chunk++) {
             sum += partial(first + j - i + chunk * words);
         }
-        let at = to + select(p.weights_at + j, p.bias_at + j - weights, j >= weights);
-        grads[at >> 2u][at & 3u] = sum;
+        // A word alone: to write a part of a vector is to write all of it, and a neighbour's thread may write the rest.
+        grads[to + select(p.weights_at + j, p.bias_at + j - weights, j >= weights)] = sum;
     }
 }

@@ -7,6 +7,7 @@
 pub(crate) mod cache;
 mod clock;
 mod commands;
+mod compiled;
 mod faults;
 mod pace;
 mod parts;
@@ -15,7 +16,7 @@ mod queue;
 mod remembered;
 mod variants;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use futures_intrusive::channel::shared::oneshot_channel;
 
 use clock::Clock;
 use commands::Op;
+use compiled::Compiled;
 use faults::{Fault, Faults, most_bytes, too_large, watch};
 pub use pace::Pace;
 pub use variants::Cut;
@@ -82,10 +84,7 @@ pub struct Gpu {
 }
 
 struct State {
-    /// By kernel, the number of the variant that was picked.
-    picked: HashMap<&'static str, usize>,
-    /// By kernel and number of its variant.
-    pipelines: HashMap<(&'static str, usize), Arc<Pipeline>>,
+    compiled: Compiled,
     groups: HashMap<GroupKey, wgpu::BindGroup>,
     ops: Vec<Op>,
     ring: wgpu::Buffer,
@@ -96,6 +95,9 @@ struct State {
     /// Set while work is timed.
     clock: Option<Clock>,
 }
+
+/// Bytes of a binding: shaders count words in 32 bits, whatever larger buffers a device has.
+const ADDRESSABLE: u64 = 4 * u32::MAX as u64;
 
 type GroupKey = (&'static str, Vec<(u64, usize, usize)>);
 
@@ -139,13 +141,12 @@ impl Gpu {
             driver: format!("{} {}", about.driver, about.driver_info).trim().into(),
             software: about.device_type == wgpu::DeviceType::Cpu,
             threads: 0,
-            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            max_binding_bytes: limits.max_storage_buffer_binding_size.min(ADDRESSABLE),
             max_buffer_bytes: limits.max_buffer_size,
         };
         let state = State {
             pacer: Pacer::new(options.pace.or((!info.software).then_some(Pace::WATCHDOG))),
-            picked: HashMap::new(),
-            pipelines: HashMap::new(),
+            compiled: Compiled::default(),
             groups: HashMap::new(),
             ops: Vec::new(),
             ring,
@@ -180,15 +181,7 @@ impl Gpu {
     fn pipeline(&self, state: &mut State, kernel: &'static Kernel, params: &[u32]) -> Arc<Pipeline> {
         let cache = self.remembered.as_ref().map(|r| &r.cache);
         let compiler = Compiler { device: &self.device, checked: self.checked, cache };
-        let picked = state.picked.get(kernel.name).copied().unwrap_or_else(|| {
-            let (n, pipeline) = self.variants.pick(&compiler, &self.queue, kernel);
-            state.picked.insert(kernel.name, n);
-            state.pipelines.extend(pipeline.map(|p| ((kernel.name, n), Arc::new(p))));
-            n
-        });
-        let n = self.variants.suiting(kernel, picked, params);
-        let compile = || Arc::new(compiler.compile(kernel, n));
-        state.pipelines.entry((kernel.name, n)).or_insert_with(compile).clone()
+        state.compiled.get(&self.variants, &compiler, &self.queue, kernel, params)
     }
 
     fn group(
@@ -228,7 +221,7 @@ impl Gpu {
 
     /// Forgets the bind groups of buffers that are gone, so that their memory is freed.
     fn bury(&self, state: &mut State) {
-        let gone: std::collections::HashSet<u64> = lock(&self.graveyard).drain(..).collect();
+        let gone: HashSet<u64> = lock(&self.graveyard).drain(..).collect();
         if !gone.is_empty() {
             state.groups.retain(|(_, buffers), _| !buffers.iter().any(|(id, ..)| gone.contains(id)));
         }

@@ -39,6 +39,16 @@ pub(super) fn watch(device: &wgpu::Device, faults: &Faults) {
     device.set_device_lost_callback(move |_, text| keep(&lost, Fault::Lost(text)));
 }
 
+/// What `work` gives, and what wgpu has against it, which nobody else then hears of.
+pub(super) fn guarded<T>(device: &wgpu::Device, work: impl FnOnce() -> T) -> (T, Option<String>) {
+    use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+    let scopes = [Validation, Internal, OutOfMemory].map(|filter| device.push_error_scope(filter));
+    let done = work();
+    // The innermost ends first, and all of them do.
+    let errors = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop()));
+    (done, errors.map(|error| error.to_string()).last())
+}
+
 impl Fault {
     /// As an error of the device `name`.
     pub fn of(self, name: &str) -> Error {
@@ -56,6 +66,9 @@ impl Fault {
 pub(super) fn lost(name: &str, problem: &str) -> Error {
     // The reason may be several lines of wgpu's, or nothing.
     let problem = problem.split_whitespace().collect::<Vec<_>>().join(" ");
+    // A write for which there is no memory takes the device with it.
+    let memory = problem.to_lowercase().contains("memory");
+    let problem = if memory { format!("{problem} (lower device.memory)") } else { problem };
     Error::Lost { device: name.into(), problem: if problem.is_empty() { "no reason given".into() } else { problem } }
 }
 

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::PART_START;
+use super::faults::guarded;
 use super::parts::from_part;
 use crate::device::{Access, Kernel, kernel::Grid};
 
@@ -27,6 +28,14 @@ pub(super) struct Pipeline {
 }
 
 impl Compiler<'_> {
+    /// Variant number `n` of `kernel`, if the driver takes it: there are others.
+    pub fn attempt(&self, kernel: &'static Kernel, n: usize) -> Option<Pipeline> {
+        let (pipeline, problem) = guarded(self.device, || self.compile(kernel, n));
+        let Some(problem) = problem else { return Some(pipeline) };
+        tracing::debug!("variant {n} of {} is left out: {problem}", kernel.name);
+        None
+    }
+
     /// Variant number `n` of `kernel`, counted from 1; for 0 the kernel itself.
     #[allow(unsafe_code)]
     pub fn compile(&self, kernel: &'static Kernel, n: usize) -> Pipeline {

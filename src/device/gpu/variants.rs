@@ -2,6 +2,7 @@
 //!
 //! The choice changes no bit, so what is noted of it in the user's cache may be lost or wrong at no other cost than time.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -30,6 +31,9 @@ pub enum Cut {
 /// Each is timed so often after a first run, and its fastest counts.
 const TRIALS: usize = 4;
 
+/// No trial is to take longer.
+const LONGEST: Duration = Duration::from_millis(200);
+
 /// Notes by adapter: kernel, then the name of its variant.
 type Notes = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -56,21 +60,22 @@ impl Variants {
         queue: &wgpu::Queue,
         kernel: &'static Kernel,
     ) -> (usize, Option<Pipeline>) {
-        let tried = || {
-            let (n, pipeline) = self.fastest(compiler, queue, kernel);
-            (n, Some(pipeline))
-        };
         match self.cut {
             _ if kernel.variants.is_empty() => (0, None),
             Cut::Number(n) => (if self.usable(kernel, n) { n } else { 0 }, None),
             Cut::Fastest if self.software => (self.made_for_it(kernel), None),
-            Cut::Tried => tried(),
+            Cut::Tried => {
+                let (tried, _) = self.fastest(compiler, queue, kernel);
+                (tried.n, Some(tried.pipeline))
+            }
             Cut::Fastest => match self.noted(kernel).filter(|n| self.eligible(kernel, *n)) {
                 Some(n) => (n, None),
                 None => {
-                    let (n, pipeline) = tried();
-                    self.note(kernel, n);
-                    (n, pipeline)
+                    let (tried, all_went_well) = self.fastest(compiler, queue, kernel);
+                    if all_went_well {
+                        self.note(kernel, tried.n);
+                    }
+                    (tried.n, Some(tried.pipeline))
                 }
             },
         }
@@ -82,21 +87,22 @@ impl Variants {
         (1..=kernel.variants.len()).find(made).unwrap_or(0)
     }
 
-    /// The one to run with these parameters when `picked` was picked: the next after it where it does not suit them.
-    pub fn suiting(&self, kernel: &Kernel, picked: usize, params: &[u32]) -> usize {
+    /// The one to run with these parameters when `picked` was picked: the next after it where it does not suit them or the
+    /// driver `refused` it.
+    pub fn suiting(&self, kernel: &Kernel, picked: usize, params: &[u32], refused: impl Fn(usize) -> bool) -> usize {
+        let fits = |n: usize| suits(kernel, n, params) && !refused(n);
         match self.cut {
-            _ if suits(kernel, picked, params) => picked,
+            _ if fits(picked) => picked,
             Cut::Number(_) => 0,
-            _ => (picked + 1..=kernel.variants.len())
-                .find(|n| self.usable(kernel, *n) && suits(kernel, *n, params))
-                .unwrap_or(0),
+            _ => (picked + 1..=kernel.variants.len()).find(|n| self.usable(kernel, *n) && fits(*n)).unwrap_or(0),
         }
     }
 
     fn usable(&self, kernel: &Kernel, n: usize) -> bool {
         let asked_for = matches!(self.cut, Cut::Number(_));
         let runs = |v: &Variant| {
-            [0, self.lanes].contains(&v.lanes)
+            // What WGSL does not promise of subgroups is known of software Vulkan.
+            (v.lanes == 0 || v.lanes == self.lanes && (self.software || asked_for))
                 && (self.wide || !v.wide)
                 && (!v.own_order || !self.software || asked_for)
                 && (!v.fewer_loads || self.dear_loads || asked_for)
@@ -110,29 +116,31 @@ impl Variants {
         self.usable(kernel, n) && (own_order(n) || !(1..=kernel.variants.len()).any(own_order))
     }
 
-    /// Runs every eligible variant that suits the kernel's largest case on it. The variants take turns, so that a change of
-    /// the clock meets them all.
-    fn fastest(&self, compiler: &Compiler<'_>, queue: &wgpu::Queue, kernel: &'static Kernel) -> (usize, Pipeline) {
-        let large = if self.software { Vec::new() } else { (kernel.large)() };
-        let cases = large.into_iter().chain((kernel.cases)());
-        let largest = cases.max_by_key(|case| case.flops);
-        let tried = |n: &usize| {
-            self.eligible(kernel, *n) && largest.as_ref().is_none_or(|case| suits(kernel, *n, &case.params))
+    /// Runs every eligible variant that suits the kernel's largest case on it, and gives the fastest, or the kernel itself; and
+    /// whether none was refused and none failed. The variants take turns, so that a change of the clock meets them all.
+    fn fastest(&self, compiler: &Compiler<'_>, queue: &wgpu::Queue, kernel: &'static Kernel) -> (Candidate, bool) {
+        let largest = |cases: Vec<Case>| cases.into_iter().max_by_key(|case| case.flops);
+        let small = largest((kernel.cases)());
+        let large = largest(if self.software { Vec::new() } else { (kernel.large)() });
+        let case = large.as_ref().or(small.as_ref());
+        let numbers: Vec<_> = (0..=kernel.variants.len())
+            .filter(|n| self.eligible(kernel, *n) && case.is_none_or(|case| suits(kernel, *n, &case.params)))
+            .collect();
+        let attempt =
+            |n: &usize| Some(Candidate { n: *n, pipeline: compiler.attempt(kernel, *n)?, best: Duration::MAX });
+        let mut tried: Vec<_> = numbers.iter().filter_map(attempt).collect();
+        let refused = tried.len() < numbers.len();
+        let trials = Trials { device: compiler.device, queue, kernel, failed: Cell::new(false) };
+        let case = match (&small, &large) {
+            (Some(small), Some(large)) if trials.take_long(small, large, &mut tried) => Some(small),
+            _ => case,
         };
-        let numbers = (0..=kernel.variants.len()).filter(tried);
-        let mut compiled: Vec<_> = numbers.map(|n| (Duration::MAX, n, compiler.compile(kernel, n))).collect();
-        if let Some(case) = largest {
-            let bench = Bench::new(compiler.device, queue, &case);
-            for turn in 0..=TRIALS {
-                for (best, _, pipeline) in &mut compiled {
-                    let took = bench.run(compiler.device, queue, kernel, pipeline, &case);
-                    *best = if turn == 0 { *best } else { took.map_or(*best, |took| took.min(*best)) };
-                }
-            }
+        if let Some(case) = case {
+            trials.run(case, TRIALS, &mut tried);
         }
-        let best = (0..compiled.len()).min_by_key(|i| compiled[*i].0).unwrap_or(0);
-        let (_, n, pipeline) = compiled.swap_remove(best);
-        (n, pipeline)
+        let all_went_well = !refused && !trials.failed.get();
+        let itself = || Candidate { n: 0, pipeline: compiler.compile(kernel, 0), best: Duration::MAX };
+        (tried.into_iter().min_by_key(|candidate| candidate.best).unwrap_or_else(itself), all_went_well)
     }
 
     fn noted(&self, kernel: &Kernel) -> Option<usize> {
@@ -178,6 +186,57 @@ fn path() -> Option<PathBuf> {
 
 fn read() -> Option<Notes> {
     serde_json::from_slice(&cache::read(&path()?)?).ok()
+}
+
+/// A variant on trial.
+struct Candidate {
+    n: usize,
+    pipeline: Pipeline,
+    best: Duration,
+}
+
+/// Where trials are.
+struct Trials<'a> {
+    device: &'a wgpu::Device,
+    queue: &'a wgpu::Queue,
+    kernel: &'static Kernel,
+    /// Whether any did.
+    failed: Cell<bool>,
+}
+
+impl Trials<'_> {
+    /// Whether a candidate would be busy too long with `large`, by what it takes for `small`; those that fail are out. Trials
+    /// are not cut into parts, and a watchdog ends what takes two seconds.
+    fn take_long(&self, small: &Case, large: &Case, tried: &mut Vec<Candidate>) -> bool {
+        let times = large.flops as f64 / small.flops.max(1) as f64;
+        let mut fit: Vec<_> = tried.extract_if(.., |c| suits(self.kernel, c.n, &small.params)).collect();
+        self.run(small, 1, &mut fit);
+        let long = fit.iter().any(|c| c.best.as_secs_f64() * times > LONGEST.as_secs_f64());
+        fit.iter_mut().for_each(|candidate| candidate.best = Duration::MAX);
+        if long {
+            // The others are not made for small cases.
+            tried.clear();
+        }
+        tried.extend(fit);
+        tried.sort_by_key(|candidate| candidate.n);
+        long
+    }
+
+    /// Times each on the case so often after a first run; those that fail are out.
+    fn run(&self, case: &Case, times: usize, tried: &mut Vec<Candidate>) {
+        let bench = Bench::new(self.device, self.queue, case);
+        for turn in 0..=times {
+            tried.retain_mut(|candidate| {
+                let run = || bench.run(self.device, self.queue, self.kernel, &candidate.pipeline, case);
+                let (Some(took), None) = faults::guarded(self.device, run) else {
+                    self.failed.set(true);
+                    return false;
+                };
+                candidate.best = if turn == 0 { candidate.best } else { took.min(candidate.best) };
+                true
+            });
+        }
+    }
 }
 
 /// A case in buffers of its own.
@@ -241,7 +300,7 @@ mod tests {
         assert!(eligible(&of_software(Cut::Number(own[0]), true)).contains(&own[0]), "as asked for");
         // Where there are too few channels for the largest tile, a smaller one runs, of the same order.
         let params = |name: &str| (KERNEL.cases)().into_iter().find(|c| c.name == name).unwrap().params;
-        let small = |name| hardware.suiting(&KERNEL, own[0], &params(name));
+        let small = |name| hardware.suiting(&KERNEL, own[0], &params(name), |_| false);
         assert_eq!([small("simple-cnn conv2"), small("simple-cnn conv1")], [own[1], own[2]]);
         // A kernel without such variants keeps all that it can run.
         let kernel = &conv_input_grad::KERNEL;
@@ -250,7 +309,7 @@ mod tests {
         assert!([0, pairs, fours, narrow].iter().all(|n| hardware.eligible(kernel, *n)));
         let params = |name: &str| (kernel.cases)().into_iter().find(|c| c.name == name).unwrap().params;
         let picks = ["simple-cnn conv2, eight clients", "simple-cnn conv3, eight clients", "tiny"]
-            .map(|name| hardware.suiting(kernel, pairs, &params(name)));
+            .map(|name| hardware.suiting(kernel, pairs, &params(name), |_| false));
         assert_eq!(picks, [pairs, fours, narrow]);
     }
 
@@ -265,7 +324,7 @@ mod tests {
         for kernel in [&KERNEL, &conv_input_grad::KERNEL, &conv_forward::KERNEL] {
             let run = |device: &Variants, case: &str| {
                 let params = (kernel.cases)().into_iter().find(|c| c.name == case).unwrap().params;
-                let n = device.suiting(kernel, device.made_for_it(kernel), &params);
+                let n = device.suiting(kernel, device.made_for_it(kernel), &params, |_| false);
                 (n, n > 0 && kernel.variants[n - 1].fewer_loads)
             };
             for case in ["simple-cnn conv2, eight clients", "simple-cnn conv3, eight clients"] {
@@ -286,12 +345,21 @@ mod tests {
         let params = |name: &str| (KERNEL.cases)().into_iter().find(|c| c.name == name).unwrap().params;
         let (one, many) = (params("simple-cnn conv1, eight clients"), params("simple-cnn conv2, eight clients"));
         let device = of_software(Cut::Fastest, true);
-        assert_eq!(device.suiting(&KERNEL, beside, &many), beside);
-        assert_eq!(device.suiting(&KERNEL, beside, &one), wide);
-        assert_eq!(device.suiting(&KERNEL, 0, &one), 0);
-        assert_eq!(of_software(Cut::Fastest, false).suiting(&KERNEL, beside, &one), 0, "no other that it can run");
+        assert_eq!(device.suiting(&KERNEL, beside, &many, |_| false), beside);
+        assert_eq!(device.suiting(&KERNEL, beside, &one, |_| false), wide);
+        assert_eq!(device.suiting(&KERNEL, beside, &many, |n| n == beside), wide, "the driver does not take it");
+        assert_eq!(device.suiting(&KERNEL, 0, &one, |_| false), 0);
+        assert_eq!(
+            of_software(Cut::Fastest, false).suiting(&KERNEL, beside, &one, |_| false),
+            0,
+            "no other that it can run"
+        );
         let numbered = of_software(Cut::Number(beside), true);
-        assert_eq!(numbered.suiting(&KERNEL, beside, &many), beside);
-        assert_eq!(numbered.suiting(&KERNEL, beside, &one), 0, "asked for by number, no other stands in for it");
+        assert_eq!(numbered.suiting(&KERNEL, beside, &many, |_| false), beside);
+        assert_eq!(
+            numbered.suiting(&KERNEL, beside, &one, |_| false),
+            0,
+            "asked for by number, no other stands in for it"
+        );
     }
 }
