@@ -104,9 +104,11 @@ pub enum Error {
          lower training.lr (now {lr}), or check the data; earlier rounds are on disk"
     )]
     Diverged {
+        /// Which of the experiments side by side.
+        experiment: usize,
         /// One-based round.
         round: usize,
-        /// Which client at which step, both as the user counts them.
+        /// Of which experiment, where there are several, and seed; which client at which step, both as the user counts them.
         place: String,
         /// The learning rate in use.
         lr: f64,

@@ -1,10 +1,10 @@
 //! Parse, run, exit code: 0 done, 1 the run failed, 2 bad usage or configuration.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 
 use clap::Parser;
-use fedcircuit::cli::{Cli, execute};
+use fedcircuit::cli::{Cli, execute, tell};
 use tracing_subscriber::EnvFilter;
 
 /// Warnings, and of drivers and wgpu failures alone. `RUST_LOG` says otherwise.
@@ -21,8 +21,7 @@ fn main() -> ExitCode {
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Whoever reads no errors has the exit code.
-            let _ = writeln!(stderr(), "error: {error}");
+            tell(&error);
             ExitCode::from(error.exit_code())
         }
     }

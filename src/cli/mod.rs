@@ -112,6 +112,12 @@ pub fn execute(cli: Cli) -> Result<()> {
     }
 }
 
+/// Tells of an error that ends the program, or is why it fails in the end. Whoever reads none has the exit code.
+pub fn tell(error: &crate::Error) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+}
+
 /// Prints to standard output. A reader that has seen enough (`| head`) is no error.
 fn print(text: &str) -> Result<()> {
     use std::io::{ErrorKind, Write, stdout};

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 
-use super::{DEFAULT_DATA, print};
+use super::{DEFAULT_DATA, print, tell};
 use crate::config::{Override, Plan, load, presets};
-use crate::experiment::{self, Jobs, LiveRequest, Request};
+use crate::experiment::{self, Jobs, LiveRequest, Ran, Request};
 use crate::report::begin::EXPERIMENT;
 use crate::report::folder::check_free;
 use crate::{Error, Result};
@@ -250,8 +250,13 @@ pub fn sweep(args: SweepArgs) -> Result<()> {
 }
 
 fn go(request: &Request) -> Result<()> {
-    let table = experiment::run(request, stop_on_signal()?)?;
-    if request.quiet { Ok(()) } else { print(&table) }
+    let Ran { table, mut diverged } = experiment::run(request, stop_on_signal()?)?;
+    if !request.quiet {
+        print(&table)?;
+    }
+    let Some(last) = diverged.pop() else { return Ok(()) };
+    diverged.iter().for_each(tell);
+    Err(last)
 }
 
 /// Sets a flag on the first Ctrl-C or termination signal, and lets the second end the program at once.

@@ -34,7 +34,8 @@ pub enum Sampling {
     /// All alike.
     Uniform,
     /// One after another, each in proportion to its number of examples among the clients not drawn yet. Clients with many
-    /// examples then count twice, unless `strategy.weighting` is uniform.
+    /// examples then count twice, unless `strategy.weighting` is uniform; then less than by their examples, unless few are drawn
+    /// of many, since none is drawn twice.
     Weighted,
 }
 

@@ -205,7 +205,8 @@ pub enum Partition {
         /// Examples in a chunk. Required.
         shard_size: usize,
     },
-    /// Each client draws its examples with replacement, when it takes part: there may be more clients than examples.
+    /// Each client draws its examples with replacement, the same in every round, when it first takes part: there may be more
+    /// clients than examples.
     Bootstrap {
         /// Clients. Required.
         num_clients: usize,
@@ -277,11 +278,12 @@ pub enum Optimizer {
 /// `[sparsity]`: magnitude pruning after each local step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sparsity {
-    /// Share of each weight tensor that ends up zero, in [0, 1). Default 0, which trains dense.
+    /// Share of each weight tensor that ends up zero, as far as `min_alive` lets it, in [0, 1). Default 0, which trains dense.
     pub target: f64,
     /// Share of a client's steps over which sparsity ramps up from 0, in [0, 1]. Default 0.5.
     pub anneal: f64,
-    /// Each convolution filter keeps at least so many of its weights. Default 4.
+    /// Each convolution filter keeps at least so many of its weights: of n in a filter, the share of zeros is at most
+    /// 1 - min_alive / n, whatever `target` is. Default 4.
     pub min_alive: usize,
 }
 

@@ -155,7 +155,11 @@ pub(super) fn read(section: Option<Keys<'_>>) -> Result<Model> {
     let Some(mut keys) = section else { return Ok(Model { init: None, architecture: simple }) };
     let preset = keys.choice("preset", &ModelPreset::ALL)?;
     let layers = keys.list("layers", LAYERS)?;
-    let init = keys.text("init", "the path of a safetensors file")?.map(str::to_string);
+    const INIT: &str = "the path of a safetensors file";
+    let init = keys.text("init", INIT)?.map(str::to_string);
+    if init.as_ref().is_some_and(String::is_empty) {
+        return Err(Error::config(keys.path_of("init"), "is an empty text", format!("accepted: {INIT}")));
+    }
     let path = keys.path_of("layers");
     keys.finish("[model]")?;
     let architecture = match (preset, layers) {

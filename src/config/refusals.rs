@@ -260,6 +260,12 @@ fn partial_work_needs_more_than_one_epoch() {
 }
 
 #[test]
+fn first_weights_are_of_a_file_that_has_a_name() {
+    let message = read(BASE, &["model.init=\"\""]).unwrap_err().to_string();
+    assert!(message.contains("model.init: is an empty text") && message.contains("a safetensors file"), "{message}");
+}
+
+#[test]
 fn missing_files_fall_back_to_drawn_digits() {
     let mnist = read(BASE, &["data={source=\"mnist\",fallback=\"digits\",test_examples=500}"]).unwrap().data;
     assert_eq!(mnist.train_examples, None);

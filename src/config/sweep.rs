@@ -159,6 +159,9 @@ fn span(path: &str, range: &Table) -> Result<Vec<Value>> {
         let share = i as f64 / (steps - 1) as f64;
         let exact = if log { (from.ln() * (1.0 - share) + to.ln() * share).exp() } else { from + (to - from) * share };
         match (i, integers) {
+            // As they are written: not all whole numbers are floats.
+            (0, true) => range["from"].clone(),
+            (i, true) if i == steps - 1 => range["to"].clone(),
             (_, true) => Value::Integer(exact.round() as i64),
             (0, _) => Value::Float(from),
             (i, _) if i == steps - 1 => Value::Float(to),
@@ -223,6 +226,8 @@ mod tests {
         assert_eq!(values("{ from = 0.1, to = 0.5, steps = 5 }"), floats(&[0.1, 0.2, 0.3, 0.4, 0.5]));
         assert_eq!(values("{ from = 0.001, to = 1.0, steps = 4, scale = \"log\" }"), floats(&[0.001, 0.01, 0.1, 1.0]));
         assert_eq!(values("{ from = 10, to = 1000, steps = 3, scale = \"log\" }"), [10, 100, 1000].map(Value::Integer));
+        let odd = (1 << 53) + 1;
+        assert_eq!(values(&format!("{{ from = 1, to = {odd}, steps = 2 }}")), [1, odd].map(Value::Integer));
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub enum Jobs {
     AtATime(usize),
 }
 
+/// What came of jobs that ran together: of one that diverged, its error.
+type Done = Vec<Result<Finished>>;
+
 /// Opens the device, with so many threads, and says which it is and why.
 pub type Open<'a> = &'a (dyn Fn(Option<usize>) -> Result<(Box<dyn Device>, String)> + Sync);
 
@@ -98,33 +101,39 @@ fn suits(device: &dyn Device, cores: usize, plans: &[RoundPlan]) -> usize {
 /// Runs `jobs` in this order, and puts each with those that are `finished`.
 ///
 /// # Errors
-/// The first fault in their order; those that were under way are ended after their step, as by a signal.
+/// The first fault in their order; those that were under way are ended after their step, as by a signal. One that diverges is
+/// no such fault: it is put among the finished, and the others go on.
 pub(super) fn run_all(
     jobs: &[Job<'_>],
-    finished: &mut [Option<Finished>],
+    finished: &mut [Option<Result<Finished>>],
     order: &Order,
     open: Open<'_>,
     progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<()> {
     let Order { groups, at_once } = order;
-    let mut put = |group: &[usize], done: Vec<Finished>| {
+    let several = jobs.len() > 1;
+    let mut put = |group: &[usize], done: Done| {
         group.iter().zip(done).for_each(|(i, done)| finished[*i] = Some(done));
     };
     if *at_once <= 1 {
         for group in groups {
-            put(group, run_group(group.iter().map(|i| jobs[*i].clone()).collect(), progress, stop)?);
+            put(group, run_group(group.iter().map(|i| jobs[*i].clone()).collect(), several, progress, stop)?);
         }
         return Ok(());
     }
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let results: Vec<Mutex<Option<Result<Vec<Finished>>>>> = groups.iter().map(|_| Mutex::new(None)).collect();
+    let results: Vec<Mutex<Option<Result<Done>>>> = groups.iter().map(|_| Mutex::new(None)).collect();
     let together = progress.together(groups.len());
     let worker = || {
         while !failed.load(Ordering::Relaxed) {
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(group) = groups.get(place) else { break };
-            let result = run_one(&jobs[group[0]], *at_once, open, &together.run(place), stop);
+            let told = &together.run(place);
+            let result =
+                run_one(&jobs[group[0]], *at_once, open, told, stop).map(|done| done.into_iter().map(Ok).collect());
+            let result =
+                result.or_else(|error| diverged(error, &jobs[group[0]], true, told).map(|error| vec![Err(error)]));
             if let Err(error) = &result {
                 failed.store(true, Ordering::Relaxed);
                 // Work on a lost device ends by itself.
@@ -152,20 +161,47 @@ pub(super) fn run_all(
     if faults.is_empty() { Ok(()) } else { Err(faults.swap_remove(first)) }
 }
 
-/// Runs jobs that share waves. Where the device has less memory for them than was planned, they go on in halves.
-fn run_group(jobs: Vec<Job<'_>>, progress: &Progress, stop: &AtomicBool) -> Result<Vec<Finished>> {
+/// The error of a job that diverged, which names it where there are `several`; any other ends them all.
+fn diverged(error: Error, job: &Job<'_>, several: bool, progress: &dyn Teller) -> Result<Error> {
+    let Error::Diverged { experiment, round, mut place, lr } = error else { return Err(error) };
+    let of = format!("in {}, ", job.experiment.name);
+    if several && !place.starts_with(&of) {
+        place.insert_str(0, &of);
+    }
+    if several {
+        progress.message(&format!("note: training diverged in round {round}, {place}; the other experiments go on"));
+    }
+    Ok(Error::Diverged { experiment, round, place, lr })
+}
+
+/// Runs jobs that share waves. Where the device has less memory for them than was planned, they go on in halves, and where one
+/// diverges the others go on without it.
+fn run_group(jobs: Vec<Job<'_>>, several: bool, progress: &Progress, stop: &AtomicBool) -> Result<Done> {
     match Group::new(jobs.clone()).run(progress, stop) {
         Err(Error::TooLarge { what, .. }) if jobs.len() > 1 => {
             let half = jobs.len().div_ceil(2);
             progress.message(&format!("note: no memory for {what}; goes on with {half} experiments in a wave"));
-            let mut jobs: Vec<_> = jobs.into_iter().map(|job| Job { resume: true, ..job }).collect();
+            let mut jobs = resumed(jobs);
             let others = jobs.split_off(half);
-            let mut done = run_group(jobs, progress, stop)?;
-            done.extend(run_group(others, progress, stop)?);
+            let mut done = run_group(jobs, several, progress, stop)?;
+            done.extend(run_group(others, several, progress, stop)?);
             Ok(done)
         }
-        done => done,
+        Err(error @ Error::Diverged { experiment, .. }) => {
+            let error = diverged(error, &jobs[experiment], several, progress)?;
+            let mut jobs = resumed(jobs);
+            jobs.remove(experiment);
+            let mut done = if jobs.is_empty() { Vec::new() } else { run_group(jobs, several, progress, stop)? };
+            done.insert(experiment, Err(error));
+            Ok(done)
+        }
+        done => done.map(|done| done.into_iter().map(Ok).collect()),
     }
+}
+
+/// The same, to go on from what is in their folders.
+fn resumed(jobs: Vec<Job<'_>>) -> Vec<Job<'_>> {
+    jobs.into_iter().map(|job| Job { resume: true, ..job }).collect()
 }
 
 /// Runs a job in its share of the device: of the CPU engine's threads, or of a GPU's time.

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::finished::Finished;
 use super::job::{Job, Looked, Run};
-use super::plan::{HostMemory, told};
+use super::plan::{HostMemory, floor, told};
 use super::resume::Found;
 use super::{Federation, Outcome};
 use crate::config::Experiment;
@@ -47,10 +47,10 @@ impl<'a> Group<'a> {
     }
 
     /// Runs all rounds that are left, and what follows them. Where one of the experiments fails, all end after the last
-    /// round that is whole, and can be gone on with.
+    /// round that is whole, and can be gone on with. In an error's place is said which it was, where there are others.
     pub fn run(&self, progress: &dyn Teller, stop: &AtomicBool) -> Result<Vec<Finished>> {
         let mut begun = self.begin(&|line| progress.message(line))?;
-        self.tell_plan(&begun.federation, progress);
+        self.tell_plan(&begun, progress);
         if let ([job], [looked @ Looked { found: Found::Finished, .. }]) = (&self.jobs[..], &begun.looked[..]) {
             return Ok(vec![job.recall(looked, progress)?]);
         }
@@ -82,12 +82,16 @@ impl<'a> Group<'a> {
     }
 
     /// What the group will take.
-    fn tell_plan(&self, federation: &Federation<'_>, progress: &dyn Teller) {
+    fn tell_plan(&self, begun: &Begun<'_>, progress: &dyn Teller) {
+        let Begun { federation, looked } = begun;
         let (Job { device, dataset, program, .. }, plan) = (&self.jobs[0], federation.plan());
         let experiments: Vec<_> = self.jobs.iter().map(|job| job.experiment).collect();
         let of = (experiments[0], &plan);
         let host = HostMemory::new(*program, *device, of, dataset, federation.populations());
         told(&experiments, &plan, &host).iter().for_each(|line| progress.once(line));
+        let floors =
+            experiments.iter().zip(looked).filter_map(|(experiment, looked)| floor(experiment, &looked.network));
+        floors.for_each(|line| progress.once(&line));
         let clients = experiments[0].partition.num_clients();
         if clients > LISTED_CLIENTS {
             progress.once(&format!("note: partition.csv has the first {LISTED_CLIENTS} of {clients} clients"));
@@ -113,7 +117,7 @@ fn round(
 ) -> Result<()> {
     progress.start_round(federation.rounds_done() + 1, usize::try_from(federation.cost()).unwrap_or(usize::MAX));
     let outcomes = match federation.round_with(stop, &mut |steps| progress.advance(steps as usize)) {
-        Err(error @ Error::Interrupted { .. }) => {
+        Err(error) if goes_on(&error, runs) => {
             interrupted(federation, runs)?;
             // They are part of the checkpoint, and would not be told by the process that goes on with it.
             tell_notes(federation, progress);
@@ -162,7 +166,12 @@ fn save(federation: &Federation<'_>, runs: &mut [Run<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// After a round that was ended by a signal: the state before it becomes a checkpoint, where it is none yet.
+/// Whether there is something to go on with after an error: what a signal ended, or the others where one diverged.
+fn goes_on(error: &Error, runs: &[Run<'_>]) -> bool {
+    matches!(error, Error::Interrupted { .. }) || (runs.len() > 1 && matches!(error, Error::Diverged { .. }))
+}
+
+/// After a round that was ended early: the state before it becomes a checkpoint, where it is none yet.
 fn interrupted(federation: &Federation<'_>, runs: &mut [Run<'_>]) -> Result<()> {
     let done = federation.rounds_done();
     if runs.iter().all(|run| run.journal.last() == Some(done)) {

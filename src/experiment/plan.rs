@@ -5,6 +5,7 @@ use crate::data::{Dataset, Population};
 use crate::device::Device;
 use crate::error::mib;
 use crate::federation::RoundPlan;
+use crate::model::{Layer, Network, Op};
 
 /// Memory that this process has resident, in bytes, where the system says so (Linux does).
 pub fn resident_memory() -> Option<u64> {
@@ -105,6 +106,25 @@ pub(super) fn told(experiments: &[&Experiment], plan: &RoundPlan, host: &HostMem
     [Some(first), Some(device + &kept), circuits, Some(host)].into_iter().flatten().collect()
 }
 
+/// What to tell of layers that keep more than the sparsity asked for, since every filter of them keeps some weights.
+pub(super) fn floor(experiment: &Experiment, network: &Network) -> Option<String> {
+    let sparsity = &experiment.sparsity;
+    let kept = |layer: &Layer| match layer.op {
+        Op::Conv(conv) => {
+            let filter = conv.in_channels * conv.kernel * conv.kernel;
+            let zeros = 1.0 - sparsity.min_alive.min(filter) as f64 / filter as f64;
+            (zeros < sparsity.target).then(|| format!("{:.1}% of {}'s", 100.0 * zeros, layer.name))
+        }
+        Op::Linear(_) => None,
+    };
+    let kept: Vec<String> = network.layers.iter().filter_map(kept).collect();
+    (!kept.is_empty()).then(|| {
+        let (alive, target) = (sparsity.min_alive, 100.0 * sparsity.target);
+        let layers = kept.join(", ");
+        format!("note: sparsity.min_alive = {alive} lets {layers} weights be zero at most, where sparsity.target is {target}%")
+    })
+}
+
 fn counted(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
@@ -155,6 +175,23 @@ mod tests {
         let lines = told(&[&experiment(&["circuits={}"])], &alone, &HostMemory { program: None, ..host });
         assert_eq!(lines[0], "plan: 90 clients a round, in 1 wave of at most 3");
         assert!(lines[2].ends_with("which take 5.0 MiB more at most") && lines[3].ends_with("48.0 MiB pictures"));
+    }
+
+    #[test]
+    fn a_floor_that_keeps_layers_from_the_sparsity_asked_for_is_told() {
+        let text = "name = \"a\"\ndata = { source = \"digits\" }\npartition = { kind = \"iid\", num_clients = 2 }\n";
+        let told = |sets: &[&str]| {
+            let sets: Vec<_> = sets.iter().map(|set| Override::parse(set).unwrap()).collect();
+            let experiment = load(text, "a.toml", &sets).unwrap().variants.remove(0).experiment;
+            let dataset = crate::data::digits::generate(2, 1);
+            floor(&experiment, &crate::experiment::inputs::network(&experiment, &dataset).unwrap())
+        };
+        // Of 9, 288 and 576 weights a filter keeps four.
+        let want = "note: sparsity.min_alive = 4 lets 55.6% of conv1's, 98.6% of conv2's, 99.3% of conv3's weights be zero \
+                    at most, where sparsity.target is 99.5%";
+        assert_eq!(told(&["sparsity.target=0.995"]).unwrap(), want);
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&["sparsity.target=0.995", "sparsity.min_alive=0"]), None);
     }
 
     #[test]

@@ -138,7 +138,8 @@ pub(super) fn recall(run: &Path, experiment: &Experiment, rounds: usize, done: &
 /// Refuses to resume what was never started, and to mix a plan's variants with others that are there.
 ///
 /// # Errors
-/// [`Error::Config`] when there is no folder `path`, or experiments in it of which the plan has none.
+/// [`Error::Config`] when there is no folder `path`, or in it something else than a run, or experiments of which the plan has
+/// none.
 pub fn check_resumable(path: &Path, plan: &Plan) -> Result<()> {
     if !path.is_dir() {
         return Err(no_run(path));
@@ -158,6 +159,8 @@ pub fn check_resumable(path: &Path, plan: &Plan) -> Result<()> {
     others.retain(|name| !labels.contains(&name.as_str()));
     others.sort();
     match others.first() {
+        // The first thing that was made there is the folder of an experiment.
+        None if !labels.iter().any(|label| path.join(label).is_dir()) && !is_unfinished(path)? => Err(no_run(path)),
         Some(other) => {
             let problem = format!("{} has an experiment {other}, and the file has none of that name", path.display());
             Err(Error::config("--resume", problem, help))

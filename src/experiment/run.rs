@@ -55,13 +55,22 @@ impl Request {
     }
 }
 
-/// Runs every experiment of the request and returns the closing table. `stop` ends the run after the step under way; it is
+/// What came of a request's experiments.
+#[derive(Debug)]
+pub struct Ran {
+    /// The closing table, of those that were finished.
+    pub table: String,
+    /// The errors of those that diverged.
+    pub diverged: Vec<Error>,
+}
+
+/// Runs every experiment of the request. One that diverges does not keep others from being finished. `stop` ends the run after the step under way; it is
 /// set where one of several experiments at a time fails.
 ///
 /// # Errors
 /// Whatever is wrong with the experiment or its data is found before anything is written; afterwards a failed round
-/// leaves the earlier ones on disk.
-pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
+/// leaves the earlier ones on disk. [`Error::Diverged`] where no experiment was finished.
+pub fn run(request: &Request, stop: &AtomicBool) -> Result<Ran> {
     run_on(request, stop, &|threads| open(&request.device, GpuOptions::default(), threads))
 }
 
@@ -70,14 +79,14 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<String> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_on(request: &Request, stop: &AtomicBool, open: Open<'_>) -> Result<String> {
+pub fn run_on(request: &Request, stop: &AtomicBool, open: Open<'_>) -> Result<Ran> {
     let progress = progress(request)?;
     let threads = request.plan.variants.first().and_then(|v| v.experiment.device.threads);
     let (mut device, why) = open(threads)?;
     progress.message(&format!("device: {why}"));
     let program = resident_memory();
     let sets = datasets(request, &progress)?;
-    let mut finished: Vec<Option<Finished>> = request.plan.variants.iter().map(|_| None).collect();
+    let mut finished: Vec<Option<Result<Finished>>> = request.plan.variants.iter().map(|_| None).collect();
     let mut again = false;
     loop {
         let jobs = jobs(request, device.as_ref(), &sets, program, request.resume || again);
@@ -96,8 +105,18 @@ pub fn run_on(request: &Request, stop: &AtomicBool, open: Open<'_>) -> Result<St
             done => break done?,
         }
     }
-    let finished: Vec<Finished> = finished.into_iter().flatten().collect();
-    let swept = swept(request, &finished);
+    let (mut runs, mut diverged) = (Vec::new(), Vec::new());
+    for (variant, result) in request.plan.variants.iter().zip(finished.into_iter().flatten()) {
+        match result {
+            Ok(done) => runs.push((variant, done)),
+            Err(error) => diverged.push(error),
+        }
+    }
+    if runs.is_empty() && !diverged.is_empty() {
+        return Err(diverged.swap_remove(0));
+    }
+    let swept = swept(&runs);
+    let finished: Vec<&Finished> = runs.iter().map(|(_, done)| done).collect();
     // In folders of their own inside the run's, which has a page about all, be they one.
     let inside = request.plan.variants.iter().any(|variant| variant.label.is_some());
     if request.resume && inside {
@@ -108,7 +127,7 @@ pub fn run_on(request: &Request, stop: &AtomicBool, open: Open<'_>) -> Result<St
         write_sweep(&request.out, &swept)?;
     }
     if inside {
-        let figures: Vec<_> = finished.iter().map(Finished::figures).collect();
+        let figures: Vec<_> = finished.iter().map(|done| done.figures()).collect();
         draw_rounds(&figures, &request.out.join(ROUNDS_PICTURE))?;
         html::write(std::slice::from_ref(&request.out), &request.out)?;
     }
@@ -119,9 +138,11 @@ pub fn run_on(request: &Request, stop: &AtomicBool, open: Open<'_>) -> Result<St
     progress.message(&format!("written to {0}; to read it, open {0}/{1}", request.out.display(), html::PAGE));
     progress.written();
     if swept.is_empty() {
-        return Ok(closing_table(&finished.iter().map(Finished::view).collect::<Vec<_>>()));
+        let table = closing_table(&finished.iter().map(|done| done.view()).collect::<Vec<_>>());
+        return Ok(Ran { table, diverged });
     }
-    Ok(sweep_table(&swept, finished.iter().map(|done| done.seeds.len()).max().unwrap_or(1)))
+    let table = sweep_table(&swept, finished.iter().map(|done| done.seeds.len()).max().unwrap_or(1));
+    Ok(Ran { table, diverged })
 }
 
 /// Progress, also on a page where the request asks for one.
@@ -191,11 +212,11 @@ fn jobs<'a>(
 }
 
 /// The experiments of a sweep, with what their last rounds gave.
-fn swept<'a>(request: &'a Request, finished: &'a [Finished]) -> Vec<SweepRun<'a>> {
-    let run = |(variant, done): (&'a Variant, &'a Finished)| {
+fn swept<'a>(runs: &'a [(&Variant, Finished)]) -> Vec<SweepRun<'a>> {
+    let run = |(variant, done): &'a (&Variant, Finished)| {
         let value = |set: &Override| (set.key.clone(), set.value.as_str().map_or(set.value.to_string(), String::from));
         let label = variant.label.as_deref().filter(|_| !variant.swept.is_empty())?;
         Some(SweepRun { label, values: variant.swept.iter().map(value).collect(), last: done.rounds.last()? })
     };
-    request.plan.variants.iter().zip(finished).filter_map(run).collect()
+    runs.iter().filter_map(run).collect()
 }

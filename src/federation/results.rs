@@ -86,8 +86,8 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn diverged(self, place: String) -> Error {
-        let Replicate { named, recipe, .. } = self.of;
-        Error::Diverged { round: self.round, place: format!("{named}{place}"), lr: recipe.lr }
+        let Replicate { experiment, named, recipe, .. } = self.of;
+        Error::Diverged { experiment: *experiment, round: self.round, place: format!("{named}{place}"), lr: recipe.lr }
     }
 }
 

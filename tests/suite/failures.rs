@@ -22,7 +22,7 @@ fn divergence_names_the_round_the_client_and_the_step() {
             experiment.training.lr = 1e38;
             let error = run(device, &experiment).unwrap_err();
             assert_eq!(error.exit_code(), 1);
-            let Error::Diverged { round, place, lr } = error else { panic!("{kind}: {error}") };
+            let Error::Diverged { round, place, lr, .. } = error else { panic!("{kind}: {error}") };
             assert_eq!((round, place.as_str(), lr), (1, "at client 0, step 2", 1e38), "{kind}, {set}");
         }
     });

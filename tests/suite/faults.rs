@@ -10,7 +10,7 @@ use fedcircuit::config::{Experiment, Plan, Variant};
 use fedcircuit::device::{
     Buffer, Choice, Cpu, Device, DeviceInfo, GpuOptions, Kernel, Pace, Reading, Traffic, View, open,
 };
-use fedcircuit::experiment::{Federation, Jobs, Request, run_on};
+use fedcircuit::experiment::{Federation, Jobs, Ran, Request, run_on};
 use fedcircuit::model::save;
 use fedcircuit::{Error, Result};
 
@@ -209,7 +209,7 @@ fn after(kernels: u64) -> Left {
 }
 
 /// Runs what is asked for on devices of which each is lost after so many kernels, if a number is given.
-fn run_on_faulty(request: &Request, losses: &[Left]) -> Result<String> {
+fn run_on_faulty(request: &Request, losses: &[Left]) -> Result<Ran> {
     let opened = AtomicUsize::new(0);
     run_on(request, &AtomicBool::new(false), &|_| {
         let kernels_left = losses[opened.fetch_add(1, Ordering::Relaxed)].clone();

@@ -105,14 +105,38 @@ fn points_at_the_same_time_that_a_signal_ends_go_on_to_the_same_files() {
     super::resume::assert_same_folders(&desk.path("out"), &desk.path("whole"), "out");
 }
 
+/// Whatever runs beside it and whatever waves they share, one that diverges is left out of the tables and told at the end.
 #[test]
-fn a_point_that_fails_ends_the_others_and_is_the_fault_that_is_told() {
+fn a_point_that_diverges_is_told_and_the_others_are_finished() {
     let desk = Desk::new();
     let diverging = "{ optimizer = \"sgd\", weight_decay = 1, lr = 1000, batch_size = 16, local_epochs = 9 }";
     let swept = format!("{TINY}\n[sweep]\ntraining = [{{ batch_size = 32 }}, {diverging}, {{ lr = 0.01 }}]\n");
     fs::write(desk.path("swept.toml"), swept).unwrap();
-    for jobs in ["1", "3"] {
-        let ended = desk.fedcircuit(&["sweep", "swept.toml", "--device", "cpu", "--out", jobs, "--jobs", jobs]);
-        assert!(ended.code == Some(1) && ended.err.contains("training diverged"), "{ended:?}");
+    fs::write(desk.path("rates.toml"), format!("{TINY}\n[sweep]\ntraining.lr = [0.01, 1000, 0.02]\n")).unwrap();
+    let alike = ["optimizer=sgd", "weight_decay=1", "batch_size=16", "local_epochs=9"];
+    let alike = alike.map(|set| format!("--set=training.{set}"));
+    let alike = alike.each_ref().map(String::as_str);
+    for (file, jobs, point) in
+        [("swept", "1", "training-2"), ("swept", "3", "training-2"), ("rates", "shared", "lr-1000")]
+    {
+        let (file, out) = (format!("{file}.toml"), format!("{file}-{jobs}"));
+        let sets = if jobs == "shared" { &alike[..] } else { &[] };
+        let args = [&["sweep", &file, "--device", "cpu", "--out", &out, "--jobs", jobs], sets].concat();
+        let ended = desk.fedcircuit(&args);
+        let told = format!("error: training diverged in round 1, in tiny-{point}, at client");
+        assert!(ended.code == Some(1) && ended.err.contains(&told), "{told}: {ended:?}");
+        let table = fs::read_to_string(desk.path(&format!("{out}/sweep.csv"))).unwrap();
+        let accuracies = table.lines().filter(|line| line.contains(",accuracy,"));
+        let labels: Vec<&str> = accuracies.filter_map(|line| line.split(',').next()).collect();
+        assert!(labels.len() == 2 && !labels.contains(&point), "{table}");
+        assert_eq!(ended.out.lines().filter(|line| line.contains('%')).count(), 2, "{ended:?}");
+        for label in labels {
+            assert!(desk.path(&format!("{out}/{label}/summary.json")).is_file(), "{label}");
+        }
+        assert!(desk.path(&format!("{out}/report.html")).is_file());
+        // It diverges again, and those that are done are not run again.
+        let again = desk.fedcircuit(&[&args[..], &["--resume"]].concat());
+        assert!(again.code == Some(1) && again.err.contains(&told) && again.out == ended.out, "{again:?}");
+        assert_eq!(again.err.matches("all 2 rounds are done").count(), 2, "{again:?}");
     }
 }
