@@ -8,7 +8,7 @@ struct Params {
     edge_words: u32,    // E, words of a row of bits
 }
 
-@group(0) @binding(0) var<storage, read> weights: array<f32>;       // [rows][P]
+@group(0) @binding(0) var<storage, read> weights: array<u32>;       // [rows][P], floats
 @group(0) @binding(1) var<storage, read> words: array<vec4u>;       // [E]: first weight, sources, weights looked at a source, step
 @group(0) @binding(2) var<storage, read_write> edges: array<u32>;   // [rows][E]
 @group(0) @binding(3) var<uniform> p: Params;
@@ -26,7 +26,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     for (var source = 0u; source < word.y; source++) {
         var alive = false;
         for (var tap = 0u; tap < word.z; tap++) {
-            alive = alive || (weights[at + tap] != 0.0);
+            // By its bits, as the lists of survivors are made: some GPUs take the smallest numbers for 0.
+            alive = alive || ((weights[at + tap] & 0x7fffffffu) != 0u);
         }
         bits |= select(0u, 1u << source, alive);
         at += word.w;
