@@ -26,7 +26,7 @@ pub struct Run {
     pub label: String,
     /// Its folder.
     pub folder: PathBuf,
-    /// At least one.
+    /// At least one, in the configuration's order.
     pub seeds: Vec<Seed>,
     /// Of the first seed's last circuits.
     pub weights: Weights,
@@ -95,7 +95,7 @@ impl Run {
         if seeds.is_empty() { Ok(None) } else { Self::read(folder, seeds).map(Some) }
     }
 
-    fn read(folder: &Path, seeds: Vec<PathBuf>) -> Result<Self> {
+    fn read(folder: &Path, mut seeds: Vec<PathBuf>) -> Result<Self> {
         let text = |name: &str| {
             let mut bytes = Vec::new();
             let read = File::open(folder.join(name)).and_then(|file| file.take(TEXT).read_to_end(&mut bytes));
@@ -105,6 +105,10 @@ impl Run {
         let config: toml::Table = experiment.parse().unwrap_or_default();
         let named = config.get("name").and_then(|name| name.as_str()).map(str::to_string);
         let label = named.unwrap_or_else(|| folder_name(folder));
+        let order = order(&config);
+        // What the configuration does not name keeps its place behind what it names.
+        let place = |seed: &PathBuf| order.iter().position(|named| seed.ends_with(named));
+        seeds.sort_by_key(|seed| place(seed).unwrap_or(order.len()));
         let read = seeds.iter().map(|seed| Seed::read(seed)).collect::<Result<Vec<_>>>()?;
         let mut weights = Weights::default();
         if let (Some(folder), Some(Some(last))) = (seeds.first(), read.first().map(|seed| &seed.last)) {
@@ -128,6 +132,11 @@ impl Run {
     /// A key of its configuration, such as `training.lr`, as it is written; empty if it is not there.
     pub fn setting(&self, path: &str) -> String {
         setting(&self.config, path)
+    }
+
+    /// What a caption says of a picture of one seed, where there are several.
+    pub fn of_seed(&self, seed: &Seed) -> String {
+        if self.seeds.len() > 1 { format!(" Of seed {}.", seed.number) } else { String::new() }
     }
 
     /// Whether MNIST was asked for and not found.
@@ -210,6 +219,12 @@ impl Run {
         };
         of_pictures.or_else(of_table).unwrap_or_default()
     }
+}
+
+/// The folders of the configuration's seeds, in its order.
+fn order(config: &toml::Table) -> Vec<String> {
+    let seeds = config.get("seeds").and_then(|seeds| seeds.as_array());
+    seeds.into_iter().flatten().map(|seed| format!("seed_{seed}")).collect()
 }
 
 /// A key of a configuration as it is written; empty if it is not there.

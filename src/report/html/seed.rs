@@ -12,11 +12,14 @@ use super::circuits_file::{self, RoundCircuits};
 use super::losses::Losses;
 use super::overlaps::Overlaps;
 use super::rows::{Row, each_row};
+use crate::config::names_seed;
 use crate::{Error, Result};
 
 /// The folder of one seed.
 #[derive(Clone, Debug, Default)]
 pub struct Seed {
+    /// Its number, as its folder has it; empty in a folder of its own, whose name tells nothing of it.
+    pub number: String,
     /// By round.
     pub rounds: Vec<Round>,
     /// Examples by client and class.
@@ -171,7 +174,9 @@ impl Seed {
     /// # Errors
     /// Files that cannot be read or are broken, with the line.
     pub fn read(folder: &Path) -> Result<Self> {
-        let mut seed = Self { rounds: rounds(&folder.join("rounds.jsonl"))?, ..Self::default() };
+        let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let number = if names_seed(name) { name.trim_start_matches("seed_").to_string() } else { String::new() };
+        let mut seed = Self { number, rounds: rounds(&folder.join("rounds.jsonl"))?, ..Self::default() };
         each_row(&folder.join("partition.csv"), &mut |row| {
             seed.partition.push((row.whole("client")?, row.whole("class")?, row.whole("examples")?));
             Ok(())

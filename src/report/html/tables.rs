@@ -237,9 +237,10 @@ fn circuits(run: &Run) -> Option<Table> {
     let several = run.seeds.len() > 1;
     let mut rows = Vec::new();
     let layers = run.layers();
-    for (i, seed) in run.seeds.iter().enumerate() {
+    for seed in &run.seeds {
         for c in seed.last_circuits() {
-            let mut row = if several { vec![number(i as f64 + 1.0, Unit::Count)] } else { vec![] };
+            let of_seed = || Cell { text: seed.number.clone(), value: seed.number.parse().ok() };
+            let mut row = if several { vec![of_seed()] } else { vec![] };
             row.extend([number(c.client as f64, Unit::Count), number(f64::from(c.class), Unit::Count)]);
             row.push(word(if c.global { "global" } else { "client's" }));
             let size = |layer: &String| c.sizes().find(|(name, _)| name == layer).map_or(f64::NAN, |(_, size)| size);
@@ -253,7 +254,7 @@ fn circuits(run: &Run) -> Option<Table> {
             rows.push(row);
         }
     }
-    let mut columns = if several { vec!["seed no."] } else { vec![] };
+    let mut columns = if several { vec!["seed"] } else { vec![] };
     columns.extend(["client", "class", "model"]);
     columns.extend(layers.iter().map(String::as_str));
     columns.extend(["accuracy", "sufficiency", "necessity", "cross", "false positives", "percentile", "p", "fate"]);

@@ -1,5 +1,7 @@
 //! Reports of small folders, written by hand.
 
+mod seeds;
+
 use std::fs;
 use std::path::Path;
 
@@ -183,39 +185,6 @@ fn hostile_names_stay_text() {
     // Ours, at the end.
     assert_eq!(count(&page, "<script"), 1);
     assert!(!page.contains("<b>") && page.contains("&lt;b&gt;zero") && page.contains("&lt;script&gt;alert("));
-}
-
-#[test]
-fn seeds_have_intervals_and_several_runs_are_compared() {
-    let parent = tempfile::tempdir().unwrap();
-    let (several, single) = (parent.path().join("several"), parent.path().join("single"));
-    for (i, seed) in ["seed_9", "seed_10"].iter().enumerate() {
-        write_run(&several.join(seed), "a", i + 1);
-    }
-    let page = report(&[&several]);
-    check(&page);
-    assert!(page.contains("2 seeds") && page.contains(" ± ") && page.contains("95% intervals"));
-    write_run(&single, "a", 3);
-    fs::write(several.join("experiment.toml"), "name = \"a\"\n").unwrap();
-    let page = report(&[&several, &single]);
-    check(&page);
-    for said in ["2 runs compared", "several", "single", "training.lr", "1 of 2 runs have one seed"] {
-        assert!(page.contains(said), "{said}");
-    }
-    // A folder that holds both is both.
-    assert!(report(&[parent.path()]).contains("2 runs compared"));
-}
-
-/// As `[[compare]]` may name them.
-#[test]
-fn variants_named_like_seeds_are_runs_of_their_own() {
-    let parent = tempfile::tempdir().unwrap();
-    for (i, variant) in ["seed_a", "seed_b"].iter().enumerate() {
-        write_run(&parent.path().join(variant), variant, i + 1);
-    }
-    let page = report(&[parent.path()]);
-    check(&page);
-    assert!(page.contains("2 runs compared"), "not one run of two seeds");
 }
 
 /// Runs as a sweep leaves them, of two seeds each: by name, the values of its keys.

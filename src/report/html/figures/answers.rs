@@ -15,7 +15,8 @@ const MAX_CLASSES: usize = 20;
 
 /// Of the last round, the wrong answers of the global weights under each client's mask.
 pub fn cross(run: &Run) -> Option<Figure> {
-    let last = run.seeds.first()?.last.as_ref()?;
+    let seed = run.seeds.first()?;
+    let last = seed.last.as_ref()?;
     let all: Vec<Pair> = pairs(last).into_iter().filter(|pair| !pair.global.answers.is_empty()).collect();
     if all.is_empty() {
         return None;
@@ -46,7 +47,7 @@ pub fn cross(run: &Run) -> Option<Figure> {
         "The client's circuit as a mask on the global weights, in round {}: how many test images of the class it gets wrong, and \
          what it calls them. Bars of one colour everywhere are a class that dominates the average.{}",
         last.round,
-        if run.seeds.len() > 1 { " Of the first seed." } else { "" }
+        run.of_seed(seed)
     );
     let left_out = match (failing.len(), failing.len() - shown.len(), last.left_out) {
         (0, ..) => format!("Nothing to draw: all {} circuits get every image right.", all.len()),

@@ -28,7 +28,7 @@ pub struct Pair<'a> {
     pub global: &'a Circuit,
 }
 
-/// The first seed's clients' classes that have a circuit in both models.
+/// The clients' classes that have a circuit in both models.
 pub fn pairs(last: &RoundCircuits) -> Vec<Pair<'_>> {
     let mut pairs = Vec::new();
     for (client, classes) in &last.local {
@@ -58,7 +58,8 @@ fn iou(a: &Circuit, b: &Circuit, layer: Option<&str>) -> Option<f64> {
 
 /// Matrices of overlaps in the last round.
 pub fn overlaps(run: &Run) -> Option<Figure> {
-    let last = run.seeds.first()?.last.as_ref()?;
+    let seed = run.seeds.first()?;
+    let last = seed.last.as_ref()?;
     let all = pairs(last);
     if all.len() < 2 {
         return None;
@@ -77,17 +78,13 @@ pub fn overlaps(run: &Run) -> Option<Figure> {
          diagonal are the classes of one client; equal classes of different clients share much where clients agree. Empty \
          cells: both circuits keep no channel.{}",
         last.round,
-        first_seed(run)
+        run.of_seed(seed)
     );
     Some(Figure::new("overlap-matrices", "Every two circuits", &caption, scenes).without(left_out(
         run,
         shown.len(),
         all.len(),
     )))
-}
-
-fn first_seed(run: &Run) -> &'static str {
-    if run.seeds.len() > 1 { " Of the first seed." } else { "" }
 }
 
 /// What the picture has no room for.
@@ -155,7 +152,8 @@ pub fn channels_of_layers(run: &Run) -> Vec<(String, u32)> {
 
 /// Which channels the last round's circuits keep, lose and gain.
 pub fn channels(run: &Run) -> Option<Figure> {
-    let last = run.seeds.first()?.last.as_ref()?;
+    let seed = run.seeds.first()?;
+    let last = seed.last.as_ref()?;
     let all = pairs(last);
     let shown = &all[..all.len().min(MAX_ROWS)];
     if shown.is_empty() {
@@ -183,7 +181,7 @@ pub fn channels(run: &Run) -> Option<Figure> {
          in the global one (kept). Orange: only in the client's (lost in the average). Light blue: only in the global one \
          (new). Columns filled from top to bottom are channels that everything uses.{}",
         last.round,
-        first_seed(run)
+        run.of_seed(seed)
     );
     Some(Figure::new("channels", "Channels kept, lost and new", &caption, scenes).without(without.trim()))
 }

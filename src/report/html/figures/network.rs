@@ -41,7 +41,8 @@ struct Edge {
 
 /// Some of the last round's circuits.
 pub fn circuits(run: &Run) -> Option<Figure> {
-    let last = run.seeds.first()?.last.as_ref()?;
+    let seed = run.seeds.first()?;
+    let last = seed.last.as_ref()?;
     let all = pairs(last);
     let drawable: Vec<&Pair> = all.iter().filter(|pair| size(pair) > 0 && fits(pair)).collect();
     // One class of every client before the second of any.
@@ -62,7 +63,7 @@ pub fn circuits(run: &Run) -> Option<Figure> {
          in the average). Light blue: only in the global one (new). {}{}",
         last.round,
         strength(&run.weights),
-        if run.seeds.len() > 1 { " Of the first seed." } else { "" }
+        run.of_seed(seed)
     );
     let left_out = match (scenes.len() < all.len(), last.left_out) {
         (false, 0) => String::new(),

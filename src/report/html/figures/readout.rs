@@ -25,7 +25,8 @@ type Shared = (u32, Vec<String>);
 /// The weights from shared channels to the logits, in the global model.
 pub fn shared(run: &Run) -> Option<Figure> {
     let readout = run.weights.global.as_ref()?.readout.as_ref()?;
-    let last = run.seeds.first()?.last.as_ref()?;
+    let seed = run.seeds.first()?;
+    let last = seed.last.as_ref()?;
     let layer = run.layers().pop()?;
     let mut users: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     for pair in pairs(last) {
@@ -50,7 +51,7 @@ pub fn shared(run: &Run) -> Option<Figure> {
          orange against it; the stronger the colour, the larger the weight; empty where pruning left none. Two classes with the same signs all the way down \
          are hard to tell apart by these channels.{}",
         last.round,
-        if run.seeds.len() > 1 { " Of the first seed." } else { "" }
+        run.of_seed(seed)
     );
     let mut left_out = Vec::new();
     if shown.len() < all.len() {
