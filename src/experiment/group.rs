@@ -194,8 +194,12 @@ fn analyse(federation: &Federation<'_>, runs: &[Run<'_>], progress: &dyn Teller,
         // Before the last round is done there are none.
         let own = analysed.get(part).unwrap_or_default();
         let of = if runs.len() > 1 { format!("{}: ", run.job.label) } else { String::new() };
-        for (name, why) in own.iter().flatten().filter_map(|a| Some((a.analysis.name(), a.findings.as_ref().err()?))) {
-            progress.message(&format!("{of}{name} skipped: {why}"));
+        let seeds = run.job.experiment.seeds.all();
+        for (seed, analyses) in seeds.iter().zip(own) {
+            let of = if seeds.len() > 1 { format!("{of}seed {seed}: ") } else { of.clone() };
+            for (name, why) in analyses.iter().filter_map(|a| Some((a.analysis.name(), a.findings.as_ref().err()?))) {
+                progress.message(&format!("{of}{name} skipped: {why}"));
+            }
         }
         run.folders.write_analyses(*rounds, own)?;
     }

@@ -1,6 +1,7 @@
 //! `report.html`: what a run's folder, or several runs' folders, say, as one page for people, made from their files
 //! alone: those of old runs too, and of runs that were stopped.
 
+mod analyses;
 mod axes;
 mod bars;
 mod chart;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::analyses::{self, Analysis};
 use super::circuits_file::{self, RoundCircuits};
 use super::losses::Losses;
 use super::overlaps::Overlaps;
@@ -34,27 +35,9 @@ pub struct Seed {
     pub curve: Vec<CurvePoint>,
     /// The channels of the last round's circuits.
     pub last: Option<RoundCircuits>,
-    /// The tables in `analyses/`.
+    /// Those of the last round that were asked for.
     pub analyses: Vec<Analysis>,
 }
-
-/// What an analysis of the last round found.
-#[derive(Clone, Debug, Default)]
-pub struct Analysis {
-    /// As its file is called.
-    pub name: String,
-    /// Names of its columns.
-    pub columns: Vec<String>,
-    /// Its first rows.
-    pub rows: Vec<Vec<String>>,
-    /// How many it has besides.
-    pub left_out: usize,
-}
-
-/// Those that runs can do.
-const ANALYSES: [&str; 6] = ["patching", "dominators", "ensemble", "cascade", "centroids", "shared_neurons"];
-/// Rows of an analysis that are kept.
-const ANALYSIS_ROWS: usize = 100;
 
 /// A line of `rounds.jsonl`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -203,20 +186,7 @@ impl Seed {
             Ok(())
         })?;
         seed.overlaps = Overlaps::read(folder)?;
-        for name in ANALYSES {
-            let mut found = Analysis { name: name.into(), ..Analysis::default() };
-            each_row(&folder.join("analyses").join(format!("{name}.csv")), &mut |row| {
-                found.columns = row.columns().map(str::to_string).collect();
-                match found.rows.len() < ANALYSIS_ROWS {
-                    true => found.rows.push(row.columns().map(|column| row.text(column).to_string()).collect()),
-                    false => found.left_out += 1,
-                }
-                Ok(())
-            })?;
-            if !found.rows.is_empty() {
-                seed.analyses.push(found);
-            }
-        }
+        seed.analyses = analyses::read(folder)?;
         seed.last = circuits_file::read(&folder.join("circuits.json"))?;
         if let Some(last) = &mut seed.last {
             last.take_answers(answers);

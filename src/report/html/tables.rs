@@ -1,5 +1,6 @@
 //! The tables of a report.
 
+use super::analyses;
 use super::axes::Unit;
 use super::figures::FATES;
 use super::run::{Run, mean, overlap_means};
@@ -67,62 +68,7 @@ pub fn estimate(estimate: Estimate, percent: bool) -> Cell {
 /// Of one run.
 pub fn of_run(run: &Run) -> Vec<Table> {
     let own = [rounds(run), controls(run), overlaps(run), specialists::table(run), circuits(run)].into_iter().flatten();
-    own.chain(ANALYSES.iter().filter_map(|(name, title, caption)| analysis(run, name, title, caption))).collect()
-}
-
-/// The analyses by the names of their files, with what they are and how to read them.
-const ANALYSES: [(&str, &str, &str); 6] = [
-    (
-        "patching",
-        "Patching",
-        "Images that the global model gets wrong, with one channel's activation taken from a client's model that knows the class \
-         (or, where no channel is named, a whole layer's): the share that this rescues.",
-    ),
-    (
-        "dominators",
-        "Silencing the dominant class",
-        "Accuracy by class before and after the channels that only the strongest class's circuit uses are silenced.",
-    ),
-    (
-        "ensemble",
-        "Ensemble of circuits",
-        "Each class scored by the global model under its own local circuit, the highest score winning, against the global model \
-         among the same classes.",
-    ),
-    (
-        "cascade",
-        "Assembled model",
-        "A model put together from the clients' circuits, channel by channel, against the averaged one.",
-    ),
-    (
-        "centroids",
-        "Distances of classes",
-        "Cosine distance of the mean features of two classes in the global model, and their norms. Below 0.01 they are synonyms, \
-         of which the one with the larger norm is expected to win.",
-    ),
-    (
-        "shared_neurons",
-        "Shared channels replaced",
-        "Accuracy by class when the channels that several circuits share are overwritten in the global model with one client's.",
-    ),
-];
-
-fn analysis(run: &Run, name: &'static str, title: &str, caption: &str) -> Option<Table> {
-    let found = run.seeds.first()?.analyses.iter().find(|found| found.name == name)?;
-    let cell = |text: &String| match text.parse::<f64>() {
-        // Counts and names as they stand, measures to three digits.
-        Ok(value) if value.is_finite() && value.fract() != 0.0 => {
-            Cell { text: format!("{value:.3}"), value: Some(value) }
-        }
-        Ok(value) if value.is_finite() => Cell { text: text.clone(), value: Some(value) },
-        _ => word(if text.is_empty() { "–" } else { text }),
-    };
-    let rows = found.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
-    let columns: Vec<String> = found.columns.iter().map(|column| column.replace('_', " ")).collect();
-    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-    let caption = if run.seeds.len() > 1 { format!("{caption} Of the first seed.") } else { caption.to_string() };
-    let table = Table::new(name, title, &caption, &columns, rows);
-    Some(Table { left_out: table.left_out + found.left_out, ..table })
+    own.chain(analyses::tables(run)).collect()
 }
 
 fn rounds(run: &Run) -> Option<Table> {

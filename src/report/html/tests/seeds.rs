@@ -56,3 +56,32 @@ fn seeds_have_their_numbers_and_the_order_of_the_configuration() {
     fs::remove_file(parent.path().join("experiment.toml")).unwrap();
     assert!(report(&[parent.path()]).contains("Of seed 7."));
 }
+
+#[test]
+fn an_analysis_is_of_the_first_seed_that_has_it_and_a_skipped_one_says_why() {
+    let parent = tempfile::tempdir().unwrap();
+    write_seeds(parent.path());
+    let said = |seed: &str, dominators: &str| {
+        let text = format!(r#"{{"round": 2, "dominators": {dominators}, "cascade": {{"skipped": "<one> client"}}}}"#);
+        fs::write(parent.path().join(seed).join("analyses.json"), text).unwrap();
+    };
+    said("seed_42", r#"{"skipped": "no channel of its own"}"#);
+    said("seed_7", r#"{"class": 6}"#);
+    said("seed_110", r#"{"class": 3}"#);
+    for (seed, class) in [("seed_7", 6), ("seed_110", 3)] {
+        let folder = parent.path().join(seed).join("analyses");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("dominators.csv"), format!("class,before\n{class},0.8764\n")).unwrap();
+    }
+    let page = report(&[parent.path()]);
+    check(&page);
+    assert!(page.contains(">0.876</td>") && page.contains("<section id=\"table-cascade\">"));
+    assert!(page.contains("Of seed 7. 1 of 3 seeds skipped it; seed 42: no channel of its own.</p>"), "{page}");
+    assert_eq!(count(&page, "&lt;one&gt; client</td>"), 3);
+    // Alone, it has no number.
+    let alone = report(&[&parent.path().join("seed_42")]);
+    assert!(alone.contains(">skipped because</th>") && alone.contains(">no channel of its own</td>"));
+    said("seed_42", "[");
+    let error = write(&[parent.path().into()], parent.path()).unwrap_err().to_string();
+    assert!(error.contains("analyses.json: line 1, column"), "{error}");
+}
