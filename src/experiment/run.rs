@@ -141,7 +141,7 @@ pub fn run_on(request: &Request, stop: &AtomicBool, open: Open<'_>) -> Result<Ra
         let table = closing_table(&finished.iter().map(|done| done.view()).collect::<Vec<_>>());
         return Ok(Ran { table, diverged });
     }
-    let table = sweep_table(&swept, finished.iter().map(|done| done.seeds.len()).max().unwrap_or(1));
+    let table = sweep_table(&swept, &finished.iter().map(|done| done.seeds.len()).collect::<Vec<_>>());
     Ok(Ran { table, diverged })
 }
 

@@ -48,24 +48,43 @@ impl Estimate {
         (self.high - self.low) / 2.0
     }
 
-    /// A fraction in percent, with the half-width in points where there is an interval: `97.5% ± 0.4`.
+    /// As if there were no seeds for which it is undefined: for sentences that name them themselves.
+    pub fn unmarked(self) -> Self {
+        Self { undefined: 0, ..self }
+    }
+
+    /// A fraction in percent, with the half-width in points where there is an interval, and the mark of seeds for which it is
+    /// undefined: `97.5% ± 0.4 [2 of 3]`.
     pub fn percent(&self) -> String {
         self.text(100.0, 1, "%")
     }
 
-    /// With so many decimals, and the half-width where there is an interval: `0.50 ± 0.04`.
+    /// With so many decimals, and the same: `0.50 ± 0.04 [2 of 3]`.
     pub fn decimals(&self, places: usize) -> String {
         self.text(1.0, places, "")
     }
 
     fn text(&self, scale: f64, places: usize, unit: &str) -> String {
         let half = self.half();
-        match (self.mean.is_finite(), half.is_finite()) {
-            (false, _) => "-".into(),
+        let text = match (self.mean.is_finite(), half.is_finite()) {
+            (false, _) => return "-".into(),
             (true, false) => format!("{:.places$}{unit}", scale * self.mean),
             (true, true) => format!("{:.places$}{unit} ± {:.places$}", scale * self.mean, scale * half),
+        };
+        match self.undefined {
+            0 => text,
+            undefined => format!("{text} [{} of {}]", self.n, self.n + undefined),
         }
     }
+}
+
+/// What the mark of an estimate means.
+pub const MARK: &str = "[n of N]: a mean over the n of N seeds for which it is defined";
+
+/// Whether an estimate in a text has the mark of seeds for which it is undefined.
+pub fn is_marked(text: &str) -> bool {
+    let is_mark = |mark: &str| mark.split(" of ").filter(|count| count.parse::<usize>().is_ok()).count() == 2;
+    text.split('[').skip(1).filter_map(|rest| rest.split(']').next()).any(is_mark)
 }
 
 /// The point of Student's distribution that splits off (1 - 0.95) / 2 above it.
@@ -122,5 +141,17 @@ mod tests {
         assert_eq!((interval.percent().as_str(), interval.decimals(2).as_str()), ("97.5% ± 0.4", "0.97 ± 0.00"));
         assert_eq!(Estimate::new(&[0.5]).percent(), "50.0%");
         assert_eq!(Estimate::new(&[]).decimals(3), "-");
+    }
+
+    #[test]
+    fn what_some_seeds_lack_is_marked() {
+        let [some, none] = [[0.5, f64::NAN, 0.5], [f64::NAN; 3]].map(|values| Estimate::new(&values));
+        assert_eq!(
+            (some.decimals(2).as_str(), some.unmarked().percent().as_str()),
+            ("0.50 ± 0.00 [2 of 3]", "50.0% ± 0.0")
+        );
+        assert_eq!(none.percent(), "-");
+        assert!(is_marked(&format!("[a] {} (0.12)", some.percent())));
+        assert!(!is_marked("50.0%") && !is_marked("[one of two] [3]") && !is_marked("1 of 2"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::estimate::Estimate;
+use super::estimate::{Estimate, MARK, is_marked};
 use super::figures::{Figure, RoundFigures};
 use super::folder::{replace_whole, unwritable};
 use super::records::{Comparison, Level};
@@ -33,8 +33,8 @@ pub fn write_sweep(folder: &Path, runs: &[SweepRun<'_>]) -> Result<()> {
 /// A column of the table: its name, what it shows, and how.
 type Column = (&'static str, Figure, fn(&Estimate) -> String);
 
-/// Aligned plain text with a line for each experiment.
-pub fn sweep_table(runs: &[SweepRun<'_>], seeds: usize) -> String {
+/// Aligned plain text with a line for each experiment, which have so many seeds.
+pub fn sweep_table(runs: &[SweepRun<'_>], seeds: &[usize]) -> String {
     let iou = |comparison| Figure::Overlap(comparison, Level::Node, "all".into());
     let chance = Figure::Chance(Comparison::LocalGlobal, Level::Node, "all".into());
     let columns: [Column; 6] = [
@@ -56,13 +56,16 @@ pub fn sweep_table(runs: &[SweepRun<'_>], seeds: usize) -> String {
         row.extend(shown.iter().map(cell));
         table.push(row);
     }
-    let over = if seeds > 1 {
-        format!(", means over {seeds} seeds ± half the width of their 95% intervals")
-    } else {
-        String::new()
+    let most = seeds.iter().copied().max().unwrap_or(0);
+    let over = match seeds.iter().all(|seeds| *seeds == most) {
+        _ if most < 2 => String::new(),
+        true => format!(", means over {most} seeds ± half the width of their 95% intervals"),
+        // Then they are swept, and a column tells of them.
+        false => ", means over the seeds of each ± half the width of their 95% intervals".into(),
     };
     let what = format!("The last round{over}; local-global and mismatched are overlaps of circuits (IoU)\n");
-    what + &align(&table, 0)
+    let text = what + &align(&table, 0);
+    if is_marked(&text) { format!("{text}\n{MARK}\n") } else { text }
 }
 
 #[cfg(test)]
@@ -88,7 +91,12 @@ mod tests {
         assert!(
             lines[1].starts_with("lr-0.1,0.1,3,accuracy,0.5,") && lines[2].starts_with("lr-0.2,0.2,3,accuracy,0.75,")
         );
-        let table = sweep_table(&runs, 1);
+        assert!(sweep_table(&runs, &[2, 2]).starts_with("The last round, means over 2 seeds ± half"));
+        assert!(sweep_table(&runs, &[1, 2]).starts_with("The last round, means over the seeds of each ± half"));
+        let partly = RoundFigures::new(3, 1.0, &[vec![(Figure::Accuracy, 0.5)], vec![(Figure::Accuracy, f64::NAN)]]);
+        let table = sweep_table(&[run("lr-0.1", "0.1", &partly)], &[2]);
+        assert!(table.contains("50.0% [1 of 2]\n\n[n of N]: a mean over the n of N seeds"), "{table}");
+        let table = sweep_table(&runs, &[1, 1]);
         let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(rows, [vec!["training.lr", "accuracy"], vec!["0.1", "50.0%"], vec!["0.2", "75.0%"]]);
     }

@@ -1,7 +1,7 @@
 //! The closing table: accuracy by round, and overlaps of the last round, of one run or of several side by side. A run
 //! over several seeds shows means, each with the half-width of its interval.
 
-use super::estimate::Estimate;
+use super::estimate::{Estimate, MARK, is_marked};
 use super::figures::{Figure, RoundFigures};
 use super::records::{Comparison, Control, Diagnosis, Level};
 
@@ -51,9 +51,8 @@ const MAX_ROWS: usize = 12;
 /// Aligned plain text that ends with a line break.
 pub fn closing_table(runs: &[RunView]) -> String {
     let mut text = String::new();
-    let seeds = runs.iter().map(|run| run.seeds).max().unwrap_or(0);
-    if seeds > 1 {
-        text += &format!("Means over {seeds} seeds ± half the width of their 95% intervals\n");
+    if let Some(over) = over(runs) {
+        text += &format!("Means over {over} ± half the width of their 95% intervals\n");
     }
     text += &align(&accuracy_rows(runs), 0);
     let overlaps: Vec<Vec<Overlap>> = runs.iter().map(RunView::overlaps).collect();
@@ -71,7 +70,20 @@ pub fn closing_table(runs: &[RunView]) -> String {
         text += "\nClasses of clients after averaging: kept, kept but not in the same channels, lost, not learned by the client\n";
         text += &align(&fate_rows(runs), 0);
     }
+    if is_marked(&text) {
+        text += &format!("\n{MARK}\n");
+    }
     text
+}
+
+/// What means are over, where any run has several seeds.
+fn over(runs: &[RunView]) -> Option<String> {
+    let most = runs.iter().map(|run| run.seeds).max().filter(|most| *most > 1)?;
+    if runs.iter().all(|run| run.seeds == most) {
+        return Some(format!("{most} seeds"));
+    }
+    let each: Vec<String> = runs.iter().map(|run| format!("{}: {}", run.label, run.seeds)).collect();
+    Some(format!("the seeds of each ({})", each.join(", ")))
 }
 
 const FATES: [Diagnosis; 4] =
@@ -319,6 +331,29 @@ round  preserved      drift  interference  not learned
     1  2.5 ± 6.4  0.0 ± 0.0     0.0 ± 0.0    1.0 ± 0.0
 ";
         assert_eq!(closing_table(&[RunView { label: "a", seeds: 2, rounds: &rounds }]), expected);
+    }
+
+    #[test]
+    fn runs_of_different_numbers_of_seeds_and_means_over_some_of_them_say_so() {
+        let one = [round(1, &[seed(0.5)])];
+        let overlaps = [0.25, f64::NAN].map(|iou| [seed(0.5), overlap(Comparison::LocalGlobal, "all", iou).to_vec()]);
+        let many = [round(1, &overlaps.map(|parts| parts.concat()))];
+        let views =
+            [RunView { label: "one", seeds: 1, rounds: &one }, RunView { label: "many", seeds: 2, rounds: &many }];
+        let expected = "\
+Means over the seeds of each (one: 1, many: 2) ± half the width of their 95% intervals
+\x20           one                                  many
+round  accuracy  trained   loss  seconds     accuracy  trained           loss  seconds
+    1     50.0%        -  0.500      2.2  50.0% ± 0.0        -  0.500 ± 0.000      2.2
+
+Overlap of circuits (IoU) in the last round; in brackets, that of random circuits as large
+                                     all
+local global  one                      -
+local global  many  0.25 [1 of 2] (0.12)
+
+[n of N]: a mean over the n of N seeds for which it is defined
+";
+        assert_eq!(closing_table(&views), expected);
     }
 
     #[test]

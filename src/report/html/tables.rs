@@ -7,6 +7,7 @@ use super::run::{Run, mean, overlap_means};
 use super::scene::spread;
 use super::seed::Control;
 use super::specialists;
+use crate::report::estimate::{MARK, is_marked};
 use crate::report::{Comparison, Estimate};
 
 /// Rows of a table, at most.
@@ -42,7 +43,11 @@ impl Table {
         let left_out = rows.len().saturating_sub(MOST);
         rows.truncate(MOST);
         let columns = columns.iter().map(|column| column.to_string()).collect();
-        Self { id, title: title.into(), caption: caption.into(), columns, rows, left_out }
+        let mut caption = caption.to_string();
+        if rows.iter().flatten().any(|cell| is_marked(&cell.text)) {
+            caption += &format!(" {MARK}.");
+        }
+        Self { id, title: title.into(), caption, columns, rows, left_out }
     }
 }
 

@@ -34,11 +34,15 @@ pub fn of_run(run: &Run) -> Words {
 }
 
 fn percent(estimate: &Estimate) -> String {
-    estimate.percent() + &partly(estimate)
+    estimate.unmarked().percent() + &partly(estimate)
 }
 
 fn share(value: &Estimate) -> String {
-    value.decimals(2) + &partly(value)
+    decimals(value, 2)
+}
+
+fn decimals(value: &Estimate, places: usize) -> String {
+    value.unmarked().decimals(places) + &partly(value)
 }
 
 /// Of how many seeds something is a mean, where it is not of all.
@@ -124,7 +128,7 @@ fn evidence(run: &Run) -> Vec<String> {
                 }
             }
             let size = run.of_circuits(global, Circuit::size);
-            said.push(format!("{text}, {} channels on average.", size.decimals(1)));
+            said.push(format!("{text}, {} channels on average.", decimals(&size, 1)));
         }
     }
     let cross = run.of_circuits(true, |c| c.measure("cross"));

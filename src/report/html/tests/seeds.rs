@@ -85,3 +85,17 @@ fn an_analysis_is_of_the_first_seed_that_has_it_and_a_skipped_one_says_why() {
     let error = write(&[parent.path().into()], parent.path()).unwrap_err().to_string();
     assert!(error.contains("analyses.json: line 1, column"), "{error}");
 }
+
+#[test]
+fn means_over_some_of_the_seeds_are_marked_and_the_mark_is_explained() {
+    let parent = tempfile::tempdir().unwrap();
+    write_seeds(parent.path());
+    let path = parent.path().join("seed_7/controls.csv");
+    let table = fs::read_to_string(&path).unwrap();
+    fs::write(&path, table.lines().next().unwrap()).unwrap();
+    let page = report(&[parent.path()]);
+    check(&page);
+    assert!(page.contains(">0.750 ± 0.000 [2 of 3]</td>"));
+    // Beneath the tables that have one: here, and where the first seed's one client has none to share channels with.
+    assert_eq!(count(&page, "[n of N]: a mean over the n of N seeds for which it is defined.</p>"), 2);
+}
