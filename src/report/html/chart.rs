@@ -221,8 +221,8 @@ fn draw_line(scene: &mut Scene, line: &Line, x: &Axis, y: &Axis) {
     for part in line.points.split(|point| !point.mean.is_finite()).filter(|part| !part.is_empty()) {
         let places: Vec<(f64, f64)> = part.iter().map(|p| at(p, p.mean)).collect();
         match places[..] {
-            // What chance or noise would give, known at one place, is a mark for all of them.
-            [(_, y)] if line.style == Style::Dotted && line.points.len() == 1 => {
+            // What chance or noise would give is a mark for everything beside it, where all is known at one place.
+            [(_, y)] if line.style == Style::Dotted && x.values.0 == x.values.1 => {
                 let across = vec![(x.ends.0 - INSET, y), (x.ends.1 + INSET, y)];
                 scene.dashed(across, line.paint, width(line.style), dash(line.style));
             }
@@ -301,6 +301,24 @@ mod tests {
         assert_eq!(scene.shapes.iter().filter(lines).count(), 2);
         assert_eq!(scene.shapes.iter().filter(|shape| matches!(shape, Shape::Dot { .. })).count(), 3);
         assert_eq!(scene.description, "test accuracy by round. all: 25.0% at 1, 75.0% at 4.");
+    }
+
+    /// A ceiling measured in the last round says nothing of the rounds before.
+    #[test]
+    fn what_is_known_in_one_round_is_drawn_there_alone() {
+        let widths = |rounds: &[f64]| {
+            let measured = chart(rounds).lines.remove(0);
+            let last = measured.points.last().copied().into_iter().collect();
+            let ceiling = Line { label: String::new(), points: last, paint: Paint::Series(2), style: Style::Dotted };
+            let scene = Chart { lines: vec![measured, ceiling], ..chart(&[]) }.draw();
+            let width = |shape: &Shape| match shape {
+                Shape::Line { paint: Paint::Series(2), points, .. } => Some(points[1].0 - points[0].0),
+                _ => None,
+            };
+            scene.shapes.iter().filter_map(width).collect::<Vec<_>>()
+        };
+        assert_eq!(widths(&[0.25, 0.5, 0.75]), [2.0 * INSET]);
+        assert_eq!(widths(&[0.25]), [WIDTH - RIGHT - LEFT]);
     }
 
     #[test]

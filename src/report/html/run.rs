@@ -192,6 +192,11 @@ impl Run {
         Estimate::new(&each.iter().map(|by_round| of(by_round).unwrap_or(f64::NAN)).collect::<Vec<_>>())
     }
 
+    /// The last round in which any seed has a value.
+    pub fn round_of(&self, values: impl Fn(&Seed) -> BTreeMap<usize, f64>) -> Option<usize> {
+        self.seeds.iter().filter_map(|seed| values(seed).into_keys().next_back()).max()
+    }
+
     /// An accuracy of the global model in the last round.
     pub fn accuracy(&self, pick: fn(&Global) -> Option<f64>) -> Estimate {
         self.estimate(|seed| seed.rounds.last().and_then(|round| pick(&round.global)).unwrap_or(f64::NAN))
@@ -205,6 +210,14 @@ impl Run {
     /// The mean of a measure over a model's circuits, in the last round that has it.
     pub fn of_circuits(&self, global: bool, value: impl Fn(&Circuit) -> f64) -> Estimate {
         self.last_of(|seed| finite(circuit_means(seed, global, &value)))
+    }
+
+    /// How much two searches in the same global weights share, in the last round that has it, and which round that is where
+    /// another overlaps by then.
+    pub fn ceiling(&self) -> (Estimate, Option<usize>) {
+        let ceiling = |seed: &Seed| finite(circuit_means(seed, true, |circuit| circuit.measure("ceiling")));
+        let overlap = self.round_of(|seed| overlap_means(seed, Comparison::LocalGlobal, "all", false));
+        (self.last_of(ceiling), self.round_of(ceiling).filter(|round| overlap != Some(*round)))
     }
 
     /// Layers with circuits, in the order of the files.

@@ -105,9 +105,10 @@ fn evidence(run: &Run) -> Vec<String> {
         if mismatched.mean.is_finite() {
             text += &format!("; of different classes of the same client: {}", share(&mismatched));
         }
-        let ceiling = run.of_circuits(true, |c| c.measure("ceiling"));
+        let (ceiling, earlier) = run.ceiling();
         if ceiling.mean.is_finite() {
-            text += &format!("; of two searches in the same weights (noise ceiling): {}", share(&ceiling));
+            let of = earlier.map_or_else(String::new, |round| format!(" in round {round}"));
+            text += &format!("; of two searches in the same weights (noise ceiling){of}: {}", share(&ceiling));
         }
         said.push(format!("{text}; chance: {}.", share(&run.overlap(Comparison::LocalGlobal, true))));
     }

@@ -56,6 +56,25 @@ fn a_number_that_some_seeds_lack_says_so() {
 }
 
 #[test]
+fn a_ceiling_of_an_earlier_round_says_of_which() {
+    let known = |round, ceiling| circuit(round, 0, "preserved", &[("ceiling", ceiling)]);
+    let said = |last: f64| {
+        let mut seed = seed(3, vec![known(2, 0.75), known(3, last)]);
+        for round in [2, 3] {
+            let mean = super::super::overlaps::Mean { iou: 0.5, chance: 0.1, pairs: 1 };
+            let key = (round, Comparison::LocalGlobal.name().into(), "all".into(), None);
+            seed.overlaps.means.insert(key, mean);
+        }
+        of_run(&run("", vec![seed])).evidence.remove(0)
+    };
+    assert!(
+        said(f64::NAN)
+            .contains("same class: 0.50; of two searches in the same weights (noise ceiling) in round 2: 0.75;")
+    );
+    assert!(said(0.25).contains("(noise ceiling): 0.25;"), "{}", said(0.25));
+}
+
+#[test]
 fn classes_without_a_fate_are_not_counted() {
     let run = run("", vec![seed(1, vec![circuit(1, 0, "", &[])])]);
     assert!(!of_run(&run).claim.contains("classes of clients"), "{}", of_run(&run).claim);
