@@ -198,7 +198,10 @@ fn circuits(run: &Run) -> Option<Table> {
             row.extend(layers.iter().map(|layer| number(size(layer), Unit::Count)));
             let percents = ["accuracy", "sufficiency", "necessity", "cross", "false_positive", "random_percentile"];
             row.extend(percents.map(|name| number(c.measure(name), Unit::Percent)));
-            row.push(number(c.measure("random_p"), Unit::Plain));
+            // Two digits would round 1 of 21 up to the level of significance.
+            let p = c.measure("random_p");
+            let text = if p.is_finite() { format!("{p:.3}") } else { "–".into() };
+            row.push(Cell { text, value: Some(p).filter(|p| p.is_finite()) });
             let fate =
                 FATES.iter().find(|(name, _)| *name == c.diagnosis).map_or(c.diagnosis.as_str(), |(_, words)| words);
             row.push(word(fate));

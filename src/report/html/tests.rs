@@ -1,6 +1,7 @@
 //! Reports of small folders, written by hand.
 
 mod seeds;
+mod texts;
 
 use std::fs;
 use std::path::Path;

@@ -157,8 +157,11 @@ fn against_random(tested: &[f64], random: Option<u32>) -> String {
     }
     let below = tested.iter().filter(|p| **p < LEVEL).count();
     let tested = tested.len();
+    let chance = LEVEL * tested as f64;
     format!(
-        "{below} of {tested} circuits tested are more sufficient than random circuits of the same sizes at p < {LEVEL}."
+        "{below} of {tested} circuits tested are more sufficient than random circuits of the same sizes at p < {LEVEL} (about \
+         {chance:.places$} of {tested} would be by chance).",
+        places = usize::from(chance < 1.0)
     )
 }
 

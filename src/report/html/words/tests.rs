@@ -88,11 +88,16 @@ fn too_few_random_circuits_prove_nothing() {
             "2 circuits were tested against random circuits of the same sizes, too few to tell: p cannot be below 0.17.",
         ),
         (19, "p cannot be below 0.05."),
-        (20, "1 of 2 circuits tested are more sufficient than random circuits of the same sizes at p < 0.05."),
+        (
+            20,
+            "1 of 2 circuits tested are more sufficient than random circuits of the same sizes at p < 0.05 (about 0.1 of 2 would be by chance).",
+        ),
     ] {
         let text = against_random(&[1.0 / (1.0 + f64::from(random)), 1.0], Some(random));
         assert!(text.ends_with(says), "{random}: {text}");
     }
+    let text = against_random(&[0.01; 36], None);
+    assert!(text.contains("36 of 36 circuits") && text.ends_with("(about 2 of 36 would be by chance)."), "{text}");
 }
 
 #[test]

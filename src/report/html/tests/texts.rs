@@ -1,0 +1,24 @@
+//! What pages say of numbers, and beneath pictures.
+
+use super::*;
+
+/// From the heading of a section to its end.
+fn section<'a>(page: &'a str, id: &str) -> &'a str {
+    let from = page.find(&format!("<section id=\"{id}\">")).unwrap();
+    page[from..].split("</section>").next().unwrap()
+}
+
+/// 1 of 21, which the evidence counts as below 0.05.
+#[test]
+fn a_probability_below_the_level_is_not_rounded_up_to_it() {
+    let parent = tempfile::tempdir().unwrap();
+    write_run(parent.path(), "small", 2);
+    let path = parent.path().join("circuits.csv");
+    let table = fs::read_to_string(&path).unwrap().replace(",0.95,0.04,", ",0.95,0.047619,");
+    fs::write(path, table).unwrap();
+    let page = report(&[parent.path()]);
+    check(&page);
+    assert!(section(&page, "table-circuit-table").contains(">0.048</td>"));
+    assert!(page.contains("4 of 4 circuits tested are more sufficient"));
+    assert!(page.contains("at p &lt; 0.05 (about 0.2 of 4 would be by chance)."));
+}
