@@ -100,7 +100,8 @@ pub fn circuits(runs: &[Run]) -> Option<Figure> {
     ];
     let caption = "What circuits are worth, a line for each run. Sufficiency beside a high share of false positives is no \
          evidence: such a circuit calls everything its class.";
-    Some(Figure::new("measures", "What the circuits are worth", caption, scenes.into_iter().flatten().collect()))
+    let scenes = scenes.into_iter().flatten().collect();
+    Some(Figure::new("measures", "What the circuits are worth", caption, scenes).without(left_out(runs)))
 }
 
 /// Fates in the last round.
@@ -115,5 +116,6 @@ pub fn diagnoses(runs: &[Run]) -> Option<Figure> {
     let bars = Bars { title, x_title: "run", y_title: "clients' classes", parts, bars };
     let caption = "What became of each class of each client in the last round with circuits: not learned by the client, lost in \
          the average, kept but not in the same channels (structural drift), or preserved.";
-    Some(Figure::new("diagnoses", "What became of the circuits", caption, vec![bars.lying(348.0)]))
+    let figure = Figure::new("diagnoses", "What became of the circuits", caption, vec![bars.lying(348.0)]);
+    Some(figure.without(left_out(runs)))
 }

@@ -22,3 +22,20 @@ fn a_probability_below_the_level_is_not_rounded_up_to_it() {
     assert!(page.contains("4 of 4 circuits tested are more sufficient"));
     assert!(page.contains("at p &lt; 0.05 (about 0.2 of 4 would be by chance)."));
 }
+
+#[test]
+fn pictures_of_some_of_the_runs_say_of_how_many() {
+    let parent = tempfile::tempdir().unwrap();
+    let compared = |runs: std::ops::RangeInclusive<usize>| {
+        runs.for_each(|i| write_run(&parent.path().join(format!("run-{i}")), &format!("run-{i}"), 1));
+        report(&[parent.path()])
+    };
+    let figures = ["accuracy", "local-global", "measures", "diagnoses"];
+    let all = compared(1..=14);
+    assert!(figures.iter().all(|id| !section(&all, id).contains("left-out")));
+    let some = compared(15..=15);
+    check(&some);
+    for id in figures {
+        assert!(section(&some, id).contains("The first 14 of 15 runs."), "{id}");
+    }
+}
