@@ -24,7 +24,7 @@ pub fn accuracy(run: &Run) -> Option<Figure> {
         run.line("trained classes", Paint::Faded, Style::Dashed, |s| by_round(s, |r| r.global.trained_accuracy)),
         run.line("all classes", Paint::Ink, Style::Solid, |s| by_round(s, |r| r.global.accuracy)),
     ];
-    let ceiling = present(vec![run.line("centralised", Paint::Faded, Style::Dotted, centralised)]);
+    let ceiling = present(vec![run.line("centralised", Paint::Series(2), Style::Dashed, centralised)]);
     let classes = run.seeds.iter().flat_map(|seed| &seed.rounds).map(|r| r.global.per_class_accuracy.len()).max()?;
     let class = |class: usize| {
         let (paint, style) = nth(class);

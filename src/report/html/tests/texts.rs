@@ -39,3 +39,24 @@ fn pictures_of_some_of_the_runs_say_of_how_many() {
         assert!(section(&some, id).contains("The first 14 of 15 runs."), "{id}");
     }
 }
+
+/// It is measured, and differs from seed to seed.
+#[test]
+fn the_centralised_model_has_the_band_that_the_caption_promises() {
+    let parent = tempfile::tempdir().unwrap();
+    for (seed, accuracy) in [("seed_1", "0.5"), ("seed_2", "0.75")] {
+        let folder = parent.path().join(seed);
+        write_run(&folder, "a", 1);
+        let row = format!(
+            "2,centralised,0,0,2,1,{accuracy},1,0.5,0.75,0.25\n1,centralised,0,0,2,1,{accuracy},1,0.5,0.75,0.25\n"
+        );
+        let table = fs::read_to_string(folder.join("controls.csv")).unwrap();
+        fs::write(folder.join("controls.csv"), table + &row).unwrap();
+    }
+    let runs = Runs::read(&[parent.path().into()]).unwrap();
+    let figures = runs.figures();
+    let accuracy = figures.iter().find(|figure| figure.id == "accuracy").unwrap();
+    let panel = accuracy.scenes.iter().find(|scene| scene.title.ends_with("classes with circuits")).unwrap();
+    let band = |shape: &scene::Shape| matches!(shape, scene::Shape::Area { paint: scene::Paint::Series(2), .. });
+    assert!(accuracy.caption.contains("Bands") && panel.shapes.iter().any(band));
+}
