@@ -49,9 +49,7 @@ const PANELS: [Panel; 5] = [
         measures: &[
             ("same class", (Paint::Series(0), Style::Solid), |run| run.overlap(Comparison::LocalGlobal, false)),
             ("chance", (Paint::Faded, Style::Dotted), |run| run.overlap(Comparison::LocalGlobal, true)),
-            ("noise ceiling", (Paint::Series(2), Style::Dotted), |run| {
-                run.of_circuits(true, |circuit| circuit.measure("ceiling"))
-            }),
+            ("noise ceiling", (Paint::Series(2), Style::Dotted), |run| run.ceiling().0),
             ("another class", (Paint::Series(1), Style::Dashed), |run| run.overlap(Comparison::Mismatched, false)),
         ],
     },
@@ -118,8 +116,7 @@ fn of_key(runs: &[Run], swept: &[Swept], key: usize, id: &'static str) -> Figure
         let others: Vec<&str> = swept.iter().map(|other| other.key.as_str()).filter(|k| *k != swept[key].key).collect();
         caption += &format!(" {} changes with it, and may be what matters.", others.join(" and "));
     }
-    caption += " Dotted or upright grey: what chance would give; an overlap counts only by its distance to it, and \
-         sufficiency only by its distance to random circuits and to false positives.";
+    caption += &beside(runs, places.rows, all.len() > 1);
     caption += match several {
         true => " Bars are 95% intervals of the mean over seeds (Student's t).",
         false => " One seed each: how much another seed would differ is not known.",
@@ -130,6 +127,32 @@ fn of_key(runs: &[Run], swept: &[Swept], key: usize, id: &'static str) -> Figure
         more => format!("{more} further values of the other keys are in the table only."),
     };
     Figure::new(id, &title, &caption, scenes).without(left_out)
+}
+
+/// What stands beside what was measured: marks of chance, in colours of their own or of the lines to which they belong.
+fn beside(runs: &[Run], rows: bool, in_groups: bool) -> String {
+    let any = |value: &dyn Fn(&Run) -> Estimate| runs.iter().any(|run| value(run).mean.is_finite());
+    let random = |run: &Run| run.of_circuits(true, |circuit| circuit.measure("random_sufficiency"));
+    if !any(&|run| run.overlap(Comparison::LocalGlobal, true)) && !any(&random) {
+        return String::new();
+    }
+    let marks = if rows { "Upright strokes" } else { "Dotted" };
+    let ceiling = match runs.iter().any(|run| run.ceiling().1.is_some()) {
+        true => ", in some runs of an earlier round",
+        false => "",
+    };
+    let which = match in_groups {
+        true => format!("{marks}, in the colour of what they belong to: what chance would give."),
+        false if any(&|run| run.ceiling().0) => format!(
+            "{marks} in grey: what chance would give; in green: the noise ceiling, what two searches in the same weights \
+             share{ceiling}."
+        ),
+        false => format!("{marks} in grey: what chance would give."),
+    };
+    format!(
+        " {which} An overlap counts only by its distance to chance, and sufficiency only by its distance to random circuits and to \
+         false positives."
+    )
 }
 
 /// Where the values of a key lie.

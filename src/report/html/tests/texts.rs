@@ -60,3 +60,22 @@ fn the_centralised_model_has_the_band_that_the_caption_promises() {
     let band = |shape: &scene::Shape| matches!(shape, scene::Shape::Area { paint: scene::Paint::Series(2), .. });
     assert!(accuracy.caption.contains("Bands") && panel.shapes.iter().any(band));
 }
+
+#[test]
+fn marks_of_chance_are_described_as_they_are_drawn() {
+    let with = |keys: &str, variants: &[(&str, &str)]| {
+        let parent = tempfile::tempdir().unwrap();
+        write_sweep(parent.path(), keys, variants);
+        let page = report(&[parent.path()]);
+        check(&page);
+        (section(&page, "against-1").to_string(), page)
+    };
+    let (lines, _) = with("sparsity.target", &[("a", "0.9"), ("b", "0.99")]);
+    assert!(lines.contains("Dotted in grey: what chance would give; in green: the noise ceiling"), "{lines}");
+    let (rows, _) = with("training.optimizer", &[("a", "adam"), ("b", "sgd")]);
+    assert!(rows.contains("Upright strokes in grey: what chance"), "{rows}");
+    let two = [("a", "0.9,adam"), ("b", "0.99,adam"), ("c", "0.9,sgd"), ("d", "0.99,sgd")];
+    let (groups, page) = with("sparsity.target,training.optimizer", &two);
+    assert!(groups.contains("Dotted, in the colour of what they belong to: what chance") && !groups.contains("green"));
+    assert!(section(&page, "against-2").contains("Upright strokes, in the colour of what they belong to"));
+}
