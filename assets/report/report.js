@@ -13,11 +13,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const key = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent;
       const numbers = [...body.rows].some((row) => row.cells[column].dataset.v !== undefined);
       const order = (a, b) => {
-        if (!numbers) return key(a).localeCompare(key(b));
+        if (!numbers) return (down ? -1 : 1) * key(a).localeCompare(key(b));
         const [x, y] = [a, b].map((row) => Number(row.cells[column].dataset.v ?? NaN));
-        return Number.isNaN(x) - Number.isNaN(y) || x - y;
+        // What has no number is last in either direction.
+        return Number.isNaN(x) - Number.isNaN(y) || (down ? y - x : x - y);
       };
-      const rows = [...body.rows].sort((a, b) => (down ? -1 : 1) * order(a, b));
+      const rows = [...body.rows].sort(order);
       body.append(...rows);
     });
   });

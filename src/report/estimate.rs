@@ -56,26 +56,31 @@ impl Estimate {
     /// A fraction in percent, with the half-width in points where there is an interval, and the mark of seeds for which it is
     /// undefined: `97.5% ± 0.4 [2 of 3]`.
     pub fn percent(&self) -> String {
-        self.text(100.0, 1, "%")
+        self.text(percent(self.mean), format!("{:.1}", 100.0 * self.half()))
     }
 
     /// With so many decimals, and the same: `0.50 ± 0.04 [2 of 3]`.
     pub fn decimals(&self, places: usize) -> String {
-        self.text(1.0, places, "")
+        self.text(format!("{:.places$}", self.mean), format!("{:.places$}", self.half()))
     }
 
-    fn text(&self, scale: f64, places: usize, unit: &str) -> String {
-        let half = self.half();
-        let text = match (self.mean.is_finite(), half.is_finite()) {
+    fn text(&self, mean: String, half: String) -> String {
+        let text = match (self.mean.is_finite(), self.half().is_finite()) {
             (false, _) => return "-".into(),
-            (true, false) => format!("{:.places$}{unit}", scale * self.mean),
-            (true, true) => format!("{:.places$}{unit} ± {:.places$}", scale * self.mean, scale * half),
+            (true, false) => mean,
+            (true, true) => format!("{mean} ± {half}"),
         };
         match self.undefined {
             0 => text,
             undefined => format!("{text} [{} of {}]", self.n, self.n + undefined),
         }
     }
+}
+
+/// A fraction in percent, where only all of it is 100.
+pub fn percent(fraction: f64) -> String {
+    let text = format!("{:.1}%", 100.0 * fraction);
+    if fraction < 1.0 && text == "100.0%" { ">99.9%".into() } else { text }
 }
 
 /// What the mark of an estimate means.
@@ -140,6 +145,8 @@ mod tests {
         let interval = Estimate { mean: 0.975, std: 0.0, low: 0.971, high: 0.979, n: 3, undefined: 0 };
         assert_eq!((interval.percent().as_str(), interval.decimals(2).as_str()), ("97.5% ± 0.4", "0.97 ± 0.00"));
         assert_eq!(Estimate::new(&[0.5]).percent(), "50.0%");
+        assert_eq!([1.0, 0.9996, 0.9994].map(|all| Estimate::new(&[all]).percent()), ["100.0%", ">99.9%", "99.9%"]);
+        assert_eq!(Estimate::new(&[1.0, 0.9998]).percent(), ">99.9% ± 0.1");
         assert_eq!(Estimate::new(&[]).decimals(3), "-");
     }
 

@@ -1,5 +1,7 @@
 //! Axes: where values lie, which of them are written, and how.
 
+use crate::report::estimate::percent;
+
 /// What a number counts, and so how it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -16,7 +18,7 @@ impl Unit {
     pub fn text(self, value: f64) -> String {
         match self {
             _ if !value.is_finite() => "–".into(),
-            Unit::Percent => format!("{:.1}%", 100.0 * value),
+            Unit::Percent => percent(value),
             Unit::Plain => format!("{value:.2}"),
             Unit::Count if value.fract() == 0.0 => format!("{value:.0}"),
             Unit::Count => format!("{value:.1}"),
@@ -104,6 +106,7 @@ mod tests {
     #[test]
     fn numbers_are_written_with_their_unit() {
         assert_eq!(Unit::Percent.text(0.1234), "12.3%");
+        assert_eq!((Unit::Percent.text(0.9996), Unit::Percent.text(1.0)), (">99.9%".into(), "100.0%".into()));
         assert_eq!((Unit::Count.text(3.0), Unit::Count.text(2.25)), ("3".into(), "2.2".into()));
         assert_eq!(Unit::Plain.text(f64::NAN), "–");
     }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::{Desk, entries};
+use crate::browser::Browser;
 
 #[test]
 fn a_report_can_be_made_again_from_the_folder_alone() {
@@ -56,5 +57,22 @@ fn a_broken_folder_is_named_with_its_line_and_keeps_its_report() {
     for folder in ["nowhere", "runs/tiny-3/model"] {
         let ended = desk.fedcircuit(&["report", folder]);
         assert!(ended.code == Some(2) && ended.err.contains(folder), "{ended:?}");
+    }
+}
+
+#[test]
+fn cells_without_a_number_are_last_in_a_sorted_table() {
+    let Some(mut browser) = Browser::open(900, 700) else { return };
+    let desk = Desk::new();
+    assert_eq!(desk.run(&["tiny.toml", "--rounds", "3"]).code, Some(0));
+    browser.go(&format!("file://{}", desk.path("runs/tiny-3/report.html").display()));
+    browser.value("document.querySelector('#table-rounds tbody tr').cells[1].removeAttribute('data-v')");
+    for order in ["ascending", "descending"] {
+        browser.value("document.querySelectorAll('#table-rounds th button')[1].click()");
+        let sorted = browser.value("document.querySelectorAll('#table-rounds th')[1].getAttribute('aria-sort')");
+        assert_eq!(sorted, order);
+        let known =
+            "[...document.querySelectorAll('#table-rounds tbody tr')].map((row) => 'v' in row.cells[1].dataset)";
+        assert_eq!(browser.value(known), serde_json::json!([true, true, false]), "{order}");
     }
 }

@@ -97,6 +97,11 @@ fn left_out(run: &Run, shown: usize, read: usize) -> String {
     }
 }
 
+/// An overlap in two digits, where only equal circuits have 1.
+fn short(iou: f64) -> String {
+    if (0.995..1.0).contains(&iou) { "0.99+".into() } else { format!("{iou:.2}") }
+}
+
 fn matrix<'a>(title: &str, pairs: &'a [Pair<'a>], layer: Option<&str>, of: fn(&'a Pair<'a>) -> &'a Circuit) -> Scene {
     const CELL: f64 = 24.0;
     let widest = pairs.iter().map(|pair| text_width(&pair.label, BODY)).fold(0.0, f64::max).min(150.0);
@@ -119,7 +124,7 @@ fn matrix<'a>(title: &str, pairs: &'a [Pair<'a>], layer: Option<&str>, of: fn(&'
             let Some(value) = iou(of(row), of(column), layer) else { continue };
             // Never so full that the number could not be read, on a light page or a dark one.
             scene.rect(at, (CELL - 1.0, CELL - 1.0), Paint::Series(0), 0.04 + 0.56 * value);
-            let text = if value >= 0.995 { "1".to_string() } else { format!("{value:.2}").replacen('0', "", 1) };
+            let text = if value == 1.0 { "1".to_string() } else { short(value).replacen('0', "", 1) };
             scene.text(text, 9.5, Paint::Ink, (at.0 + CELL / 2.0, top + CELL / 2.0), Anchor::Middle);
             if i != j {
                 let (least, most) = least_and_most.unwrap_or((value, value));
@@ -127,7 +132,8 @@ fn matrix<'a>(title: &str, pairs: &'a [Pair<'a>], layer: Option<&str>, of: fn(&'
             }
         }
     }
-    let span = least_and_most.map_or("none defined".into(), |(least, most)| format!("from {least:.2} to {most:.2}"));
+    let span = least_and_most
+        .map_or("none defined".into(), |(least, most)| format!("from {} to {}", short(least), short(most)));
     scene.description = format!(
         "A matrix of {} circuits in the order {}; overlaps of different circuits: {span}.",
         pairs.len(),
@@ -263,6 +269,20 @@ mod tests {
         assert_eq!(iou(&a, &b, None), Some(1.0 / 3.0));
         assert_eq!((iou(&a, &b, Some("one")), iou(&a, &b, Some("two"))), (Some(0.5), Some(0.0)));
         assert_eq!(iou(&a, &a, Some("two")), None);
+    }
+
+    #[test]
+    fn only_equal_circuits_have_a_one() {
+        let all: Vec<u32> = (0..500).collect();
+        let (a, b) = (circuit(&[("one", &all)]), circuit(&[("one", &all[1..])]));
+        let pair = |local| Pair { client: 0, class: "3", label: "client 0, 3".into(), local, global: local };
+        let scene = matrix("m", &[pair(&a), pair(&b)], None, |pair| pair.local);
+        let text = |shape: &Shape| match shape {
+            Shape::Text { text, size, .. } if *size == 9.5 => Some(text.clone()),
+            _ => None,
+        };
+        assert_eq!(scene.shapes.iter().filter_map(text).collect::<Vec<_>>(), ["1", ".99+", ".99+", "1"]);
+        assert!(scene.description.ends_with("from 0.99+ to 0.99+."), "{}", scene.description);
     }
 
     #[test]
