@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 
 use super::cases::LEFT;
+use super::conv_cases::{ConvCase, conv_cases, large_convs};
 use super::conv_products::{filters, forward};
 use super::conv_tile::{
     CHANNELS, Tile, even, filters_by_four, hardware, parsed, pooled_3x3, software, threads_of, tile_variants,
 };
-use super::layer_cases::{ConvCase, conv_cases, large_convs};
 use super::one_channel;
 use super::packed::{Images, Taps, by_chunk};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, Rounding, expect};
@@ -245,7 +245,8 @@ fn case(c: ConvCase) -> Case {
 
 #[cfg(test)]
 mod tests {
-    use super::super::layer_cases::{ConvCase, Setting};
+    use super::super::conv_cases::ConvCase;
+    use super::super::settings::Setting;
     use super::super::{DEAD, reference};
     use super::*;
 

@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use super::cases::LEFT;
+use super::conv_cases::{ConvCase, conv_cases, large_convs};
 use super::conv_tile::{
     CHANNELS, Tile, even, filters_by_four, hardware, parsed, pooled_3x3, software, threads_of, tile_variants,
 };
-use super::layer_cases::{ConvCase, conv_cases, large_convs};
 use super::packed::{Frame, Images, Taps, by_chunk, copy, pack_dz, with_scratch};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
 use super::vectors::with_vectors;

@@ -4,8 +4,8 @@
 use rayon::prelude::*;
 
 use super::cases::LEFT;
+use super::conv_cases::{ConvCase, conv_cases, large_convs};
 use super::conv_tile::{even, parsed, software};
-use super::layer_cases::{ConvCase, conv_cases, large_convs};
 use super::packed::{Frame, Images, Taps, pack_dz, pack_input, with_scratch};
 use super::quads::{self, Quads};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};

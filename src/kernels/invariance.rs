@@ -1,9 +1,10 @@
 //! A slot's bits depend on nothing but the slot: the same images, in another order of slots and with another B.
 
 use super::cases::LEFT;
-use super::layer_cases::{ConvCase, Setting, conv_cases, series};
+use super::conv_cases::{ConvCase, conv_cases};
 use super::linear_cases::{LinearCase, linear_cases};
 use super::reference::run;
+use super::settings::{Setting, series};
 use super::*;
 
 const STRIDE: usize = 72;

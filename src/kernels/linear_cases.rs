@@ -1,6 +1,6 @@
 //! Inputs for the tests and benchmarks of the fully connected layers' kernels.
 
-use super::layer_cases::{GATES_AT, Setting, eight, many, noise, place};
+use super::settings::{GATES_AT, Setting, eight, many, noise, place};
 use super::shape::{Linear, LinearParams, Place};
 
 /// One fully connected layer with its setting.

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::layer_cases::series;
 use super::linear_cases::{LinearCase, large_linears, linear_cases};
 use super::linear_input_grad::live;
 use super::packed::with_scratch;
+use super::settings::series;
 use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::{panel, transpose};

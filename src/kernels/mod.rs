@@ -23,6 +23,7 @@ pub mod channel_sum;
 pub mod circuit_edges;
 pub mod complement;
 pub mod confusion;
+mod conv_cases;
 pub mod conv_forward;
 pub mod conv_input_grad;
 mod conv_products;
@@ -36,7 +37,6 @@ pub mod gate_step;
 pub mod gather;
 #[cfg(test)]
 mod invariance;
-mod layer_cases;
 mod linear_cases;
 pub mod linear_forward;
 pub mod linear_input_grad;
@@ -62,6 +62,7 @@ pub mod reach;
 #[cfg(test)]
 mod reference;
 mod registers;
+mod settings;
 pub mod sgd;
 pub mod shape;
 pub mod sparse;

@@ -256,7 +256,7 @@ fn add<S: Simd>(simd: S, sums: [S::f32s; TAPS + 1], dz: [S::f32s; 4], x: &[[S::f
 
 #[cfg(test)]
 mod tests {
-    use super::super::layer_cases::conv_cases;
+    use super::super::conv_cases::conv_cases;
     use super::super::packed::by_chunk;
     use super::*;
     use crate::device::f32s;

@@ -1,7 +1,7 @@
 //! Convolutions in float64, straight from their definition: what the tests hold the twins to.
 
 use super::cases::LEFT;
-use super::layer_cases::{ConvCase, conv_cases};
+use super::conv_cases::{ConvCase, conv_cases};
 use super::shape::Conv;
 use super::{DEAD, conv_forward};
 use crate::device::{Cpu, Device, Kernel, f32s};

@@ -1,9 +1,10 @@
-//! Inputs for the tests and benchmarks of the sparse kernels: the layers of [`super::layer_cases`], pruned.
+//! Inputs for the tests and benchmarks of the sparse kernels: the layers of [`super::conv_cases`], pruned.
 
 use super::cases::below;
-use super::layer_cases::{Alive, ConvCase, Setting, conv_cases};
+use super::conv_cases::{ConvCase, conv_cases};
 use super::linear_cases::{LinearCase, linear_cases};
 use super::needed::Blocks;
+use super::settings::{Alive, Setting};
 use super::shape::{Conv, Linear};
 use super::sparse::{Filters, ListPlace, NO_GATES, Side, SparseConvParams, SparseLinearParams};
 use super::survivors::listed;

@@ -3,9 +3,10 @@
 use pulp::Arch;
 
 use super::cases::LEFT;
-use super::layer_cases::{ConvCase, Setting};
+use super::conv_cases::ConvCase;
 use super::linear_cases::LinearCase;
 use super::reference::{self, run};
+use super::settings::Setting;
 use super::sparse::Side;
 use super::sparse_cases::{sparse_conv_cases, sparse_linear_cases};
 use super::*;

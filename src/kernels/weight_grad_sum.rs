@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::layer_cases::{conv_cases, series};
+use super::conv_cases::conv_cases;
+use super::settings::series;
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -94,8 +95,9 @@ fn cases() -> Vec<Case> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::layer_cases::{ConvCase, Setting};
+    use super::super::conv_cases::ConvCase;
     use super::super::reference;
+    use super::super::settings::Setting;
     use super::*;
 
     #[test]

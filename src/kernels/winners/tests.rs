@@ -2,8 +2,9 @@
 
 use pulp::Arch;
 
-use super::super::layer_cases::{ConvCase, Setting, conv_cases};
+use super::super::conv_cases::{ConvCase, conv_cases};
 use super::super::packed::{Images, by_chunk};
+use super::super::settings::Setting;
 use super::super::{CHUNK, DEAD};
 use super::{Filters, applies, input_grad, weight_grad};
 use crate::device::f32s;

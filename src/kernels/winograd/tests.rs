@@ -1,9 +1,10 @@
 //! Winograd's forward pass against the definition in float64 and against the direct twin.
 
 use super::super::cases::LEFT;
+use super::super::conv_cases::{ConvCase, conv_cases};
 use super::super::conv_forward;
-use super::super::layer_cases::{ConvCase, Setting, conv_cases};
 use super::super::reference::{self, run};
+use super::super::settings::Setting;
 use super::super::sparse_cases::sparse_conv_cases;
 use super::{applies, pays};
 use crate::device::{Call, Kernel, f32s};
