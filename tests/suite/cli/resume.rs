@@ -369,25 +369,6 @@ fn of_several_runs_those_that_are_done_are_not_run_again() {
     assert!(!desk.path("out/d").exists() && !desk.path("out/a/a").exists());
 }
 
-/// What is no run's stays as it is, whatever it is called.
-#[test]
-fn several_runs_are_not_gone_on_with_in_a_folder_of_something_else() {
-    let desk = desk();
-    let several = "[[compare]]\nname = \"a\"\nset = {}\n[[compare]]\nname = \"b\"\nset = { \"training.lr\" = 0.01 }\n";
-    let rich = fs::read_to_string(desk.path("rich.toml")).unwrap();
-    fs::write(desk.path("both.toml"), format!("{rich}{several}")).unwrap();
-    fs::write(desk.path("swept.toml"), format!("{rich}[sweep]\ntraining.lr = [0.01, 0.02]\n")).unwrap();
-    let own = ["report.html", "sweep.csv", "plots/rounds.png", "plots/.writing-this"];
-    fs::create_dir_all(desk.path("own/plots")).unwrap();
-    own.iter().for_each(|name| fs::write(desk.path("own").join(name), "precious").unwrap());
-    for args in [["run", "both.toml"], ["sweep", "swept.toml"]] {
-        let refused = desk.fedcircuit(&[&args[..], &["--device=cpu", "--out", "own", "--resume"]].concat());
-        assert!(refused.code == Some(2) && refused.err.contains("there is no run in own"), "{refused:?}");
-        assert!(own.iter().all(|name| fs::read(desk.path("own").join(name)).unwrap() == b"precious"));
-        assert_eq!(entries(&desk.path("own")).len(), own.len() + 1, "these and plots");
-    }
-}
-
 /// However many rounds a run was to have when it ended, with more of them it is the longer run.
 #[test]
 fn a_run_that_gets_more_rounds_is_the_longer_run() {

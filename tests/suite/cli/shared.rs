@@ -168,19 +168,21 @@ fn experiments_of_other_shapes_share_no_waves() {
     assert!(ended.code == Some(0) && !ended.err.contains("waves: "), "{ended:?}");
 }
 
-/// The experiment that fails is named, and leaves the others as far as they were.
+/// The experiment that diverges is named, and its neighbours in the waves become what they are alone.
 #[test]
-fn a_fault_in_a_group_names_its_experiment() {
+fn one_that_diverges_in_a_group_leaves_the_others_what_they_are_alone() {
     let desk = Desk::new();
     let sgd = "local_epochs = 9\noptimizer = \"sgd\"\nweight_decay = 1";
     let text = TINY.replace("local_epochs = 1", sgd).replace("batch_size = 32", "batch_size = 16");
-    fs::write(desk.path("swept.toml"), format!("{text}\n[sweep]\ntraining.lr = [0.001, 1000]\n")).unwrap();
-    let sweep = |more: &[&str]| {
-        desk.fedcircuit(&[&["sweep", "swept.toml", "--device=cpu", "--out=out", "--jobs=shared"], more].concat())
+    let sweep = |out: &str, rates: &str| {
+        fs::write(desk.path("swept.toml"), format!("{text}\n[sweep]\ntraining.lr = {rates}\n")).unwrap();
+        desk.fedcircuit(&["sweep", "swept.toml", "--device=cpu", "--jobs=shared", "--out", out])
     };
-    let ended = sweep(&[]);
+    let ended = sweep("out", "[0.001, 1000]");
     assert!(ended.code == Some(1) && ended.err.contains("in tiny-lr-1000, at client"), "{ended:?}");
-    assert!(desk.path("out/lr-0.001/checkpoint/round_0000.safetensors").is_file());
-    let again = desk.fedcircuit(&["sweep", "swept.toml", "--device=cpu", "--out=out", "--jobs=1", "--resume"]);
-    assert!(again.code == Some(1) && desk.path("out/lr-0.001/summary.json").is_file(), "{again:?}");
+    assert!(ended.err.contains("waves: 2 experiments share them"), "{ended:?}");
+    assert_eq!(sweep("alone", "[0.001]").code, Some(0));
+    let folders = ["out", "alone"].map(|out| desk.path(out).join("lr-0.001"));
+    folders.iter().for_each(|folder| fs::write(folder.join("environment.json"), "").unwrap());
+    super::resume::assert_same_folders(&folders[0], &folders[1], "lr-0.001");
 }

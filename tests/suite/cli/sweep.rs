@@ -140,3 +140,25 @@ fn a_point_that_diverges_is_told_and_the_others_are_finished() {
         assert_eq!(again.err.matches("all 2 rounds are done").count(), 2, "{again:?}");
     }
 }
+
+/// What is no run's stays as it is, whatever it is called.
+#[test]
+fn several_runs_are_not_gone_on_with_in_a_folder_of_something_else() {
+    let desk = Desk::new();
+    let compared = "[[compare]]\nname = \"a\"\nset = {}\n[[compare]]\nname = \"b\"\nset = { \"training.lr\" = 0.01 }\n";
+    fs::write(desk.path("both.toml"), format!("{TINY}\n{compared}")).unwrap();
+    fs::write(desk.path("swept.toml"), format!("{TINY}\n[sweep]\ntraining.lr = [0.01, 0.02]\n")).unwrap();
+    let own = ["report.html", "sweep.csv", "plots/rounds.png", "plots/.writing-this"];
+    fs::create_dir_all(desk.path("own/plots")).unwrap();
+    own.iter().for_each(|name| fs::write(desk.path("own").join(name), "precious").unwrap());
+    for args in [["run", "both.toml"], ["sweep", "swept.toml"]] {
+        let refused = desk.fedcircuit(&[&args[..], &["--device=cpu", "--out", "own", "--resume"]].concat());
+        assert!(refused.code == Some(2) && refused.err.contains("there is no run in own"), "{refused:?}");
+        assert!(own.iter().all(|name| fs::read(desk.path("own").join(name)).unwrap() == b"precious"));
+        assert_eq!(entries(&desk.path("own")).len(), own.len() + 1, "these and plots");
+    }
+    // An empty folder is one that a run was to begin in.
+    fs::create_dir(desk.path("empty")).unwrap();
+    let begun = desk.fedcircuit(&["sweep", "swept.toml", "--device=cpu", "--out", "empty", "--resume"]);
+    assert!(begun.code == Some(0) && desk.path("empty/sweep.csv").is_file(), "{begun:?}");
+}
