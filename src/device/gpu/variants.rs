@@ -71,8 +71,8 @@ impl Variants {
             Cut::Fastest => match self.noted(kernel).filter(|n| self.eligible(kernel, *n)) {
                 Some(n) => (n, None),
                 None => {
-                    let (tried, all_went_well) = self.fastest(compiler, queue, kernel);
-                    if all_went_well {
+                    let (tried, none_failed) = self.fastest(compiler, queue, kernel);
+                    if none_failed {
                         self.note(kernel, tried.n);
                     }
                     (tried.n, Some(tried.pipeline))
@@ -116,20 +116,18 @@ impl Variants {
         self.usable(kernel, n) && (own_order(n) || !(1..=kernel.variants.len()).any(own_order))
     }
 
-    /// Runs every eligible variant that suits the kernel's largest case on it, and gives the fastest, or the kernel itself; and
-    /// whether none was refused and none failed. The variants take turns, so that a change of the clock meets them all.
+    /// Runs every eligible variant that suits the kernel's largest case on it, and gives the fastest of those that the driver
+    /// takes, or the kernel itself; and whether none failed on its trial. The variants take turns, so that a change of the
+    /// clock meets them all.
     fn fastest(&self, compiler: &Compiler<'_>, queue: &wgpu::Queue, kernel: &'static Kernel) -> (Candidate, bool) {
         let largest = |cases: Vec<Case>| cases.into_iter().max_by_key(|case| case.flops);
         let small = largest((kernel.cases)());
         let large = largest(if self.software { Vec::new() } else { (kernel.large)() });
         let case = large.as_ref().or(small.as_ref());
-        let numbers: Vec<_> = (0..=kernel.variants.len())
-            .filter(|n| self.eligible(kernel, *n) && case.is_none_or(|case| suits(kernel, *n, &case.params)))
-            .collect();
-        let attempt =
-            |n: &usize| Some(Candidate { n: *n, pipeline: compiler.attempt(kernel, *n)?, best: Duration::MAX });
-        let mut tried: Vec<_> = numbers.iter().filter_map(attempt).collect();
-        let refused = tried.len() < numbers.len();
+        let suiting = |n: &usize| case.is_none_or(|case| suits(kernel, *n, &case.params));
+        let numbers = (0..=kernel.variants.len()).filter(|n| self.eligible(kernel, *n) && suiting(n));
+        let attempt = |n| Some(Candidate { n, pipeline: compiler.attempt(kernel, n)?, best: Duration::MAX });
+        let mut tried: Vec<_> = numbers.filter_map(attempt).collect();
         let trials = Trials { device: compiler.device, queue, kernel, failed: Cell::new(false) };
         let case = match (&small, &large) {
             (Some(small), Some(large)) if trials.take_long(small, large, &mut tried) => Some(small),
@@ -138,9 +136,8 @@ impl Variants {
         if let Some(case) = case {
             trials.run(case, TRIALS, &mut tried);
         }
-        let all_went_well = !refused && !trials.failed.get();
         let itself = || Candidate { n: 0, pipeline: compiler.compile(kernel, 0), best: Duration::MAX };
-        (tried.into_iter().min_by_key(|candidate| candidate.best).unwrap_or_else(itself), all_went_well)
+        (tried.into_iter().min_by_key(|candidate| candidate.best).unwrap_or_else(itself), !trials.failed.get())
     }
 
     fn noted(&self, kernel: &Kernel) -> Option<usize> {
