@@ -280,9 +280,9 @@ impl Bench {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cut, Variants};
-    use crate::device::Kernel;
-    use crate::kernels::{conv_forward, conv_input_grad, conv_weight_grad::KERNEL};
+    use super::super::{Gpu, GpuOptions};
+    use super::*;
+    use crate::kernels::{conv_forward, conv_input_grad, conv_weight_grad::KERNEL, linear_forward};
 
     #[test]
     fn hardware_runs_what_adds_in_an_order_of_its_own_and_software_does_not() {
@@ -312,6 +312,29 @@ mod tests {
 
     fn of_software(cut: Cut, wide: bool) -> Variants {
         Variants { cut, lanes: 8, wide, software: true, dear_loads: false, adapter: String::new() }
+    }
+
+    #[test]
+    fn trials_go_by_the_small_case_where_the_large_one_would_take_long() {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+        let Some(adapter) = adapters.first() else {
+            assert!(std::env::var_os("FEDCIRCUIT_REQUIRE_GPU").is_none(), "a GPU adapter is required");
+            return;
+        };
+        let gpu = Gpu::open(adapter, GpuOptions::default()).unwrap();
+        let compiler = Compiler { device: &gpu.device, checked: true, cache: None };
+        let kernel = &linear_forward::KERNEL;
+        let trials = Trials { device: &gpu.device, queue: &gpu.queue, kernel, failed: Cell::new(false) };
+        let small = (kernel.cases)().into_iter().min_by_key(|case| case.flops).unwrap();
+        for (times, long) in [(0, false), (1 << 40, true)] {
+            let large = Case { flops: times * small.flops, ..small.clone() };
+            let mut tried = vec![Candidate { n: 0, pipeline: compiler.compile(kernel, 0), best: Duration::MAX }];
+            assert_eq!(trials.take_long(&small, &large, &mut tried), long);
+            assert!(tried.len() == 1 && tried[0].best == Duration::MAX && !trials.failed.get());
+            trials.run(&small, TRIALS, &mut tried);
+            assert!(tried[0].best < Duration::MAX);
+        }
     }
 
     #[test]
