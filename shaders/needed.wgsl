@@ -26,7 +26,6 @@ struct Params {
     next_blocks_x: u32,
     next_words: u32,       // of bits, a channel
     next_needed_at: u32,   // ALL where all of its blocks are needed
-    reserved: u32,
 }
 
 @group(0) @binding(0) var<storage, read> lists: array<u32>;

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::federation::{Orders, Stage, slots_that_fit, upload};
 use crate::kernels::pick::pick;
 use crate::kernels::shape::Batch;
-use crate::model::{Depth, Fill, Layer, Network, Op, PreActivations, Rows, Wants, Weights, Workspace};
+use crate::model::{Depth, Fill, Network, PreActivations, Rows, Wants, Weights, Workspace};
 use crate::rng::{Purpose, stream};
 
 /// Images of a batch over which means are taken.
@@ -55,12 +55,8 @@ pub(super) enum Ready {
 /// The ablation by whose passes gates are learned. A closed gate feels nothing behind a ReLU that has 0 in front of it, but
 /// without one it feels what its channel would give, which passes with zeros do not keep: zero is a mean like any other then.
 pub(super) fn learned_by(network: &Network, ablation: Ablation) -> Ablation {
-    let rectified = |layer: &Layer| match layer.op {
-        Op::Conv(conv) => conv.relu,
-        Op::Linear(linear) => linear.relu,
-    };
     match ablation {
-        Ablation::Zero if !network.layout.gates.iter().all(|g| rectified(&network.layers[g.layer])) => Ablation::Mean,
+        Ablation::Zero if !network.layout.gates.iter().all(|g| network.layers[g.layer].relu()) => Ablation::Mean,
         ablation => ablation,
     }
 }

@@ -101,6 +101,16 @@ const ADDRESSABLE: u64 = 4 * u32::MAX as u64;
 
 type GroupKey = (&'static str, Vec<(u64, usize, usize)>);
 
+/// For tests of what lies beneath a device. Under `FEDCIRCUIT_REQUIRE_GPU=1` a missing adapter is a failure.
+#[cfg(test)]
+fn any_adapter() -> Option<wgpu::Adapter> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapter = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all())).into_iter().next();
+    let required = std::env::var_os("FEDCIRCUIT_REQUIRE_GPU").is_some();
+    assert!(adapter.is_some() || !required, "a GPU adapter is required");
+    adapter
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -129,11 +129,7 @@ pub(super) fn run_all(
         while !failed.load(Ordering::Relaxed) {
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(group) = groups.get(place) else { break };
-            let told = &together.run(place);
-            let result =
-                run_one(&jobs[group[0]], *at_once, open, told, stop).map(|done| done.into_iter().map(Ok).collect());
-            let result =
-                result.or_else(|error| diverged(error, &jobs[group[0]], true, told).map(|error| vec![Err(error)]));
+            let result = run_one(&jobs[group[0]], *at_once, open, &together.run(place), stop);
             if let Err(error) = &result {
                 failed.store(true, Ordering::Relaxed);
                 // Work on a lost device ends by itself.
@@ -204,14 +200,21 @@ fn resumed(jobs: Vec<Job<'_>>) -> Vec<Job<'_>> {
     jobs.into_iter().map(|job| Job { resume: true, ..job }).collect()
 }
 
-/// Runs a job in its share of the device: of the CPU engine's threads, or of a GPU's time.
-fn run_one(job: &Job<'_>, n: usize, open: Open<'_>, told: &dyn Teller, stop: &AtomicBool) -> Result<Vec<Finished>> {
+/// Runs one of several jobs in its share of the device: of the CPU engine's threads, or of a GPU's time.
+fn run_one(job: &Job<'_>, n: usize, open: Open<'_>, told: &dyn Teller, stop: &AtomicBool) -> Result<Done> {
     let info = job.device.info();
-    if info.kind == "cpu" {
-        let (own, _) = open(Some((info.threads / n).max(1)))?;
-        return Group::new(vec![Job { device: own.as_ref(), share: n, ..job.clone() }]).run(told, stop);
+    let (own, share);
+    let device: &dyn Device = if info.kind == "cpu" {
+        own = open(Some((info.threads / n).max(1)))?.0;
+        own.as_ref()
+    } else {
+        share = Share::new(job.device);
+        &share
+    };
+    match Group::new(vec![Job { device, share: n, ..job.clone() }]).run(told, stop) {
+        Ok(done) => Ok(done.into_iter().map(Ok).collect()),
+        Err(error) => Ok(vec![Err(diverged(error, job, true, told)?)]),
     }
-    Group::new(vec![Job { device: &Share::new(job.device), share: n, ..job.clone() }]).run(told, stop)
 }
 
 #[cfg(test)]

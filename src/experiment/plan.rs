@@ -5,7 +5,7 @@ use crate::data::{Dataset, Population};
 use crate::device::Device;
 use crate::error::mib;
 use crate::federation::RoundPlan;
-use crate::model::{Layer, Network, Op};
+use crate::model::{Layer, Network};
 
 /// Memory that this process has resident, in bytes, where the system says so (Linux does).
 pub fn resident_memory() -> Option<u64> {
@@ -109,13 +109,9 @@ pub(super) fn told(experiments: &[&Experiment], plan: &RoundPlan, host: &HostMem
 /// What to tell of layers that keep more than the sparsity asked for, since every filter of them keeps some weights.
 pub(super) fn floor(experiment: &Experiment, network: &Network) -> Option<String> {
     let sparsity = &experiment.sparsity;
-    let kept = |layer: &Layer| match layer.op {
-        Op::Conv(conv) => {
-            let filter = conv.in_channels * conv.kernel * conv.kernel;
-            let zeros = 1.0 - sparsity.min_alive.min(filter) as f64 / filter as f64;
-            (zeros < sparsity.target).then(|| format!("{:.1}% of {}'s", 100.0 * zeros, layer.name))
-        }
-        Op::Linear(_) => None,
+    let kept = |layer: &Layer| {
+        let zeros = 1.0 - layer.floor(sparsity.min_alive);
+        (zeros < sparsity.target).then(|| format!("{:.1}% of {}'s", 100.0 * zeros, layer.name))
     };
     let kept: Vec<String> = network.layers.iter().filter_map(kept).collect();
     (!kept.is_empty()).then(|| {

@@ -136,7 +136,6 @@ struct Params {
     next_blocks_x: u32,
     next_words: u32,
     next_needed_at: u32,
-    reserved: u32,
 }
 
 impl Params {
@@ -178,7 +177,6 @@ impl Params {
             next_blocks_x,
             next_words,
             next_needed_at,
-            reserved: 0,
         }
     }
 

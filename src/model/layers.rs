@@ -73,6 +73,25 @@ impl Layer {
         }
     }
 
+    /// Whether a ReLU follows.
+    pub fn relu(&self) -> bool {
+        match self.op {
+            Op::Conv(conv) => conv.relu,
+            Op::Linear(linear) => linear.relu,
+        }
+    }
+
+    /// The share of its weights that pruning leaves at least, where each filter of a convolution keeps `min_alive`.
+    pub fn floor(&self, min_alive: usize) -> f64 {
+        match self.op {
+            Op::Conv(conv) => {
+                let filter = conv.in_channels * conv.kernel * conv.kernel;
+                min_alive.min(filter) as f64 / filter as f64
+            }
+            Op::Linear(_) => 0.0,
+        }
+    }
+
     /// Elements of one image's input and output.
     pub fn sizes(&self) -> (usize, usize) {
         match self.op {

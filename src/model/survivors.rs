@@ -42,14 +42,8 @@ impl Density {
     /// Of one client's weights after they were pruned to `sparsity`, with the floor of every convolution filter. Equal
     /// magnitudes may keep more; then the path is slower, not wrong.
     pub fn pruned(network: &Network, sparsity: f64, min_alive: usize) -> Self {
-        let share = |layer: &Layer| {
-            let floor = match layer.op {
-                Op::Conv(conv) => min_alive as f64 / (conv.in_channels * conv.kernel * conv.kernel) as f64,
-                Op::Linear(_) => 0.0,
-            };
-            // Filters that the floor fills add to what the threshold leaves in the others.
-            (1.0 - sparsity + floor).min(1.0)
-        };
+        // Filters that the floor fills add to what the threshold leaves in the others.
+        let share = |layer: &Layer| (1.0 - sparsity + layer.floor(min_alive)).min(1.0);
         Self(network.layers.iter().map(share).collect())
     }
 

@@ -52,7 +52,7 @@ impl Compiled {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Gpu, GpuOptions};
+    use super::super::{Gpu, GpuOptions, any_adapter};
     use super::*;
     use crate::device::{Buffer, Case, Cpu, Device, Variant, always};
     use crate::error::Result;
@@ -85,13 +85,8 @@ mod tests {
 
     #[test]
     fn variants_that_a_driver_does_not_take_are_done_without() {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-        let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-        let Some(adapter) = adapters.first() else {
-            assert!(std::env::var_os("FEDCIRCUIT_REQUIRE_GPU").is_none(), "a GPU adapter is required");
-            return;
-        };
-        let open = |cut| Gpu::open(adapter, GpuOptions { checked: true, cut, ..Default::default() }).unwrap();
+        let Some(adapter) = any_adapter() else { return };
+        let open = |cut| Gpu::open(&adapter, GpuOptions { checked: true, cut, ..Default::default() }).unwrap();
         let (kernel, cpu) = (with_broken_variants(), Cpu::new(Some(1)).unwrap());
         for cut in [Cut::Tried, Cut::Fastest] {
             let gpu = open(cut);

@@ -280,7 +280,7 @@ impl Bench {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Gpu, GpuOptions};
+    use super::super::{Gpu, GpuOptions, any_adapter};
     use super::*;
     use crate::kernels::{conv_forward, conv_input_grad, conv_weight_grad::KERNEL, linear_forward};
 
@@ -316,13 +316,8 @@ mod tests {
 
     #[test]
     fn trials_go_by_the_small_case_where_the_large_one_would_take_long() {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-        let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-        let Some(adapter) = adapters.first() else {
-            assert!(std::env::var_os("FEDCIRCUIT_REQUIRE_GPU").is_none(), "a GPU adapter is required");
-            return;
-        };
-        let gpu = Gpu::open(adapter, GpuOptions::default()).unwrap();
+        let Some(adapter) = any_adapter() else { return };
+        let gpu = Gpu::open(&adapter, GpuOptions::default()).unwrap();
         let compiler = Compiler { device: &gpu.device, checked: true, cache: None };
         let kernel = &linear_forward::KERNEL;
         let trials = Trials { device: &gpu.device, queue: &gpu.queue, kernel, failed: Cell::new(false) };
