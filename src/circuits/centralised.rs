@@ -7,7 +7,7 @@ use super::controls::{Origin, first_weights};
 use crate::config::Training;
 use crate::device::{Buffer, Device};
 use crate::error::Result;
-use crate::federation::{LocalTraining, Member, Pulse, Stage, Waves, apart};
+use crate::federation::{LocalTraining, Member, OwnExamples, Pulse, Stage, Waves, apart};
 use crate::model::{Network, Survivors};
 use crate::rng::{NO_CLIENT, Purpose, stream};
 
@@ -104,6 +104,7 @@ impl Pool {
 
 /// The virtual client of a training without federation.
 fn nobody<'a>(replicate: usize, seed: u64, examples: &'a [u32], steps: usize) -> Member<'a> {
+    let examples = OwnExamples::Listed(examples);
     Member { replicate, seed, client: usize::MAX, examples, steps, longest: steps }
 }
 

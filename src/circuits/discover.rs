@@ -43,7 +43,7 @@ pub(super) fn shown(subject: &Subject<'_>, circuits: &Circuits, batch_size: usiz
 }
 
 fn batches(subject: &Subject<'_>, circuits: &Circuits, batch_size: usize, pair: &Pair) -> Vec<Vec<u32>> {
-    let examples = subject.member(pair).examples;
+    let examples = subject.member(pair).examples.get();
     let (seed, who) = (subject.seed(circuits, pair), subject.draw_key(pair));
     let mut rng = stream(seed, subject.round as u64, who, subject.purpose);
     let labels = &subject.stage.train.host_labels;

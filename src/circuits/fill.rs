@@ -99,8 +99,8 @@ impl Fills {
         match circuits.ablation {
             Ablation::Zero => Ok(Self::zero()),
             Ablation::Mean => {
-                let examples = subject.pairs.iter().map(|pair| subject.member(pair).examples);
-                let pairs: Vec<_> = subject.rows().into_iter().zip(examples).collect();
+                let examples: Vec<_> = subject.pairs.iter().map(|pair| subject.member(pair).examples.get()).collect();
+                let pairs: Vec<_> = subject.rows().into_iter().zip(examples.iter().map(AsRef::as_ref)).collect();
                 Self::means(subject.stage, subject.weights, &pairs)
             }
             Ablation::Resample => {
@@ -160,7 +160,7 @@ impl Fills {
 impl Donors {
     fn new(subject: &Subject<'_>, circuits: &Circuits, pair: &super::pair::Pair) -> Self {
         Self {
-            examples: subject.member(pair).examples.to_vec(),
+            examples: subject.member(pair).examples.get().into_owned(),
             seed: subject.seed(circuits, pair),
             round: subject.round as u64,
             who: key(subject.draw_key(pair), subject.purpose),

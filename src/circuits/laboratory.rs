@@ -161,7 +161,7 @@ impl Laboratory {
         let mut pairs = Vec::new();
         for (place, member) in members.iter().enumerate().filter(|(_, m)| self.clients.binary_search(&m.client).is_ok())
         {
-            let owned = count_classes(member.examples, &stage.train.host_labels, self.classes);
+            let owned = count_classes(&member.examples.get(), &stage.train.host_labels, self.classes);
             let classes = (0..).zip(&owned).filter(|(class, n)| **n >= FEWEST_EXAMPLES && chosen(*class));
             let Member { replicate, client, .. } = *member;
             let alone = owned.iter().filter(|n| **n > 0).count() == 1;

@@ -1,6 +1,9 @@
 //! Those who take part in a round: in which order, and in which waves.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
+
+use crate::data::Population;
 
 /// A client in a round.
 #[derive(Clone, Copy, Debug)]
@@ -11,12 +14,45 @@ pub struct Member<'a> {
     pub seed: u64,
     /// Its number in the partition.
     pub client: usize,
-    /// Indices of its training examples.
-    pub examples: &'a [u32],
+    /// Its training examples.
+    pub examples: OwnExamples<'a>,
     /// Optimiser steps it takes in the round: whole epochs, of a straggler fewer than of others.
     pub steps: usize,
     /// Steps of the longest client of its replicate in the round.
     pub longest: usize,
+}
+
+/// Positions of a member's training examples in the data. A round holds none of those that clients draw for themselves, but
+/// of the clients at work.
+#[derive(Clone, Copy, Debug)]
+pub enum OwnExamples<'a> {
+    /// These.
+    Listed(&'a [u32]),
+    /// Those of one client.
+    Client(&'a Population, usize),
+}
+
+impl<'a> OwnExamples<'a> {
+    /// How many they are; draws none.
+    pub fn len(self) -> usize {
+        match self {
+            Self::Listed(list) => list.len(),
+            Self::Client(clients, client) => clients.size(client),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same ones each time, drawn anew where the client draws its own.
+    pub fn get(self) -> Cow<'a, [u32]> {
+        match self {
+            Self::Listed(list) => Cow::Borrowed(list),
+            Self::Client(clients, client) => clients.examples(client),
+        }
+    }
 }
 
 /// A round's members, longest first, cut into waves.
@@ -67,7 +103,14 @@ mod tests {
 
     #[test]
     fn waves_do_not_depend_on_the_order_of_the_clients() {
-        let member = |client, steps| Member { replicate: 0, seed: 1, client, examples: &[], steps, longest: 9 };
+        let member = |client, steps| Member {
+            replicate: 0,
+            seed: 1,
+            client,
+            examples: OwnExamples::Listed(&[]),
+            steps,
+            longest: 9,
+        };
         let members = [member(0, 3), member(1, 9), member(2, 3), member(3, 1), member(4, 9)];
         let order = |list: Vec<Member<'_>>, size| -> Vec<Vec<usize>> {
             Waves::new(list, size, true).iter().map(|(_, wave)| wave.iter().map(|m| m.client).collect()).collect()
@@ -81,8 +124,14 @@ mod tests {
 
     #[test]
     fn replicates_share_waves_and_keep_the_order_of_their_clients() {
-        let member =
-            |(replicate, client, steps)| Member { replicate, seed: 1, client, examples: &[], steps, longest: 9 };
+        let member = |(replicate, client, steps)| Member {
+            replicate,
+            seed: 1,
+            client,
+            examples: OwnExamples::Listed(&[]),
+            steps,
+            longest: 9,
+        };
         let members = [(0, 0, 3), (0, 1, 9), (0, 2, 3), (1, 0, 9), (1, 1, 3), (1, 2, 9)].map(member);
         let order = |list: Vec<Member<'_>>| -> Vec<(usize, usize)> {
             Waves::new(list, 4, true).members.iter().map(|m| (m.replicate, m.client)).collect()
@@ -97,8 +146,14 @@ mod tests {
 
     #[test]
     fn replicates_that_train_for_different_times_can_be_kept_apart() {
-        let member =
-            |(replicate, client, steps, longest)| Member { replicate, seed: 1, client, examples: &[], steps, longest };
+        let member = |(replicate, client, steps, longest)| Member {
+            replicate,
+            seed: 1,
+            client,
+            examples: OwnExamples::Listed(&[]),
+            steps,
+            longest,
+        };
         let members = [(0, 0, 3, 5), (0, 1, 5, 5), (1, 0, 7, 7), (1, 1, 2, 7), (2, 0, 5, 5)].map(member);
         let waves = |apart| -> Vec<Vec<(usize, usize)>> {
             let waves = Waves::new(members.to_vec(), 2, apart);

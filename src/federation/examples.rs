@@ -37,15 +37,17 @@ impl Examples {
                 help: "use fewer examples (data.train_examples) or --device cpu".into(),
             });
         }
-        let mut words = vec![0u32; image_words * split.len()];
-        for (target, source) in words.chunks_exact_mut(image_words).zip(split.pixels.chunks_exact(image)) {
-            bytemuck::cast_slice_mut::<u32, u8>(target)[..image].copy_from_slice(source);
+        let pixels = device.alloc("pixels", image_words * split.len())?;
+        let mut filling = Filling::new(device, &pixels);
+        for source in split.pixels.chunks_exact(image) {
+            bytemuck::cast_slice_mut::<u32, u8>(filling.next(image_words)?)[..image].copy_from_slice(source);
         }
+        filling.flush()?;
         let labels: Vec<u32> = split.labels.iter().map(|l| u32::from(*l)).collect();
         let scale = |(mean, std): (&f32, &f32)| [1.0 / (255.0 * std), -mean / std].map(f32::to_bits);
         let norm: Vec<u32> = dataset.mean.iter().zip(&dataset.std).flat_map(scale).collect();
         Ok(Self {
-            pixels: upload(device, "pixels", &words)?,
+            pixels,
             labels: upload(device, "labels", &labels)?,
             norm: upload(device, "normalisation", &norm)?,
             shape,
@@ -105,24 +107,37 @@ impl Orders {
     /// # Errors
     /// What the device says.
     pub fn upload(device: &dyn Device, batches: &[Vec<Vec<u32>>], stride: usize) -> Result<Self> {
-        let slots = batches.len();
-        let steps = batches.iter().map(Vec::len).max().unwrap_or(0).max(1);
-        let mut order = vec![0u32; slots * steps * stride];
+        let steps = batches.iter().map(Vec::len).max().unwrap_or(0);
+        Self::made(device, [batches.len(), steps], stride, |slot, take| batches[slot].iter().try_for_each(|b| take(b)))
+    }
+
+    /// As [`Orders::upload`], of slots of which none has more steps than given: `batches` hands a slot's over one after the
+    /// other, and of all of them the host never holds more than a part.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn made(
+        device: &dyn Device,
+        [slots, steps]: [usize; 2],
+        stride: usize,
+        mut batches: impl FnMut(usize, Taker<'_>) -> Result<()>,
+    ) -> Result<Self> {
+        let steps = steps.max(1);
+        let order = device.alloc("order of examples", slots * steps * stride)?;
         let mut counts = vec![0u32; steps * slots];
-        for (slot, list) in batches.iter().enumerate() {
-            for (step, batch) in list.iter().enumerate() {
-                let at = (slot * steps + step) * stride;
-                order[at..at + batch.len()].copy_from_slice(batch);
+        let mut filling = Filling::new(device, &order);
+        for slot in 0..slots {
+            let mut step = 0;
+            batches(slot, &mut |batch| {
+                filling.next(stride)?[..batch.len()].copy_from_slice(batch);
                 counts[step * slots + slot] = batch.len() as u32;
-            }
+                step += 1;
+                Ok(())
+            })?;
+            (step..steps).try_for_each(|_| filling.next(stride).map(drop))?;
         }
-        Ok(Self {
-            order: upload(device, "order of examples", &order)?,
-            counts: upload(device, "numbers of images", &counts)?,
-            steps,
-            slots,
-            stride,
-        })
+        filling.flush()?;
+        Ok(Self { order, counts: upload(device, "numbers of images", &counts)?, steps, slots, stride })
     }
 
     /// Bytes of the device's memory that they take.
@@ -133,6 +148,46 @@ impl Orders {
     /// The batch of `step` for the first `slots` slots.
     pub fn batch(&self, step: usize, slots: usize) -> Batch {
         Batch { slots, stride: self.stride, counts_at: step * self.slots }
+    }
+}
+
+/// What takes the batches of a slot, one after the other.
+pub type Taker<'a> = &'a mut dyn FnMut(&[u32]) -> Result<()>;
+
+/// Words of a large buffer that the host holds while it fills it.
+const PART: usize = 1 << 21;
+
+/// Fills a buffer from its start on, part by part.
+struct Filling<'a> {
+    device: &'a dyn Device,
+    buffer: &'a Buffer,
+    at: usize,
+    part: Vec<u32>,
+}
+
+impl<'a> Filling<'a> {
+    fn new(device: &'a dyn Device, buffer: &'a Buffer) -> Self {
+        Self { device, buffer, at: 0, part: Vec::new() }
+    }
+
+    /// The next `words` of the buffer, zero unless they are changed.
+    fn next(&mut self, words: usize) -> Result<&mut [u32]> {
+        if self.part.len() + words > PART {
+            self.flush()?;
+        }
+        let start = self.part.len();
+        self.part.resize(start + words, 0);
+        Ok(&mut self.part[start..])
+    }
+
+    /// Writes what is still on the host.
+    fn flush(&mut self) -> Result<()> {
+        if !self.part.is_empty() {
+            self.device.write(self.buffer.view(self.at, self.part.len()), &self.part)?;
+        }
+        self.at += self.part.len();
+        self.part.clear();
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use rand::seq::SliceRandom;
 
 use super::cohort::steps;
-use super::examples::{Orders, upload};
+use super::examples::{Orders, Taker, upload};
 use super::recipe::{Ramps, Recipe, Recipes};
 use super::{LocalModels, Member, Pulse, Stage, wave_that_fits};
 use crate::config::{Optimizer, Training};
@@ -180,7 +180,10 @@ impl LocalTraining {
         self.reserve(stage, slots)?;
         let this = &*self;
         let Some(buffers) = &this.wave else { unreachable!("reserved above") };
-        let orders = Orders::upload(device, &this.batches(wave, pulse.round), this.stride)?;
+        let longest = wave.iter().map(|m| m.steps).max().unwrap_or(0);
+        let orders = Orders::made(device, [slots, longest], this.stride, |slot, take| {
+            this.batches(&wave[slot], pulse.round, take)
+        })?;
         let keeps = upload(device, "survivors to keep", &this.recipes.keeps(wave, orders.steps, &this.tensors))?;
         let sizes = this.recipes.step_sizes(wave, this.training.optimizer, orders.steps);
         let sizes = upload(device, "sizes of the steps", &sizes)?;
@@ -293,10 +296,10 @@ impl LocalTraining {
         stats: &Buffer,
     ) -> Result<()> {
         let device = stage.device;
-        let steps: Vec<u32> = wave.iter().map(|m| m.steps as u32).collect();
-        let epoch = |m: &Member<'_>| m.examples.len().div_ceil(self.training.batch_size);
+        let all: Vec<u32> = wave.iter().map(|m| m.steps as u32).collect();
+        let epoch = |m: &Member<'_>| steps(m.examples.len(), self.training.batch_size, 1);
         let last: Vec<u32> = wave.iter().map(|m| (m.steps - epoch(m)) as u32).collect();
-        let (steps, last) = (upload(device, "steps", &steps)?, upload(device, "last epochs", &last)?);
+        let (steps, last) = (upload(device, "steps", &all)?, upload(device, "last epochs", &last)?);
         let (counts, out) = (orders.counts.all(), buffers.summary.all());
         loss_summary(device, wave.len(), stats.all(), counts, steps.all(), last.all(), out)?;
         let weights = buffers.weights.view(0, wave.len() * stage.network.layout.words);
@@ -304,20 +307,16 @@ impl LocalTraining {
         nonzeros(device, rows, self.tensor_table.all(), weights, buffers.alive.all())
     }
 
-    /// Each member's batches: every epoch its examples in a new order, a last partial batch kept.
-    fn batches(&self, wave: &[Member<'_>], round: usize) -> Vec<Vec<Vec<u32>>> {
-        wave.iter()
-            .map(|member| {
-                let mut rng = stream(member.seed, round as u64, member.client as u64, Purpose::Shuffle);
-                let mut order = member.examples.to_vec();
-                let mut batches = Vec::with_capacity(member.steps);
-                while batches.len() < member.steps {
-                    order.shuffle(&mut rng);
-                    batches.extend(order.chunks(self.training.batch_size).map(<[u32]>::to_vec));
-                }
-                batches
-            })
-            .collect()
+    /// A member's batches: every epoch its examples in a new order, a last partial batch kept.
+    fn batches(&self, member: &Member<'_>, round: usize, take: Taker<'_>) -> Result<()> {
+        let mut rng = stream(member.seed, round as u64, member.client as u64, Purpose::Shuffle);
+        let mut order = member.examples.get().into_owned();
+        let epoch = steps(order.len(), self.training.batch_size, 1);
+        for _ in (0..member.steps).step_by(epoch.max(1)) {
+            order.shuffle(&mut rng);
+            order.chunks(self.training.batch_size).try_for_each(&mut *take)?;
+        }
+        Ok(())
     }
 
     /// Gives a wave's memory back.

@@ -15,7 +15,7 @@ mod sampling;
 mod simulation;
 mod strategy;
 
-pub use cohort::{Member, Waves};
+pub use cohort::{Member, OwnExamples, Waves};
 pub(crate) use examples::upload;
 pub use examples::{Examples, Orders};
 pub use local::{LocalSummary, LocalTraining};

@@ -114,6 +114,7 @@ impl Ramps<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::OwnExamples;
     use super::*;
 
     fn recipes() -> Recipes {
@@ -122,8 +123,14 @@ mod tests {
     }
 
     fn wave(of: &[(usize, usize)]) -> Vec<Member<'static>> {
-        let member =
-            |(replicate, steps)| Member { replicate, seed: 1, client: 0, examples: &[], steps, longest: steps };
+        let member = |(replicate, steps)| Member {
+            replicate,
+            seed: 1,
+            client: 0,
+            examples: OwnExamples::Listed(&[]),
+            steps,
+            longest: steps,
+        };
         of.iter().copied().map(member).collect()
     }
 

@@ -1,7 +1,6 @@
 //! Who takes part in a round. Every draw comes from a key of the seed, the round and the purpose (and the client, where it
 //! is the client's own): a round's cohort needs nothing of any other round.
 
-use std::borrow::Cow;
 use std::collections::BinaryHeap;
 
 use rand::RngExt;
@@ -9,7 +8,7 @@ use rand::distr::OpenClosed01;
 use rand::seq::index;
 
 use super::cohort::steps;
-use super::{Member, Replicate, Waves};
+use super::{Member, OwnExamples, Replicate, Waves};
 use crate::config::{self, Sampling, Training};
 use crate::data::Population;
 use crate::rng::{NO_CLIENT, Purpose, stream};
@@ -18,20 +17,9 @@ use crate::rng::{NO_CLIENT, Purpose, stream};
 #[derive(Clone, Debug)]
 pub struct Cohort<'a> {
     /// By replicate and client.
-    participants: Vec<Participant<'a>>,
+    participants: Vec<Member<'a>>,
     /// By replicate, ascending: the drawn clients that dropped out.
     pub dropped: Vec<Vec<usize>>,
-}
-
-/// A client that takes part; it owns its examples where they were drawn for this round.
-#[derive(Clone, Debug)]
-struct Participant<'a> {
-    replicate: usize,
-    seed: u64,
-    client: usize,
-    examples: Cow<'a, [u32]>,
-    steps: usize,
-    longest: usize,
 }
 
 impl<'a> Cohort<'a> {
@@ -47,10 +35,10 @@ impl<'a> Cohort<'a> {
             let key = Key { seed: *seed, round: round as u64 };
             let drawn = key.clients(clients, cohort.sampling, cohort.size(clients.len()));
             let epochs = key.epochs(&drawn, cohort.stragglers(drawn.len()), training.local_epochs);
-            let taking = |client: usize, epochs: usize| -> Participant<'a> {
-                let examples = clients.examples(client);
+            let taking = |client: usize, epochs: usize| -> Member<'a> {
+                let examples = OwnExamples::Client(clients, client);
                 let steps = steps(examples.len(), training.batch_size, epochs);
-                Participant { replicate, seed: *seed, client, examples, steps, longest: 0 }
+                Member { replicate, seed: *seed, client, examples, steps, longest: 0 }
             };
             let lost = |client: &usize| cohort.dropout_rate > 0.0 && key.drops(*client, cohort.dropout_rate);
             let (first, mut dropped) = (all.participants.len(), Vec::new());
@@ -69,15 +57,8 @@ impl<'a> Cohort<'a> {
     }
 
     /// The clients that take part, in waves as [`Waves::new`] cuts them.
-    pub fn waves(&self, size: usize, apart: bool) -> Waves<'_> {
-        Waves::new(self.participants.iter().map(Participant::member).collect(), size, apart)
-    }
-}
-
-impl Participant<'_> {
-    fn member(&self) -> Member<'_> {
-        let Self { replicate, seed, client, ref examples, steps, longest } = *self;
-        Member { replicate, seed, client, examples, steps, longest }
+    pub fn waves(&self, size: usize, apart: bool) -> Waves<'a> {
+        Waves::new(self.participants.clone(), size, apart)
     }
 }
 

@@ -168,6 +168,7 @@ fn size(weighting: Weighting, member: &Member<'_>) -> f64 {
 mod tests {
     use super::*;
     use crate::device::{Cpu, f32s};
+    use crate::federation::OwnExamples;
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
 
@@ -177,7 +178,8 @@ mod tests {
         let (a, b) = (vec![0; 1], vec![0; 3]);
         let member =
             |replicate, client, examples| Member { replicate, seed: 1, client, examples, steps: 1, longest: 1 };
-        let members = [member(0, 0, a.as_slice()), member(1, 0, &b), member(0, 1, &b)];
+        let [a, b] = [a.as_slice(), &b].map(OwnExamples::Listed);
+        let members = [member(0, 0, a), member(1, 0, b), member(0, 1, b)];
         let models = [[1.0f32, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 0.0], [5.0, 6.0, 7.0, 0.0]];
         let mut fedavg = FedAvg::new(&cpu, weighting, 3, (2, 4)).unwrap();
         let global = cpu.alloc("global", 8).unwrap();
@@ -213,7 +215,7 @@ mod tests {
             replicate: *replicate,
             seed: 1,
             client,
-            examples: &examples[..*n],
+            examples: OwnExamples::Listed(&examples[..*n]),
             steps: 1,
             longest: 1,
         };

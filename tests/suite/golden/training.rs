@@ -2,7 +2,7 @@
 
 use fedcircuit::config::{ModelPreset, Optimizer, Sparsity, Training};
 use fedcircuit::device::{Device, f32s};
-use fedcircuit::federation::{Examples, LocalTraining, Member, Recipe};
+use fedcircuit::federation::{Examples, LocalTraining, Member, OwnExamples, Recipe};
 use fedcircuit::model::{Layout, Network, Tensor};
 use fedcircuit::rng::{Purpose, stream};
 use rand::seq::SliceRandom;
@@ -49,7 +49,14 @@ fn train(device: &dyn Device, network: &Network, steps: usize, rule: (Optimizer,
     let examples = unshuffled(BATCH * steps);
     let mut local = LocalTraining::new(&spy, network, &training, vec![recipe], examples.len()).unwrap();
     let steps = local.steps(examples.len());
-    let wave = [Member { replicate: 0, seed: SEED, client: 0, examples: &examples, steps, longest: steps }];
+    let wave = [Member {
+        replicate: 0,
+        seed: SEED,
+        client: 0,
+        examples: OwnExamples::Listed(&examples),
+        steps,
+        longest: steps,
+    }];
     let global = upload(device, bits(&inputs::weights(&network.layout)));
     let tensors = network.layout.prunable().count();
     let (summary, alive) = (device.alloc("summary", 4).unwrap(), device.alloc("alive", tensors).unwrap());
