@@ -33,7 +33,8 @@ var<workgroup> lanes: array<vec4f, 64>;
 
 // z - fill of image `image` at the place `code` of the window whose first value is at `first`.
 fn difference(first: u32, code: u32, image: u32, gate: u32) -> f32 {
-    let place = min(code, DEAD - 1u);
+    // Where it passes nothing, the first place is read, which is there whatever the window's size.
+    let place = select(code, 0u, code >= DEAD);
     let at = (first + place / p.pool * p.width + place % p.pool) * 4u * p.quads + image;
     let instead = fill[select(gate, at, p.donors != 0u)];
     return select(z[at] - instead, 0.0, code >= DEAD);

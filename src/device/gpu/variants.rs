@@ -2,7 +2,6 @@
 //!
 //! The choice changes no bit, so what is noted of it in the user's cache may be lost or wrong at no other cost than time.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -117,8 +116,8 @@ impl Variants {
     }
 
     /// Runs every eligible variant that suits the kernel's largest case on it, and gives the fastest of those that the driver
-    /// takes, or the kernel itself; and whether none failed on its trial. The variants take turns, so that a change of the
-    /// clock meets them all.
+    /// takes, or the kernel itself; and whether none failed on its trial. Where all did, it is the first of them: the kernel
+    /// itself may add in another order. The variants take turns, so that a change of the clock meets them all.
     fn fastest(&self, compiler: &Compiler<'_>, queue: &wgpu::Queue, kernel: &'static Kernel) -> (Candidate, bool) {
         let largest = |cases: Vec<Case>| cases.into_iter().max_by_key(|case| case.flops);
         let small = largest((kernel.cases)());
@@ -126,9 +125,9 @@ impl Variants {
         let case = large.as_ref().or(small.as_ref());
         let suiting = |n: &usize| case.is_none_or(|case| suits(kernel, *n, &case.params));
         let numbers = (0..=kernel.variants.len()).filter(|n| self.eligible(kernel, *n) && suiting(n));
-        let attempt = |n| Some(Candidate { n, pipeline: compiler.attempt(kernel, n)?, best: Duration::MAX });
+        let attempt = |n| compiler.attempt(kernel, n).map(|pipeline| Candidate::new(n, pipeline));
         let mut tried: Vec<_> = numbers.filter_map(attempt).collect();
-        let trials = Trials { device: compiler.device, queue, kernel, failed: Cell::new(false) };
+        let trials = Trials { device: compiler.device, queue, kernel };
         let case = match (&small, &large) {
             (Some(small), Some(large)) if trials.take_long(small, large, &mut tried) => Some(small),
             _ => case,
@@ -136,8 +135,9 @@ impl Variants {
         if let Some(case) = case {
             trials.run(case, TRIALS, &mut tried);
         }
-        let itself = || Candidate { n: 0, pipeline: compiler.compile(kernel, 0), best: Duration::MAX };
-        (tried.into_iter().min_by_key(|candidate| candidate.best).unwrap_or_else(itself), !trials.failed.get())
+        let none_failed = tried.iter().all(|candidate| !candidate.failed);
+        let fastest = tried.into_iter().min_by_key(|candidate| (candidate.failed, candidate.best));
+        (fastest.unwrap_or_else(|| Candidate::new(0, compiler.compile(kernel, 0))), none_failed)
     }
 
     fn noted(&self, kernel: &Kernel) -> Option<usize> {
@@ -190,6 +190,14 @@ struct Candidate {
     n: usize,
     pipeline: Pipeline,
     best: Duration,
+    /// Whether it is out.
+    failed: bool,
+}
+
+impl Candidate {
+    fn new(n: usize, pipeline: Pipeline) -> Self {
+        Self { n, pipeline, best: Duration::MAX, failed: false }
+    }
 }
 
 /// Where trials are.
@@ -197,18 +205,16 @@ struct Trials<'a> {
     device: &'a wgpu::Device,
     queue: &'a wgpu::Queue,
     kernel: &'static Kernel,
-    /// Whether any did.
-    failed: Cell<bool>,
 }
 
 impl Trials<'_> {
-    /// Whether a candidate would be busy too long with `large`, by what it takes for `small`; those that fail are out. Trials
+    /// Whether a candidate would be busy too long with `large`, by what it takes for `small`. Trials
     /// are not cut into parts, and a watchdog ends what takes two seconds.
     fn take_long(&self, small: &Case, large: &Case, tried: &mut Vec<Candidate>) -> bool {
         let times = large.flops as f64 / small.flops.max(1) as f64;
         let mut fit: Vec<_> = tried.extract_if(.., |c| suits(self.kernel, c.n, &small.params)).collect();
         self.run(small, 1, &mut fit);
-        let long = fit.iter().any(|c| c.best.as_secs_f64() * times > LONGEST.as_secs_f64());
+        let long = fit.iter().any(|c| !c.failed && c.best.as_secs_f64() * times > LONGEST.as_secs_f64());
         fit.iter_mut().for_each(|candidate| candidate.best = Duration::MAX);
         if long {
             // The others are not made for small cases.
@@ -219,19 +225,21 @@ impl Trials<'_> {
         long
     }
 
-    /// Times each on the case so often after a first run; those that fail are out.
-    fn run(&self, case: &Case, times: usize, tried: &mut Vec<Candidate>) {
-        let bench = Bench::new(self.device, self.queue, case);
+    /// Times each on the case so often after a first run; those that fail are out, and all where there is no room for the case.
+    fn run(&self, case: &Case, times: usize, tried: &mut [Candidate]) {
+        let (bench, problem) = faults::guarded(self.device, || Bench::new(self.device, self.queue, case));
+        if problem.is_some() {
+            return tried.iter_mut().for_each(|candidate| candidate.failed = true);
+        }
         for turn in 0..=times {
-            tried.retain_mut(|candidate| {
+            for candidate in tried.iter_mut().filter(|candidate| !candidate.failed) {
                 let run = || bench.run(self.device, self.queue, self.kernel, &candidate.pipeline, case);
-                let (Some(took), None) = faults::guarded(self.device, run) else {
-                    self.failed.set(true);
-                    return false;
-                };
-                candidate.best = if turn == 0 { candidate.best } else { took.min(candidate.best) };
-                true
-            });
+                match faults::guarded(self.device, run) {
+                    (Some(took), None) if turn > 0 => candidate.best = took.min(candidate.best),
+                    (Some(_), None) => {}
+                    _ => candidate.failed = true,
+                }
+            }
         }
     }
 }
@@ -282,6 +290,7 @@ impl Bench {
 mod tests {
     use super::super::{Gpu, GpuOptions, any_adapter};
     use super::*;
+    use crate::device::Device;
     use crate::kernels::{conv_forward, conv_input_grad, conv_weight_grad::KERNEL, linear_forward};
 
     #[test]
@@ -320,16 +329,32 @@ mod tests {
         let gpu = Gpu::open(&adapter, GpuOptions::default()).unwrap();
         let compiler = Compiler { device: &gpu.device, checked: true, cache: None };
         let kernel = &linear_forward::KERNEL;
-        let trials = Trials { device: &gpu.device, queue: &gpu.queue, kernel, failed: Cell::new(false) };
+        let trials = Trials { device: &gpu.device, queue: &gpu.queue, kernel };
         let small = (kernel.cases)().into_iter().min_by_key(|case| case.flops).unwrap();
         for (times, long) in [(0, false), (1 << 40, true)] {
             let large = Case { flops: times * small.flops, ..small.clone() };
-            let mut tried = vec![Candidate { n: 0, pipeline: compiler.compile(kernel, 0), best: Duration::MAX }];
+            let mut tried = vec![Candidate::new(0, compiler.compile(kernel, 0))];
             assert_eq!(trials.take_long(&small, &large, &mut tried), long);
-            assert!(tried.len() == 1 && tried[0].best == Duration::MAX && !trials.failed.get());
+            assert!(tried.len() == 1 && tried[0].best == Duration::MAX && !tried[0].failed);
             trials.run(&small, TRIALS, &mut tried);
             assert!(tried[0].best < Duration::MAX);
         }
+    }
+
+    /// The fault is nobody else's: what the device is asked next is done.
+    #[test]
+    fn a_trial_that_fails_is_out_and_nothing_else_fails() {
+        let Some(adapter) = any_adapter() else { return };
+        let gpu = Gpu::open(&adapter, GpuOptions::default()).unwrap();
+        let compiler = Compiler { device: &gpu.device, checked: true, cache: None };
+        let kernel = &linear_forward::KERNEL;
+        let trials = Trials { device: &gpu.device, queue: &gpu.queue, kernel };
+        let case = (kernel.cases)().into_iter().min_by_key(|case| case.flops).unwrap();
+        let mut tried = vec![Candidate::new(0, compiler.compile(kernel, 0))];
+        // Of too few buffers no group can be made.
+        trials.run(&Case { buffers: vec![vec![0; 4]], ..case.clone() }, TRIALS, &mut tried);
+        assert!(tried[0].failed && tried[0].best == Duration::MAX);
+        gpu.wait().unwrap();
     }
 
     #[test]
