@@ -79,26 +79,27 @@ fn fetch(agent: &Agent, dir: &Path, files: &[Published], base_urls: &[String], p
             progress(file.name, file.bytes, Some(file.bytes));
             continue;
         }
-        let part = from_any_mirror(agent, dir, file, base_urls, progress)?;
+        let bytes = from_any_mirror(agent, dir, file, base_urls, progress)?;
+        let mut part = temporary(dir, file.name)?;
+        part.write_all(&bytes).map_err(Error::io("write", part.path()))?;
         part.persist(&path).map_err(|error| Error::io("write", &path)(error.error))?;
     }
     Ok(())
 }
 
-/// The checked contents of `file` under a temporary name, which vanishes unless it is renamed.
+/// The checked contents of `file`: few enough to hold, so that a download that is broken off, however it is, leaves nothing.
 fn from_any_mirror(
     agent: &Agent,
     dir: &Path,
     file: &Published,
     base_urls: &[String],
     progress: Progress,
-) -> Result<NamedTempFile> {
+) -> Result<Vec<u8>> {
     let mut refusals = Vec::new();
     for base in base_urls {
         let url = format!("{}/{}", base.trim_end_matches('/'), file.name);
-        let mut part = temporary(dir, file.name)?;
-        match download(agent, &url, file, &mut part, progress)? {
-            Ok(()) => return Ok(part),
+        match download(agent, &url, file, progress) {
+            Ok(bytes) => return Ok(bytes),
             Err(problem) => refusals.push((url, problem)),
         }
     }
@@ -115,40 +116,29 @@ fn from_any_mirror(
     Err(Error::Download { url, problem, help })
 }
 
-/// Streams `url` into `part`. The outer error is the disk's and ends everything; the inner one is this mirror's.
-fn download(
-    agent: &Agent,
-    url: &str,
-    file: &Published,
-    part: &mut NamedTempFile,
-    progress: Progress,
-) -> Result<std::result::Result<(), String>> {
-    let response = match agent.get(url).call() {
-        Ok(response) => response,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
+/// What `url` sends, or what is wrong with this mirror.
+fn download(agent: &Agent, url: &str, file: &Published, progress: Progress) -> std::result::Result<Vec<u8>, String> {
+    let response = agent.get(url).call().map_err(|error| error.to_string())?;
     let total = response.body().content_length();
     let mut body = response.into_body().into_reader();
-    let (mut hash, mut done, mut buffer) = (Sha256::new(), 0u64, vec![0; 1 << 16]);
+    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
     loop {
         let count = match body.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
-            Err(error) => return Ok(Err(format!("the connection broke after {done} bytes ({error})"))),
+            Err(error) => return Err(format!("the connection broke after {} bytes ({error})", bytes.len())),
         };
-        done += count as u64;
-        if done > file.bytes {
-            return Ok(Err(format!("it sends more than the {} bytes of the published file", file.bytes)));
+        bytes.extend_from_slice(&buffer[..count]);
+        if bytes.len() as u64 > file.bytes {
+            return Err(format!("it sends more than the {} bytes of the published file", file.bytes));
         }
-        hash.update(&buffer[..count]);
-        part.write_all(&buffer[..count]).map_err(Error::io("write", part.path()))?;
-        progress(file.name, done, total);
+        progress(file.name, bytes.len() as u64, total);
     }
-    let found = hex(&hash.finalize());
+    let found = hex(&Sha256::digest(&bytes));
     if found == file.sha256 {
-        return Ok(Ok(()));
+        return Ok(bytes);
     }
-    Ok(Err(format!("it sent {done} bytes with the SHA-256 {found}, not {}", file.sha256)))
+    Err(format!("it sent {} bytes with the SHA-256 {found}, not {}", bytes.len(), file.sha256))
 }
 
 /// A temporary file in `dir`, so that renaming it never crosses file systems.

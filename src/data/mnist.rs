@@ -12,10 +12,11 @@ const CLASSES: u8 = 10;
 const TRAIN: [(&str, u8); 2] = [("train-images", 3), ("train-labels", 1)];
 const TEST: [(&str, u8); 2] = [("t10k-images", 3), ("t10k-labels", 1)];
 
-/// The folder that holds MNIST files, `dir` itself or `dir/mnist`: the first with any of the four. `None` if neither.
+/// The folder that holds MNIST files, `dir` itself or `dir/mnist`: the first with most of the four. `None` if neither has any.
 pub fn find(dir: &Path) -> Option<PathBuf> {
-    let any = |folder: &PathBuf| TRAIN.into_iter().chain(TEST).any(|file| locate(folder, file).is_some());
-    candidates(dir).into_iter().find(any)
+    let count = |folder: &PathBuf| TRAIN.into_iter().chain(TEST).filter(|file| locate(folder, *file).is_some()).count();
+    let found = candidates(dir).map(|folder| (count(&folder), folder));
+    found.into_iter().rev().max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0).map(|(_, folder)| folder)
 }
 
 /// Reads MNIST from `dir` or `dir/mnist`; each of the four files may be plain or gzip.
@@ -51,11 +52,13 @@ fn load_split(folder: &Path, [pictures, labels]: [(&str, u8); 2]) -> Result<Spli
     let count = pixels.len() / (SIDE * SIDE);
     if count != labels.len() {
         let problem = format!("it has {} labels for the {count} pictures of {}", labels.len(), pictures.display());
-        return Err(Error::file(labels_path, problem, help()));
+        let help = "delete whichever of the two is wrong and get it again with `fedcircuit data fetch mnist`";
+        return Err(Error::file(labels_path, problem, help));
     }
     if let Some(at) = labels.iter().position(|&label| label >= CLASSES) {
         let problem = format!("label number {} (counted from 0) is {}, not a digit from 0 to 9", at, labels[at]);
-        return Err(Error::file(labels_path, problem, help()));
+        let help = "delete it and get it again with `fedcircuit data fetch mnist`";
+        return Err(Error::file(labels_path, problem, help));
     }
     Ok(Split { pixels, labels })
 }
@@ -120,6 +123,11 @@ mod tests {
         assert_eq!((data.train.labels.as_slice(), data.test.labels.as_slice()), (&[9, 0][..], &[4][..]));
         assert_eq!(data.train.example(1)[0], (784 % 251) as u8);
         assert_eq!(data.example_len(), 784);
+        // One file that strayed there does not hide the four.
+        write(root.path(), "t10k-labels-idx1-ubyte", &[1], &[4]);
+        assert_eq!(find(root.path()), Some(inner));
+        small(root.path());
+        assert_eq!(find(root.path()), Some(root.path().to_path_buf()));
     }
 
     #[test]

@@ -96,6 +96,25 @@ fn a_small_file_that_unpacks_to_a_large_one_is_refused_before_it_is_unpacked() {
     assert!(used.bytes_max < ALLOWANCE, "{}", used.bytes_max);
 }
 
+/// A hundred bytes that claim to be a gigabyte, and a file that unpacks to far more than the four bytes it declares.
+#[test]
+fn memory_grows_with_what_is_there_and_not_beyond_what_is_declared() {
+    let claim = [&[0, 0, 8, 1, 0x40, 0, 0, 0][..], &[1; 100]].concat();
+    let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+    packer.write_all(&[0, 0, 8, 1, 0, 0, 0, 4]).unwrap();
+    packer.write_all(&vec![0; 8 << 20]).unwrap();
+    for (bytes, says) in [(claim, "ends after 100"), (packer.finish().unwrap(), "more bytes follow")] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t10k-labels-idx1-ubyte");
+        fs::write(&path, bytes).unwrap();
+        let used = allocation_counter::measure(|| {
+            let error = fedcircuit::data::idx::read(&path, &[]).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        });
+        assert!(used.bytes_max < 1 << 20, "{says}: {}", used.bytes_max);
+    }
+}
+
 #[test]
 fn experiments() {
     survives("experiment", 100, false);

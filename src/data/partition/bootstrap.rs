@@ -20,8 +20,9 @@ pub struct Bootstrap {
     /// Examples of every client, drawn with replacement.
     pub examples_per_client: usize,
     /// Without it, every example of the data is as likely as every other. With it, each client first draws the shares of
-    /// its classes from Dir(alpha), the same alpha for every class that the data has (Hsu et al. 2019, arXiv 1909.06335,
-    /// with a uniform prior), then for each example a class by these shares and any example of that class.
+    /// its classes from Dir(alpha), the same alpha for every class that the data has, then for each example a class by these
+    /// shares and any example of that class. Hsu et al. (2019, arXiv 1909.06335) divide theirs over the classes: of N classes
+    /// with a uniform prior, their alpha is N times this one.
     pub alpha: Option<f64>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Two families go by this name. Here a Dirichlet over *clients* is drawn for every class (Yurochkin et al. 2019,
 //! arXiv 1905.12022), so clients differ in size as well as in classes; the other draws one over *classes* for every
-//! client of a given size (Hsu et al. 2019, arXiv 1909.06335).
+//! client of a given size (Hsu et al. 2019, arXiv 1909.06335; see `inner_dirichlet`).
 
 use rand::RngExt;
 use rand::distr::OpenClosed01;
@@ -52,7 +52,7 @@ pub fn dirichlet(labels: &[u8], classes: usize, split: &Dirichlet, rng: &mut Cha
         closest = closest.max(smallest);
     }
     let problem = format!(
-        "with alpha = {} over {} clients, {TRIES} draws each left one with fewer than {} examples (at best {closest})",
+        "with alpha = {:?} over {} clients, {TRIES} draws each left one with fewer than {} examples (at best {closest})",
         split.alpha, split.num_clients, split.min_partition_size
     );
     let balancing = if split.self_balancing { "" } else { ", or set partition.self_balancing = true" };
@@ -86,12 +86,15 @@ fn draw(members: &[Vec<u32>], examples: usize, split: &Dirichlet, rng: &mut ChaC
         let open = |client: &Vec<u32>| !split.self_balancing || client.len() * split.num_clients <= examples;
         let open: Vec<bool> = clients.iter().map(open).collect();
         let shares = shares(split.alpha, &open, rng);
+        let last = open.iter().rposition(|open| *open);
         let (mut sum, mut start) = (0.0, 0);
         for (k, (client, share)) in clients.iter_mut().zip(&shares).enumerate() {
             sum += share;
-            // Rounding must not lose the last example.
-            let last = k + 1 == split.num_clients;
-            let end = if last { class.len() } else { ((sum * class.len() as f64) as usize).clamp(start, class.len()) };
+            // Rounding must not lose the last example, nor give it to a closed client.
+            let end = match last {
+                Some(last) if k >= last => class.len(),
+                _ => ((sum * class.len() as f64) as usize).clamp(start, class.len()),
+            };
             client.extend(&class[start..end]);
             start = end;
         }
@@ -210,6 +213,25 @@ mod tests {
             let clients = draw(&members, 400, &split, &mut rng(case));
             assert!(clients.iter().all(|client| client.len() <= 200));
         }
+    }
+
+    #[test]
+    fn self_balancing_leaves_closed_clients_as_they_are() {
+        let labels = labels(2000, 10);
+        let members = indices_by_class(&labels, 10);
+        let split = Dirichlet { num_clients: 4, self_balancing: true, ..PLAIN };
+        let mut closed = 0;
+        for case in 0..200 {
+            // What clients have before a class is what the same draw gives of the classes before it.
+            let after = |classes: usize| draw(&members[..classes], 2000, &split, &mut rng(case));
+            for class in 0..10 {
+                for (before, after) in after(class).iter().zip(after(class + 1)).filter(|(b, _)| b.len() > 500) {
+                    assert_eq!(before, &after, "case {case}, class {class}");
+                    closed += 1;
+                }
+            }
+        }
+        assert!(closed > 1000, "{closed}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Dealing the training examples to clients: one file a kind, named and defined as in Flower Datasets.
+//! Dealing the training examples to clients: one file a kind, defined as in Flower Datasets where it has the kind.
 //!
 //! Every kind takes the labels `[N]` and returns, client by client, the positions of its examples; `bootstrap` returns them
 //! when a client is asked for. No client is empty. Within a client the order carries no meaning: training shuffles it.
@@ -48,7 +48,7 @@ fn check_alpha(alpha: f64) -> Result<()> {
         return Ok(());
     }
     let help = "give a finite number above 0, for example 0.5";
-    Err(Error::config("partition.alpha", format!("alpha is {alpha}"), help))
+    Err(Error::config("partition.alpha", format!("alpha is {alpha:?}"), help))
 }
 
 /// Cuts `items` into `parts` runs whose lengths differ by at most one, the longer ones first (numpy's `array_split`).
