@@ -4,6 +4,11 @@ use std::borrow::Cow;
 
 use super::partition::{Drawn, count_classes};
 
+/// Clients that a table of all has, of however many.
+const LISTED: usize = 100_000;
+/// Examples that are drawn for such a table: about a second's work.
+const DRAWN: usize = 100_000_000;
+
 /// The clients of a federation and their training examples, as positions in the data.
 #[derive(Clone, Debug)]
 pub enum Population {
@@ -50,6 +55,15 @@ impl Population {
             Self::Dealt(clients) => clients.iter().map(Vec::len).max().unwrap_or(0),
             Self::Drawn(drawn) => drawn.examples_per_client(),
         }
+    }
+
+    /// How many clients a table of all has, the first ones: what is in such a table can be drawn again at any time.
+    pub fn listed(&self) -> usize {
+        let most = match self {
+            Self::Dealt(_) => LISTED,
+            Self::Drawn(drawn) => LISTED.min((DRAWN / drawn.examples_per_client().max(1)).max(1)),
+        };
+        most.min(self.len())
     }
 
     /// The examples of `client`: the same ones each time.
@@ -120,7 +134,8 @@ mod tests {
     fn dealt_clients_are_as_they_were_dealt() {
         let population = Population::from(vec![vec![5, 1], vec![0, 2, 1]]);
         assert_eq!((population.len(), population.size(1), population.largest()), (2, 3, 3));
-        assert_eq!(*population.examples(0), [5, 1]);
+        assert_eq!((*population.examples(0)).to_vec(), [5, 1]);
+        assert_eq!(population.listed(), 2);
         let counts: Vec<_> = population.class_counts(&[0, 1, 1, 2, 2, 2], 4).collect();
         assert_eq!(counts, [[0, 1, 1, 0], [1, 2, 0, 0]]);
         assert_eq!(population.held(&[0, 1, 1, 2, 2, 2], 4), [true, true, true, false]);
@@ -138,6 +153,9 @@ mod tests {
         let population = Population::Drawn(bootstrap(&labels, 4, &split, 1).unwrap());
         assert_eq!((population.len(), population.size(1 << 39), population.largest()), (1 << 40, 3, 3));
         assert_eq!(population.examples(1 << 39).len(), 3);
+        assert_eq!(population.listed(), 100_000);
+        let large = Bootstrap { examples_per_client: 3_000_000, ..split };
+        assert_eq!(Population::Drawn(bootstrap(&labels, 4, &large, 1).unwrap()).listed(), 33);
         // Ends, although there are a million millions of them: all classes of the data are soon found.
         assert_eq!(population.held(&labels, 4), [false, true, false, true]);
     }

@@ -164,13 +164,15 @@ impl<'d> Federation<'d> {
         parts(self.simulation.replicates().iter().map(|replicate| replicate.experiment))
     }
 
-    /// `[class]`, for one client after the other: training examples in the i-th federation, counted from 0.
+    /// `[class]`, for one client after the other, as many as are listed: training examples in the i-th federation, counted
+    /// from 0.
     ///
     /// # Panics
     /// When there are not so many.
     pub fn class_counts(&self, i: usize) -> impl Iterator<Item = Vec<u32>> {
         let Stage { network, train, .. } = self.simulation.stage();
-        self.simulation.replicates()[i].clients.class_counts(&train.host_labels, network.classes)
+        let clients = &self.simulation.replicates()[i].clients;
+        clients.class_counts(&train.host_labels, network.classes).take(clients.listed())
     }
 
     /// The clients of each federation.

@@ -10,7 +10,7 @@ use super::{Federation, Outcome};
 use crate::config::Experiment;
 use crate::error::{Error, Result};
 use crate::federation::RoundPlan;
-use crate::report::{ClientRecord, Estimate, Figure, LISTED_CLIENTS, News, RoundFigures, Teller};
+use crate::report::{ClientRecord, Estimate, Figure, News, RoundFigures, Teller};
 
 /// Jobs that are run together: one, or several that are alike and have as many rounds behind them.
 pub(super) struct Group<'a> {
@@ -92,9 +92,8 @@ impl<'a> Group<'a> {
         let floors =
             experiments.iter().zip(looked).filter_map(|(experiment, looked)| floor(experiment, &looked.network));
         floors.for_each(|line| progress.once(&line));
-        let clients = experiments[0].partition.num_clients();
-        if clients > LISTED_CLIENTS {
-            progress.once(&format!("note: partition.csv has the first {LISTED_CLIENTS} of {clients} clients"));
+        for (listed, clients) in federation.populations().map(|p| (p.listed(), p.len())).filter(|(l, n)| l < n) {
+            progress.once(&format!("note: partition.csv has the first {listed} of {clients} clients"));
         }
     }
 

@@ -14,9 +14,6 @@ use super::{analyses, rows};
 use crate::circuits::analyses::Analysed;
 use crate::{Error, Result};
 
-/// Clients that `partition.csv` has, of however many: those of a larger population are drawn again as quickly as read.
-pub const LISTED_CLIENTS: usize = 100_000;
-
 /// A run's folder while the run goes on.
 pub struct RunFolder {
     path: PathBuf,
@@ -84,10 +81,10 @@ impl RunFolder {
         self.put(&self.path.join(ENVIRONMENT), &json(environment)?)
     }
 
-    /// `partition.csv`, from how many examples of each class each client holds: of the first [`LISTED_CLIENTS`].
+    /// `partition.csv`, from how many examples of each class each client holds.
     pub fn write_partition(&self, counts: impl Iterator<Item = Vec<u32>>) -> Result<()> {
         let path = self.path.join("partition.csv");
-        self.put(&path, &rows::partition(counts.take(LISTED_CLIENTS)).map_err(unwritable(&path))?)
+        self.put(&path, &rows::partition(counts).map_err(unwritable(&path))?)
     }
 
     /// `summary.json`.

@@ -29,7 +29,7 @@ pub use chance::expected_iou;
 pub use estimate::Estimate;
 pub use events::Events;
 pub use figures::{Figure, RoundFigures, figures};
-pub use folder::{LISTED_CLIENTS, RunFolder};
+pub use folder::RunFolder;
 pub use growing::RoundRows;
 pub use history::{HistoryRound, SeedRound, read_history};
 pub use live::Live;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::super::bars::Bars;
 use super::super::run::Run;
 use super::Figure;
-use crate::report::LISTED_CLIENTS;
 
 /// Clients with a bar.
 const MOST: usize = 40;
@@ -43,7 +42,7 @@ pub fn classes(run: &Run) -> Option<Figure> {
     let caption = "How many training examples of each class each client holds: bars of one colour are clients that know only \
          one class, equal bars are an even split.";
     let mut left_out = Vec::new();
-    if listed >= LISTED_CLIENTS && listed < clients {
+    if listed < clients {
         left_out.push(format!(
             "{shown} of the first {listed} of {clients} clients, evenly spaced; partition.csv has the first {listed}."
         ));
