@@ -1,13 +1,14 @@
 //! `fedcircuit run`.
 
-use std::io::{IsTerminal, stderr};
+use std::fs::File;
+use std::io::{IsTerminal, Read, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 
 use super::{DEFAULT_DATA, print, tell};
-use crate::config::{Override, Plan, load, presets};
+use crate::config::{LONGEST, Override, Plan, load, presets};
 use crate::experiment::{self, Jobs, LiveRequest, Ran, Request};
 use crate::report::begin::EXPERIMENT;
 use crate::report::folder::check_free;
@@ -176,6 +177,7 @@ fn read_plan(experiment: &str, overrides: &[Override]) -> Result<Plan> {
             load(&text, experiment, overrides)
         }
         Err(Error::Config { key, help, .. }) => {
+            let key = if key.is_empty() { "\"\"".into() } else { key };
             let help = help.replace("accepted: ", "accepted: the path of a .toml file, or one of ");
             Err(Error::config(key, "is neither a file nor a preset", help))
         }
@@ -190,13 +192,17 @@ fn read_experiment(path: &Path) -> Result<Vec<u8>> {
         let example = if own.is_file() { format!(", such as {}", own.display()) } else { String::new() };
         return Err(Error::file(path, "is a folder", format!("accepted: an experiment in TOML{example}")));
     }
-    std::fs::read(path).map_err(|error| match error.kind() {
+    // Whatever it is, no more of it than shows that it is none.
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LONGEST as u64 + 1).read_to_end(&mut bytes));
+    read.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
             let help = "accepted: the path of an experiment in TOML, or a preset, see `fedcircuit presets`";
             Error::file(path, "there is no such file", help)
         }
         _ => Error::io("read", path)(error),
-    })
+    })?;
+    Ok(bytes)
 }
 
 /// Makes paths in the experiments whole: their `experiment.toml` is to give the same run wherever it is run again.
@@ -250,7 +256,7 @@ pub fn sweep(args: SweepArgs) -> Result<()> {
 }
 
 fn go(request: &Request) -> Result<()> {
-    let Ran { table, mut diverged } = experiment::run(request, stop_on_signal()?)?;
+    let Ran { table, mut diverged } = experiment::run(request, &stop_on_signal)?;
     if !request.quiet {
         print(&table)?;
     }

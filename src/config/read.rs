@@ -10,6 +10,7 @@ pub(super) const CLIENTS: Limits = Limits::new(1, 1_000_000, "each needs at leas
 const EPOCHS: Limits = Limits::new(1, 10_000, "");
 const BATCH: Limits = Limits::new(1, 65_536, "a whole batch is on the device at once");
 const EXAMPLES: Limits = Limits::new(1, 10_000_000, "the data set is held in the device's memory");
+const IMAGES: Limits = Limits::new(1, 1_000_000, "the data set is held in memory, here and on the device");
 const MIN_ALIVE: Limits = Limits::new(0, 4096, "no filter is larger where it matters");
 pub(super) const MAX_NAME: usize = 100;
 const ALPHA: &str = "a number above 0, at most 1000000";
@@ -44,8 +45,9 @@ pub(super) fn experiment(table: &Table) -> Result<Experiment> {
         output: section(&mut keys, "output", output)?,
         data,
     };
-    // Known to the file, though not to the experiment: named here so that a misspelling of it is recognised.
+    // Known to the file, though not to the experiment: named here so that a misspelling of one is recognised.
     keys.value("compare");
+    keys.value("sweep");
     keys.finish("the experiment")?;
     experiment.cohort.check(&experiment.partition, &experiment.training)?;
     Ok(experiment)
@@ -76,8 +78,8 @@ fn data(mut keys: Keys<'_>) -> Result<Data> {
     let source = keys.choice("source", &Source::ALL)?;
     let source = source.ok_or_else(|| keys.missing("source", "accepted: \"mnist\", \"digits\""))?;
     let fallback = keys.choice("fallback", &[("digits", Source::Digits)])?.filter(|fallback| *fallback != source);
-    let train_examples = keys.count("train_examples", &EXAMPLES)?;
-    let test_examples = keys.count("test_examples", &EXAMPLES)?;
+    let train_examples = keys.count("train_examples", &IMAGES)?;
+    let test_examples = keys.count("test_examples", &IMAGES)?;
     keys.finish("[data]")?;
     Ok(Data { source, fallback, train_examples, test_examples }.with_defaults())
 }

@@ -16,13 +16,8 @@ use crate::rng::{NO_CLIENT, NO_ROUND, Purpose, stream};
 /// # Errors
 /// [`Error::File`] when the files are missing and there is no fallback, or when they are not what they should be.
 pub fn load_data(data: &config::Data, folder: &Path) -> Result<(Dataset, Option<String>)> {
-    let missing = data.source == Source::Mnist && mnist::find(folder).is_none();
-    if let Some(other) = data.fallen_back().filter(|_| missing) {
+    if let Some((other, told)) = instead(data, folder) {
         let (dataset, _) = load_data(&other, folder)?;
-        let told = format!(
-            "no MNIST in {}: using the built-in digits; `fedcircuit data fetch mnist` gets the real ones",
-            folder.display()
-        );
         return Ok((dataset, Some(told)));
     }
     let (train, test) = (data.train_examples, data.test_examples);
@@ -47,6 +42,17 @@ pub fn load_data(data: &config::Data, folder: &Path) -> Result<(Dataset, Option<
         }
     }
     Ok((dataset, None))
+}
+
+/// What is loaded instead of `data`, whose files are missing from `folder`, where that is allowed; and what to tell the user.
+pub(super) fn instead(data: &config::Data, folder: &Path) -> Option<(config::Data, String)> {
+    let missing = data.source == Source::Mnist && mnist::find(folder).is_none();
+    let other = data.fallen_back().filter(|_| missing)?;
+    let told = format!(
+        "no MNIST in {}: using the built-in digits; `fedcircuit data fetch mnist` gets the real ones",
+        folder.display()
+    );
+    Some((other, told))
 }
 
 /// The network that every client of the experiment trains on images like those of `dataset`.

@@ -1,12 +1,13 @@
 //! What `fedcircuit run` does: every experiment of a plan into its run folder, with progress and a closing table.
 
+use std::io::{Write, stderr};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use super::batch::{Jobs, Open, order, run_all};
 use super::finished::{Finished, ROUNDS_PICTURE};
+use super::inputs::{instead, load_data};
 use super::job::Job;
-use super::load_data;
 use super::plan::{peak_memory, resident_memory};
 use super::sharing::told;
 use crate::config::{Data, Override, Plan, Variant};
@@ -64,13 +65,17 @@ pub struct Ran {
     pub diverged: Vec<Error>,
 }
 
-/// Runs every experiment of the request. One that diverges does not keep others from being finished. `stop` ends the run after the step under way; it is
-/// set where one of several experiments at a time fails.
+/// What a run asks for, once it has its data, to learn from it when it is to end. Before, nothing is there that a signal could
+/// leave undone.
+pub type Stop<'a> = &'a dyn Fn() -> Result<&'a AtomicBool>;
+
+/// Runs every experiment of the request. One that diverges does not keep others from being finished. The flag that `stop`
+/// gives ends the run after the step under way; it is set where one of several experiments at a time fails.
 ///
 /// # Errors
 /// Whatever is wrong with the experiment or its data is found before anything is written; afterwards a failed round
 /// leaves the earlier ones on disk. [`Error::Diverged`] where no experiment was finished.
-pub fn run(request: &Request, stop: &AtomicBool) -> Result<Ran> {
+pub fn run(request: &Request, stop: Stop<'_>) -> Result<Ran> {
     run_on(request, stop, &|threads| open(&request.device, GpuOptions::default(), threads))
 }
 
@@ -79,13 +84,14 @@ pub fn run(request: &Request, stop: &AtomicBool) -> Result<Ran> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_on(request: &Request, stop: &AtomicBool, open: Open<'_>) -> Result<Ran> {
+pub fn run_on(request: &Request, stop: Stop<'_>, open: Open<'_>) -> Result<Ran> {
     let progress = progress(request)?;
     let threads = request.plan.variants.first().and_then(|v| v.experiment.device.threads);
     let (mut device, why) = open(threads)?;
     progress.message(&format!("device: {why}"));
     let program = resident_memory();
     let sets = datasets(request, &progress)?;
+    let stop = stop()?;
     let mut finished: Vec<Option<Result<Finished>>> = request.plan.variants.iter().map(|_| None).collect();
     let mut again = false;
     loop {
@@ -150,7 +156,12 @@ fn progress(request: &Request) -> Result<Progress> {
     let progress = Progress::new(request.quiet);
     let Some(LiveRequest { port, open }) = request.live else { return Ok(progress) };
     let live = Live::start(&request.out, port)?;
-    progress.message(&format!("live: {}", live.address()));
+    let told = format!("live: {}", live.address());
+    match request.quiet {
+        // Nobody could find it else.
+        true => drop(writeln!(stderr(), "{told}")),
+        false => progress.message(&told),
+    }
     if let Some(error) = open.then(|| open::that_detached(live.address())).and_then(std::result::Result::err) {
         progress.message(&format!("note: no browser was opened: {error}"));
     }
@@ -172,14 +183,17 @@ fn datasets<'a>(request: &'a Request, progress: &Progress) -> Result<Vec<Checked
         if sets.iter().any(|known| known.data == data) {
             continue;
         }
-        let (dataset, told) = load_data(data, &request.data)?;
-        let read = data.fallen_back().filter(|_| told.is_some()).map_or(data.source, |other| other.source);
-        // Several sets may want the same files.
-        if let Some(told) = told.filter(|told| !said.contains(told)) {
-            progress.message(&told);
-            said.push(told);
+        let (mut source, instead) = (data.source, instead(data, &request.data));
+        if let Some((other, told)) = instead {
+            source = other.source;
+            // Several sets may want the same files.
+            if !said.contains(&told) {
+                progress.message(&told);
+                said.push(told);
+            }
         }
-        let record = DataRecord { source: read.name().into(), checksum: hex(&dataset.checksum()) };
+        let (dataset, _) = load_data(data, &request.data)?;
+        let record = DataRecord { source: source.name().into(), checksum: hex(&dataset.checksum()) };
         sets.push(Checked { data, record, dataset });
     }
     Ok(sets)

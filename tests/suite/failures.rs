@@ -133,7 +133,7 @@ fn an_interrupted_run_keeps_its_earlier_rounds() {
         text.lines().map(str::to_string).collect()
     };
     let error = std::thread::scope(|scope| {
-        let run = scope.spawn(|| experiment::run(&request, &stop).unwrap_err());
+        let run = scope.spawn(|| experiment::run(&request, &|| Ok(&stop)).unwrap_err());
         let deadline = Instant::now() + Duration::from_secs(60);
         while lines().len() < 2 && Instant::now() < deadline && !run.is_finished() {
             std::thread::sleep(Duration::from_millis(5));

@@ -190,8 +190,8 @@ fn experiments_that_find_too_little_memory_together_go_on_apart() {
     let device = faulty();
     let mut two = Federation::together(&device, &[&experiments[0], &experiments[1]], &data(&experiments[0])).unwrap();
     assert!(matches!(two.round(), Err(Error::TooLarge { .. })));
-    run_on(&request, &AtomicBool::new(false), &|_| Ok((Box::new(faulty()) as Box<dyn Device>, "faulty".into())))
-        .unwrap();
+    let stop = AtomicBool::new(false);
+    run_on(&request, &|| Ok(&stop), &|_| Ok((Box::new(faulty()) as Box<dyn Device>, "faulty".into()))).unwrap();
     for experiment in &experiments {
         let want = run(&cpu, experiment).unwrap();
         let layout = Federation::new(&cpu, experiment, &data(experiment)).unwrap().layout().clone();
@@ -210,8 +210,8 @@ fn after(kernels: u64) -> Left {
 
 /// Runs what is asked for on devices of which each is lost after so many kernels, if a number is given.
 fn run_on_faulty(request: &Request, losses: &[Left]) -> Result<Ran> {
-    let opened = AtomicUsize::new(0);
-    run_on(request, &AtomicBool::new(false), &|_| {
+    let (opened, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    run_on(request, &|| Ok(&stop), &|_| {
         let kernels_left = losses[opened.fetch_add(1, Ordering::Relaxed)].clone();
         Ok((Box::new(Faulty { kernels_left, ..Faulty::new(None) }) as Box<dyn Device>, "faulty".into()))
     })

@@ -2,6 +2,8 @@
 #![cfg(unix)]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -55,6 +57,21 @@ fn signals_end_the_run_after_the_step_under_way() {
         let done = whole_rounds(&out);
         assert!(done >= 2 && ended.err.contains(&format!("stopped after round {done} as asked")), "{ended:?}");
     }
+}
+
+/// While digits are drawn nothing is there yet that a signal could leave undone: the first ends the program.
+#[test]
+fn a_signal_ends_the_drawing_of_digits() {
+    let desk = Desk::new();
+    let mut command = desk.command(env!("CARGO_BIN_EXE_fedcircuit"));
+    let many = "data={source=\"digits\",train_examples=1000000}";
+    command.args(["run", "tiny.toml", "--device=cpu", "--out", "out", "--set", many]);
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(run.stderr.take().unwrap()).lines();
+    assert!(told.any(|line| line.unwrap().starts_with("device: ")));
+    assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+    assert_eq!(run.wait().unwrap().signal(), Some(2));
+    assert!(!desk.path("out").exists());
 }
 
 /// Where nobody reads what a run says, it goes on; and an error is still one.

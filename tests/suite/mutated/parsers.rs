@@ -158,7 +158,8 @@ fn of_a_run(file: &str, ended: bool) -> Vec<u8> {
         jobs: Jobs::Suited { most: usize::MAX },
         live: None,
     };
-    assert_eq!(run(&request, &AtomicBool::new(ended)).is_err(), ended);
+    let stop = AtomicBool::new(ended);
+    assert_eq!(run(&request, &|| Ok(&stop)).is_err(), ended);
     fs::read(out.join("checkpoint").join(file)).expect("the file")
 }
 
