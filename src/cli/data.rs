@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{DEFAULT_DATA, print};
+use super::{DEFAULT_DATA, check_folder, print};
 use crate::config::{Source, did_you_mean};
 use crate::data::fetch::fetch_mnist;
 use crate::data::{digits, idx};
@@ -87,6 +87,7 @@ pub fn execute(args: DataArgs) -> Result<()> {
 
 fn draw(args: &DrawArgs) -> Result<()> {
     let folder = args.data.join("digits");
+    check_folder("--data", &folder)?;
     std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     let dataset = digits::load();
     for (name, split) in [("train", &dataset.train), ("t10k", &dataset.test)] {
@@ -100,6 +101,7 @@ fn draw(args: &DrawArgs) -> Result<()> {
 fn fetch(args: &FetchArgs) -> Result<()> {
     fetchable(&args.name)?;
     let folder = args.data.join(&args.name);
+    check_folder("--data", &folder)?;
     let bar = ProgressBar::no_length().with_style(
         ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes}, {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar()),

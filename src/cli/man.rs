@@ -7,7 +7,7 @@ use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
-use super::{Cli, print};
+use super::{Cli, check_folder, print};
 use crate::report::folder::replace_whole;
 use crate::{Error, Result};
 
@@ -32,6 +32,7 @@ pub fn execute(args: ManArgs) -> Result<()> {
         let text = page(root)?;
         return print(&String::from_utf8_lossy(&text));
     };
+    check_folder("man", &folder)?;
     fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     let mut pages = Vec::new();
     collect(root, &mut pages);

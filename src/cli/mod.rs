@@ -11,6 +11,8 @@ mod presets;
 mod report;
 mod run;
 
+use std::path::Path;
+
 use clap::{Parser, Subcommand};
 
 use crate::Result;
@@ -116,6 +118,13 @@ pub fn execute(cli: Cli) -> Result<()> {
 pub fn tell(error: &crate::Error) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "error: {error}");
+}
+
+/// Refuses a folder to write to that is a file, or would lie in one.
+fn check_folder(named_by: &str, folder: &Path) -> Result<()> {
+    let Some(file) = folder.ancestors().find(|path| path.is_file()) else { return Ok(()) };
+    let help = "accepted: a folder, which is made if it is not there";
+    Err(crate::Error::config(named_by, format!("{} is a file", file.display()), help))
 }
 
 /// Prints to standard output. A reader that has seen enough (`| head`) is no error.

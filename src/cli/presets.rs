@@ -11,6 +11,7 @@ use crate::{Error, Result};
 
 /// Flags of `fedcircuit presets`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
 Examples:
   fedcircuit presets                             what there is, and what it takes here

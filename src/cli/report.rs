@@ -44,10 +44,7 @@ pub fn execute(args: ReportArgs) -> Result<()> {
         [one] => one.clone(),
         several => beside(&several[0]).join("comparison"),
     });
-    if out.is_file() {
-        let problem = format!("{} is a file", out.display());
-        return Err(Error::config("--out", problem, "accepted: a folder, which is made if it is not there"));
-    }
+    super::check_folder("--out", &out)?;
     let page = html::write(&args.folders, &out)?;
     super::print(&format!("{}\n", page.display()))
 }

@@ -249,6 +249,11 @@ pub(super) fn read(mut keys: Keys<'_>, class_count: usize) -> Result<Circuits> {
     let methods = [("gates", Method::Gates), ("attribution", Method::Attribution), ("magnitude", Method::Magnitude)];
     let method = keys.choice("method", &methods)?.unwrap_or(Method::Gates);
     let size = read_size(&mut keys)?;
+    if method == Method::Gates && size != CircuitSize::Gates {
+        let problem = "does nothing with circuits.method = \"gates\": learned gates have a size of their own";
+        let help = "leave it out, or set circuits.method to \"attribution\" or \"magnitude\"";
+        return Err(Error::config(keys.path_of("size"), problem, help));
+    }
     let steps = keys.count("steps", &STEPS)?.unwrap_or(200);
     let lr = keys.real("lr", RATE, is_rate)?.unwrap_or(0.1);
     let l0 = keys.real("l0", "a number from 0 to 1000", |x| (0.0..=1000.0).contains(&x))?.unwrap_or(0.01);

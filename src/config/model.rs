@@ -6,6 +6,8 @@ use toml::Value;
 use super::keys::{Keys, Limits, refused};
 use crate::{Error, Result};
 
+const NAME: &str = "a letter, then at most 39 letters, digits and _ (it names tensors and columns)";
+
 /// `[model]`: `preset` or `layers`, and where the first weights come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Model {
@@ -213,7 +215,7 @@ fn read_layer(mut keys: Keys<'_>) -> Result<Draft> {
     let is_conv = keys
         .choice("kind", &[("conv", true), ("linear", false)])?
         .ok_or_else(|| keys.missing("kind", "accepted: \"conv\", \"linear\""))?;
-    let name = keys.text("name", "a name such as \"conv1\"")?.map(str::to_string);
+    let name = keys.text("name", NAME)?.map(str::to_string);
     let activation = keys.choice("activation", &[("relu", Activation::Relu), ("none", Activation::None)])?;
     let (kind, section) = if is_conv {
         let channels = keys.count("channels", &CHANNELS)?;
@@ -261,7 +263,7 @@ fn check_names_and_end(path: &str, layers: &[Layer]) -> Result<()> {
         let name = layer.name.as_str();
         let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && name.len() <= 40;
         if !plain || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            let help = "accepted: a letter, then at most 39 letters, digits and _ (it names tensors and columns)";
+            let help = format!("accepted: {NAME}");
             return Err(Error::config(at, format!("{name:?} is not a layer's name"), help));
         }
         if name == "all" {

@@ -87,13 +87,14 @@ fn read_value(text: &str) -> std::result::Result<Value, String> {
     if text.is_empty() {
         return Err("there is no value after the \"=\"".into());
     }
+    let shown = if text.chars().count() <= 60 { format!("{text:?}") } else { "the value".into() };
     let parsed = toml::from_str::<Table>(&format!("value = {text}"));
     match parsed {
         Ok(mut table) if table.len() == 1 => table.remove("value").ok_or_else(|| "holds no value".into()),
-        Ok(_) => Err(format!("{text:?} holds more than one value")),
+        Ok(_) => Err(format!("{shown} holds more than one value")),
         // What opens like a list, a table or quoted text was meant as TOML: its fault is better named than hidden.
         Err(error) if text.starts_with(['[', '{', '"', '\'']) => {
-            Err(format!("{text:?} is not a TOML value: {}", error.message()))
+            Err(format!("{shown} is not a TOML value: {}", error.message()))
         }
         Err(_) => Ok(Value::String(text.into())),
     }

@@ -57,21 +57,18 @@ const TAKEN: [&str; 2] = ["plots", "comparison"];
 
 /// Bytes of an experiment, at most: classes for ten thousand clients take half of them. Parsed, a text takes a hundred times
 /// as much.
-pub(super) const LONGEST: usize = 128 << 10;
+pub const LONGEST: usize = 128 << 10;
 
 /// Reads an experiment file. `origin` is the file's name as messages give it; `overrides` are applied last, to every
 /// variant.
 pub fn load(text: &str, origin: &str, overrides: &[Override]) -> Result<Plan> {
     if text.len() > LONGEST {
         let help = format!("accepted: an experiment in TOML of at most {LONGEST} bytes");
-        return Err(Error::config(origin, format!("is {} bytes long", text.len()), help));
+        return Err(Error::config(origin, format!("is longer than {LONGEST} bytes"), help));
     }
     let mut table: Table = toml::from_str(text).map_err(|error| {
-        Error::config(
-            origin,
-            format!("is not valid TOML: {}", error.to_string().trim_end()),
-            "accepted: a TOML file, see `fedcircuit presets show quickstart`",
-        )
+        let help = "accepted: a TOML file, see `fedcircuit presets show quickstart`";
+        Error::config(origin, format!("is not valid TOML: {}", fault(&error, text)), help)
     })?;
     let blame = |error| blame(error, origin, overrides);
     if let Some(set) = overrides.iter().find(|set| ["compare", "sweep"].iter().any(|key| within(key, &set.key))) {
@@ -109,6 +106,18 @@ fn check_threads(variants: &[Variant]) -> Result<()> {
 }
 
 /// Refuses experiments that, with their defaults spelled out, would be too long to be read again from their folders.
+/// What is wrong with a text, with its line where that can be read.
+fn fault(error: &toml::de::Error, text: &str) -> String {
+    let shown = error.to_string();
+    if shown.lines().all(|line| line.chars().count() <= 200) {
+        return shown.trim_end().into();
+    }
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1);
+    format!("line {line}, column {column}: {}", error.message())
+}
+
 fn check_length(variants: &[Variant], origin: &str) -> Result<()> {
     for variant in variants {
         let length = variant.experiment.to_toml()?.len();
@@ -263,7 +272,13 @@ mod tests {
             (&format!("{text}[[compare]]\nname = \"b\"\nset = {{}}\n"), "rounds=2", "a.toml: sweep: stands beside"),
             (&format!("{BASE}[sweep]\ntraining.lr = [0.1, -1]\n"), "rounds=2", "a.toml: training.lr: the number -1"),
             (&format!("{BASE}[sweep]\ntraining.rl = [0.1]\n"), "rounds=2", "did you mean lr?"),
-            (&format!("{text}{}", "# \n".repeat(LONGEST / 3)), "rounds=2", "a.toml: is 131"),
+            (&format!("{text}{}", "# \n".repeat(LONGEST / 3)), "rounds=2", "a.toml: is longer than 131072 bytes"),
+            (&format!("{text}a = [{}", "1,".repeat(200)), "rounds=2", "a.toml: is not valid TOML: line "),
+            (
+                &format!("{BASE}[swep]\ntraining.lr = [0.1]\n"),
+                "rounds=2",
+                "a.toml: swep: unknown key\n  did you mean sweep?",
+            ),
         ] {
             let error = load(text, "a.toml", &[Override::parse(set).unwrap()]).unwrap_err();
             assert!(error.exit_code() == 2 && error.to_string().contains(says), "{set}: {error}");

@@ -107,6 +107,7 @@ fn refusals_name_the_key_the_value_and_what_is_accepted() {
         ("circuits.every=0", "circuits.every: the number 0", "from 1"),
         ("circuits.seed=-1", "circuits.seed: the number -1", "from 0"),
         ("circuits.size=1.5", "circuits.size: the number 1.5", "at most 1"),
+        ("circuits.size=0.5", "circuits.size: does nothing with circuits.method = \"gates\"", "\"attribution\""),
         ("circuits.size=all", "circuits.size: the text \"all\"", "\"gates\""),
         ("circuits.measures.removals=-1", "circuits.measures.removals: the number -1", "from 0"),
         ("circuits.measures.images=0", "circuits.measures.images: the number 0", "from 1"),

@@ -90,6 +90,9 @@ fn mark(marks: &[Mark], i: usize, path: &Path) -> Result<Mark> {
     marks.get(i).copied().ok_or_else(|| Error::file(path, "has no mark in the checkpoint", help))
 }
 
+/// What to do about a file that is not as the run left it.
+const RESTORE: &str = "put the file back as the run left it, or start the run in another folder";
+
 /// Refuses files that do not begin with what they held at the checkpoint with these marks: what is gone cannot be gone on
 /// from.
 pub(super) fn check_marks(folder: &Path, names: &[&str], marks: &[Mark]) -> Result<()> {
@@ -97,7 +100,11 @@ pub(super) fn check_marks(folder: &Path, names: &[&str], marks: &[Mark]) -> Resu
         let path = folder.join(name);
         let mark = mark(marks, i, &path)?;
         let read = File::open(&path).and_then(|mut file| Point::read(&mut file, mark.length));
-        let found = read.map_err(Error::io("read", &path))?.mark();
+        let found = read.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::file(&path, "is missing", RESTORE),
+            _ => Error::io("read", &path)(error),
+        })?;
+        let found = found.mark();
         if found != mark {
             return Err(changed(&path, found, mark));
         }
@@ -112,7 +119,7 @@ pub(super) fn changed(path: &Path, found: Mark, mark: Mark) -> Error {
     } else {
         format!("was changed: its first {} bytes are not those of the checkpoint", mark.length)
     };
-    Error::file(path, problem, "put the file back as the run left it, or start the run in another folder")
+    Error::file(path, problem, RESTORE)
 }
 
 /// Whether there is nothing in a folder, or only what was being written when a run was ended, or the lock that it held.

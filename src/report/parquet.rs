@@ -84,7 +84,7 @@ impl Seen {
     /// By the column's name where that is known, so that it is the same for every run; by its cells where the column is a
     /// key that was swept. Numbers are written without a point where they have no fraction, and are numbers all the same.
     fn kind(self, name: &str) -> Kind {
-        let swept = name.contains('.');
+        let swept = name.contains('.') || name == "seeds";
         match name {
             _ if WORDS.contains(&name) => Kind::Text,
             _ if WHOLE.contains(&name) || name.starts_with("size_") || name.ends_with("_n") => Kind::Whole,
@@ -283,9 +283,9 @@ mod tests {
     #[test]
     fn columns_keep_their_types_whatever_is_in_them() {
         let folder = tempfile::tempdir().unwrap();
-        let table = "variant,sparsity.target,training.batch_size,round,layer,iou,size_fc1,synonyms,optimizer\n\
-                     a,0.5,32,1,conv1,1,3,true,adam\n\
-                     \"b, c\",1,64,2,7,,,false,\n";
+        let table = "variant,sparsity.target,training.batch_size,round,layer,iou,size_fc1,synonyms,optimizer,seeds\n\
+                     a,0.5,32,1,conv1,1,3,true,adam,2\n\
+                     \"b, c\",1,64,2,7,,,false,,3\n";
         fs::write(folder.path().join("sweep.csv"), table).unwrap();
         fs::create_dir(folder.path().join("seed_1")).unwrap();
         fs::write(folder.path().join("seed_1/overlap.csv"), "round,layer,iou\n").unwrap();
@@ -297,9 +297,9 @@ mod tests {
         let fields = |row: usize| rows[row].iter().map(|(_, field)| field.clone()).collect::<Vec<_>>();
         let (whole, number) = (Field::Long, Field::Double);
         let first = [text("a"), number(0.5), whole(32), whole(1), text("conv1"), number(1.0), whole(3)];
-        assert_eq!(fields(0), [&first[..], &[Field::Bool(true), text("adam")]].concat());
+        assert_eq!(fields(0), [&first[..], &[Field::Bool(true), text("adam"), whole(2)]].concat());
         let second = [text("b, c"), number(1.0), whole(64), whole(2), text("7"), Field::Null, Field::Null];
-        assert_eq!(fields(1), [&second[..], &[Field::Bool(false), Field::Null]].concat());
+        assert_eq!(fields(1), [&second[..], &[Field::Bool(false), Field::Null, whole(3)]].concat());
         assert_eq!(rows[0][1].0, "sparsity.target");
         // Again, over these.
         assert_eq!(export(folder.path()).unwrap(), paths);

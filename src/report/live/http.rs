@@ -78,7 +78,11 @@ fn read(mut connection: &TcpStream, port: u16) -> io::Result<Result<Asked, &'sta
 
 fn asked(request: &httparse::Request<'_, '_>, port: u16) -> Result<Asked, &'static str> {
     let mut hosts = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("host"));
-    let own = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
+    let mut own = vec![format!("127.0.0.1:{port}"), format!("localhost:{port}")];
+    if port == 80 {
+        // The port of plain HTTP is left out.
+        own.extend(["127.0.0.1", "localhost"].map(String::from));
+    }
     let is_own = |header: &httparse::Header<'_>| own.iter().any(|own| own.as_bytes() == header.value);
     if !hosts.next().is_some_and(is_own) || hosts.next().is_some() {
         return Err("403 Forbidden");
@@ -90,5 +94,22 @@ fn asked(request: &httparse::Request<'_, '_>, port: u16) -> Result<Asked, &'stat
         Some("/") => Ok(Asked::Page),
         Some("/status") => Ok(Asked::Status),
         _ => Err("404 Not Found"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_of_plain_http_may_be_left_out_and_no_other() {
+        let ask = |host: &str, port| {
+            let mut headers = [httparse::Header { name: "Host", value: host.as_bytes() }];
+            let mut request = httparse::Request::new(&mut headers);
+            (request.method, request.path) = (Some("GET"), Some("/"));
+            asked(&request, port).is_ok()
+        };
+        assert!(["localhost", "127.0.0.1", "127.0.0.1:80"].iter().all(|host| ask(host, 80)));
+        assert!(!ask("localhost", 8080) && !ask("evil.example", 80) && !ask("localhost:8080", 80));
     }
 }

@@ -229,6 +229,20 @@ fn damaged_data() {
 }
 
 #[test]
+fn folders_to_write_to_that_are_files() {
+    let desk = Desk::new();
+    let before = desk.entries();
+    for args in [
+        &["data", "draw", "--data", "tiny.toml"][..],
+        &["data", "fetch", "mnist", "--data", "tiny.toml/sets"],
+        &["man", "tiny.toml"],
+        &["report", ".", "--out", "tiny.toml/page"],
+    ] {
+        refused(&desk, &before, &desk.fedcircuit(args), &["tiny.toml is a file", "accepted: a folder"]);
+    }
+}
+
+#[test]
 fn weights_of_another_model() {
     let desk = Desk::new();
     let fc = ("fc.weight", vec![10, 784]);

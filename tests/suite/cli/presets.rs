@@ -47,6 +47,8 @@ fn estimates_are_finite_ordered_and_remembered() {
     }
     assert!(list(&desk, &["--no-measure"]).iter().all(|preset| preset["seconds"].is_null()));
 
+    // Flags of the list, which nothing is listed for.
+    assert_eq!(desk.fedcircuit(&["presets", "--json", "show", "quickstart"]).code, Some(2));
     let text = desk.fedcircuit(&["presets", "--device", "cpu", "--no-measure"]);
     assert!(text.code == Some(0) && text.out.starts_with("device: CPU engine"), "{text:?}");
     assert!(text.out.contains("times are estimates") && text.out.contains("2 federations of 3 clients, 5 rounds"));

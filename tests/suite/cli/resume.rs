@@ -239,6 +239,10 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_it_used() {
     fs::write(keep.join("overlap.csv"), "").unwrap();
     let refused = desk.fedcircuit(&again);
     assert!(refused.code == Some(2) && refused.err.contains("keep/overlap.csv: holds 0 bytes"), "{refused:?}");
+    fs::remove_file(keep.join("overlap.csv")).unwrap();
+    let refused = desk.fedcircuit(&again);
+    let says = "keep/overlap.csv: is missing\n  put the file back";
+    assert!(refused.code == Some(2) && refused.err.contains(says), "{refused:?}");
     // Without any there is nothing to go on from.
     fs::remove_dir_all(keep.join("checkpoint")).unwrap();
     let refused = desk.fedcircuit(&again);
