@@ -155,7 +155,7 @@ impl Orders {
 pub type Taker<'a> = &'a mut dyn FnMut(&[u32]) -> Result<()>;
 
 /// Words of a large buffer that the host holds while it fills it.
-const PART: usize = 1 << 21;
+const PART: usize = 1 << 18;
 
 /// Fills a buffer from its start on, part by part.
 struct Filling<'a> {
