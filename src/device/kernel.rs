@@ -17,13 +17,40 @@ pub enum Access {
 pub enum Compare {
     /// Every bit equal.
     Exact,
-    /// Floats with `|a - b| <= tolerance * max(1, largest |b| of the output)`; NaN never passes.
+    /// Floats whose every bit is equal; NaN passes for NaN alone, whatever its bits, which differ from device to device.
+    ExactFloats,
+    /// Floats with `|a - b| <= tolerance * max(1, largest finite |b| of the output)`. The 1 is for the kernels' cases, whose
+    /// numbers are about as large; the shadow device, which sees gradients of 1e-6, takes what is there. NaN passes for NaN
+    /// alone, whatever its bits, and infinity for itself.
     Close(f32),
-    /// Bytes (argmax codes) of which at most this share may differ: rounding can move a near tie.
+    /// Bytes (argmax codes) of which at most this share may differ: rounding can move a near tie. The shadow device looks at
+    /// each of them, where the binding says how ([`Leeway::Choice`]).
     Codes(f32),
     /// Records of several kinds of words: word `i` follows rule `i % rules.len()`.
     Fields(&'static [Compare]),
 }
+
+/// What rounding may do to an output beyond its rule of comparison. The functions are given the words of the uniform block
+/// and of all bindings, in the declared order, as the CPU engine has them after the kernel; only the shadow device asks.
+#[derive(Clone, Copy, Debug)]
+pub enum Leeway {
+    /// Nothing.
+    None,
+    /// Of floats that are what larger numbers leave of each other: the size of those. An output may then differ by its
+    /// tolerance of that size, where its own is less.
+    Terms(fn(&[u32], &[Vec<u32>]) -> f32),
+    /// Words or bytes that say which of several floats is the greatest.
+    Choice {
+        /// The output of the same kernel that the floats are as exact as.
+        by: &'static str,
+        /// See [`Scores`].
+        scores: Scores,
+    },
+}
+
+/// The words or bytes that may stand at a place of an output, each with its score, as exact as can be: that of the greatest
+/// score should stand there. None where rounding decides nothing. As arguments those of [`Leeway`], and the place.
+pub type Scores = fn(&[u32], &[Vec<u32>], usize) -> Vec<(u32, f64)>;
 
 /// One storage buffer of a kernel. Bindings are numbered from 0 in the order declared; the uniform block comes last.
 #[derive(Clone, Copy, Debug)]
@@ -34,17 +61,24 @@ pub struct Binding {
     pub access: Access,
     /// How two devices' results are compared; for inputs it says nothing.
     pub compare: Compare,
+    /// What rounding may do to it besides.
+    pub leeway: Leeway,
 }
 
 impl Binding {
     /// A binding that is only read.
     pub const fn read(name: &'static str) -> Self {
-        Self { name, access: Access::Read, compare: Compare::Exact }
+        Self { name, access: Access::Read, compare: Compare::Exact, leeway: Leeway::None }
     }
 
     /// A binding that is written.
     pub const fn write(name: &'static str, compare: Compare) -> Self {
-        Self { name, access: Access::Write, compare }
+        Self { name, access: Access::Write, compare, leeway: Leeway::None }
+    }
+
+    /// The same with leeway.
+    pub const fn with(self, leeway: Leeway) -> Self {
+        Self { leeway, ..self }
     }
 }
 

@@ -4,6 +4,7 @@
 //! Nothing comes back until [`Device::read`] is awaited. This is the only module that names wgpu and the
 //! only one with unsafe code (the matrix-product wrapper, unchecked shader modules, and the drivers' caches).
 
+mod agreement;
 mod buffer;
 mod cpu;
 mod gpu;
@@ -19,14 +20,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+pub use agreement::compare;
 pub use buffer::{Buffer, View};
 pub use cpu::Cpu;
 pub(crate) use gpu::cache;
 pub use gpu::{Cut, Gpu, GpuOptions, Pace};
-pub use kernel::{Access, Binding, Call, Case, Compare, Kernel, Variant, always, f32s, f32s_mut, grid};
+pub use kernel::{Access, Binding, Call, Case, Compare, Kernel, Leeway, Scores, Variant, always, f32s, f32s_mut, grid};
 pub use profile::{Profile, Took};
 pub use select::{AdapterSummary, Choice, adapters, open};
-pub use shadow::{Shadow, compare};
+pub use shadow::Shadow;
 pub use share::Share;
 
 use crate::error::Result;

@@ -5,8 +5,9 @@
 
 use std::sync::Mutex;
 
+use super::agreement::on_real_data;
 use super::buffer::Store;
-use super::{Access, Buffer, Compare, Cpu, Device, DeviceInfo, Gpu, Kernel, Reading, Traffic, View, f32s};
+use super::{Access, Buffer, Cpu, Device, DeviceInfo, Gpu, Kernel, Reading, Traffic, View};
 use crate::error::{Error, Result};
 
 /// Two devices in lock step.
@@ -88,7 +89,8 @@ impl Device for Shadow {
         for (i, binding) in kernel.bindings.iter().enumerate().filter(|(_, b)| b.access == Access::Write) {
             let want = pollster::block_on(self.cpu.read(&[cpu[i]]))?.remove(0);
             let got = pollster::block_on(self.gpu.read(&[gpu[i]]))?.remove(0);
-            compare(on_real_data(binding.compare), &got, &want).map_err(|detail| Error::Mismatch {
+            let held = || pollster::block_on(self.cpu.read(&cpu));
+            on_real_data(kernel, binding, params, (&got, &want), held)?.map_err(|detail| Error::Mismatch {
                 kernel: kernel.name,
                 output: binding.name,
                 detail,
@@ -114,94 +116,5 @@ impl Device for Shadow {
     fn traffic(&self) -> Traffic {
         let traffic = *self.traffic.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         Traffic { parts: self.gpu.traffic().parts, ..traffic }
-    }
-}
-
-/// Kernels declare how closely their cases, which are noise, must agree. Pictures have flat parts, where the values of a
-/// pooling window differ by less than rounding: on drawn digits up to 2 in 10,000 codes of a pruned layer differed, every
-/// one of them between values equal to 1e-8 in float64.
-fn on_real_data(rule: Compare) -> Compare {
-    match rule {
-        Compare::Codes(share) => Compare::Codes(10.0 * share),
-        other => other,
-    }
-}
-
-/// Whether `got` passes for `want`; otherwise where it does not, and by how much.
-///
-/// # Errors
-/// A sentence for a person.
-pub fn compare(rule: Compare, got: &[u32], want: &[u32]) -> std::result::Result<(), String> {
-    if got.len() != want.len() {
-        return Err(format!("{} words instead of {}", got.len(), want.len()));
-    }
-    match rule {
-        Compare::Exact => match got.iter().zip(want).position(|(g, w)| g != w) {
-            None => Ok(()),
-            Some(i) => Err(format!("word {i} is {:#x} instead of {:#x}", got[i], want[i])),
-        },
-        Compare::Close(tolerance) => close(tolerance, f32s(got), f32s(want)),
-        Compare::Codes(share) => {
-            let bytes = |w: &[u32]| bytemuck::cast_slice::<u32, u8>(w).to_vec();
-            let differing = bytes(got).iter().zip(bytes(want)).filter(|(g, w)| **g != *w).count();
-            let allowed = (share * 4.0 * want.len() as f32).ceil() as usize;
-            if differing <= allowed {
-                return Ok(());
-            }
-            Err(format!("{differing} of {} codes differ, {allowed} may", 4 * want.len()))
-        }
-        Compare::Fields(rules) => rules.iter().enumerate().try_for_each(|(field, rule)| {
-            let pick = |w: &[u32]| -> Vec<u32> { w.iter().skip(field).step_by(rules.len()).copied().collect() };
-            compare(*rule, &pick(got), &pick(want)).map_err(|e| format!("field {field} of {}: {e}", rules.len()))
-        }),
-    }
-}
-
-fn close(tolerance: f32, got: &[f32], want: &[f32]) -> std::result::Result<(), String> {
-    let scale = want.iter().fold(1.0f32, |m, w| if w.is_finite() { m.max(w.abs()) } else { m });
-    let mut worst: Option<(usize, f32)> = None;
-    for (i, (g, w)) in got.iter().zip(want).enumerate() {
-        let diff = (g - w).abs();
-        // NaN fails; equal bits pass, be they infinite or NaN: then both devices did what they were asked for.
-        let fails = (diff.is_nan() || diff > tolerance * scale) && g.to_bits() != w.to_bits();
-        if fails && worst.is_none_or(|(_, most)| diff.is_nan() || diff > most) {
-            worst = Some((i, diff));
-        }
-    }
-    match worst {
-        None => Ok(()),
-        Some((i, diff)) => Err(format!(
-            "element {i} is {} instead of {} (off by {diff:e}; allowed {:e})",
-            got[i],
-            want[i],
-            tolerance * scale
-        )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(values: &[f32]) -> Vec<u32> {
-        values.iter().map(|v| v.to_bits()).collect()
-    }
-
-    #[test]
-    fn the_checker_notices_corruption_and_nan() {
-        let want = words(&[1.0, -2.0, 300.0]);
-        assert!(compare(Compare::Close(1e-6), &want, &want).is_ok());
-        assert!(compare(Compare::Close(1e-6), &words(&[1.0, -2.0, 300.000_1]), &want).is_ok());
-        assert!(compare(Compare::Close(1e-6), &words(&[1.0, -2.01, 300.0]), &want).is_err());
-        assert!(compare(Compare::Close(1e9), &words(&[1.0, f32::NAN, 300.0]), &want).is_err());
-        assert!(compare(Compare::Close(1e9), &words(&[1.0, f32::INFINITY, 300.0]), &want).is_err());
-        assert!(compare(Compare::Exact, &[1, 2], &[1, 3]).is_err());
-        assert!(compare(Compare::Exact, &[1], &[1, 3]).is_err());
-        assert!(compare(Compare::Codes(0.0), &[0x0102_0304], &[0x0102_0304]).is_ok());
-        assert!(compare(Compare::Codes(0.0), &[0x0102_0304], &[0x0102_0404]).is_err());
-        assert!(compare(Compare::Codes(0.25), &[0x0102_0304], &[0x0102_0404]).is_ok());
-        let fields = Compare::Fields(&[Compare::Close(1e-6), Compare::Exact]);
-        assert!(compare(fields, &[0x3f80_0001, 7, 0, 8], &[0x3f80_0000, 7, 0, 8]).is_ok());
-        assert!(compare(fields, &[0x3f80_0000, 7, 0, 8], &[0x3f80_0000, 7, 0, 9]).is_err());
     }
 }

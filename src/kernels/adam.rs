@@ -57,9 +57,9 @@ impl Adam {
 pub(super) struct Rule {
     bias2: f32,
     eps: f32,
-    one_minus_beta1: f32,
+    pub one_minus_beta1: f32,
     beta2: f32,
-    one_minus_beta2: f32,
+    pub one_minus_beta2: f32,
     weight_decay: f32,
 }
 

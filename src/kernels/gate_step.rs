@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::adam::{self, Adam};
 use super::cases::{LEFT, below, noise};
-use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
+use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Leeway, View, f32s, f32s_mut, grid};
 use crate::error::{Error, Result};
 
 /// The declaration.
@@ -16,10 +16,10 @@ pub static KERNEL: Kernel = Kernel {
         Binding::read("gate_grads"),
         Binding::read("reaching"),
         Binding::write("logits", Compare::Close(1e-6)),
-        Binding::write("first", Compare::Close(1e-6)),
-        Binding::write("second", Compare::Close(1e-6)),
-        Binding::write("hard", Compare::Exact),
-        Binding::write("shown", Compare::Exact),
+        Binding::write("first", Compare::Close(1e-6)).with(Leeway::Terms(first_terms)),
+        Binding::write("second", Compare::Close(1e-6)).with(Leeway::Terms(second_terms)),
+        Binding::write("hard", Compare::Exact).with(Leeway::Choice { by: "logits", scores: hard }),
+        Binding::write("shown", Compare::Exact).with(Leeway::Choice { by: "logits", scores: shown }),
     ],
     params_words: 9,
     workgroup: [64, 1, 1],
@@ -41,6 +41,31 @@ fn params(lr: f64, step: u32, l0: f64, words: usize) -> Params {
     let adam = Adam::default();
     let (step_size, rule) = (adam.step_size(lr, step), adam::Rule::new(adam, step));
     Params { words: words as u32, l0: l0 as f32, step_size, rule }
+}
+
+/// The largest gradient in front of the sigmoid, whose slope is off by rounding of 1 however flat it is.
+fn steepest(held: &[Vec<u32>], l0: f32) -> f32 {
+    f32s(&held[0]).iter().map(|dm| (dm + l0).abs()).filter(|g| g.is_finite()).fold(0.0, f32::max)
+}
+
+fn first_terms(params: &[u32], held: &[Vec<u32>]) -> f32 {
+    let p: Params = bytemuck::pod_read_unaligned(bytemuck::cast_slice(params));
+    p.rule.one_minus_beta1 * steepest(held, p.l0)
+}
+
+fn second_terms(params: &[u32], held: &[Vec<u32>]) -> f32 {
+    let p: Params = bytemuck::pod_read_unaligned(bytemuck::cast_slice(params));
+    p.rule.one_minus_beta2 * steepest(held, p.l0).powi(2)
+}
+
+/// A gate is open where its new logit exceeds 0, which rounding decides for those that cross it.
+fn hard(_: &[u32], held: &[Vec<u32>], at: usize) -> Vec<(u32, f64)> {
+    vec![(1.0f32.to_bits(), f64::from(f32::from_bits(held[2][at]))), (0.0f32.to_bits(), 0.0)]
+}
+
+/// The same, but what reaches nothing is shown as closed in any case.
+fn shown(params: &[u32], held: &[Vec<u32>], at: usize) -> Vec<(u32, f64)> {
+    if f32::from_bits(held[1][at]) == 0.0 { Vec::new() } else { hard(params, held, at) }
 }
 
 fn groups(words: usize) -> [u32; 3] {
