@@ -11,6 +11,7 @@ use super::conv_tile::{
 use super::one_channel;
 use super::packed::{Images, Taps, by_chunk};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, Rounding, expect};
+use super::window_scores;
 use super::windows::After;
 use super::winograd::{self, Filters, Points};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
@@ -55,7 +56,7 @@ pub static KERNEL: Kernel = Kernel {
         Binding::read("counts"),
         Binding::read("gates"),
         Binding::write("output", Compare::Close(1e-5)),
-        Binding::write("codes", Compare::Codes(1e-4)),
+        Binding::write("codes", Compare::Codes(1e-4)).with(window_scores::DENSE),
     ],
     params_words: CONV_WORDS,
     workgroup: [64, 1, 1],

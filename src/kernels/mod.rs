@@ -79,6 +79,7 @@ mod turn;
 mod unroll;
 mod vectors;
 pub mod weight_grad_sum;
+mod window_scores;
 mod windows;
 mod winners;
 mod winograd;

@@ -14,7 +14,7 @@ use super::sparse::{self, LayerGates, Lists, RowLists, SPARSE_CONV_WORDS, Side, 
 use super::sparse_cases::sparse_conv_cases;
 use super::sparse_planes::{Planes, Read};
 use super::windows::{After, pooled, single};
-use super::{DEAD, quads};
+use super::{DEAD, quads, window_scores};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, always, f32s, f32s_mut, grid};
 use crate::error::Result;
 
@@ -44,7 +44,7 @@ pub static KERNEL: Kernel = Kernel {
         Binding::read("gates"),
         Binding::read("lists"),
         Binding::write("output", Compare::Close(1e-5)),
-        Binding::write("codes", Compare::Codes(1e-4)),
+        Binding::write("codes", Compare::Codes(1e-4)).with(window_scores::SPARSE),
     ],
     params_words: SPARSE_CONV_WORDS,
     workgroup: [64, 1, 1],
