@@ -19,7 +19,7 @@ pub static KERNEL: Kernel = Kernel {
         Binding::read("fill"),
         Binding::read("gates"),
         Binding::read("counts"),
-        Binding::write("output", Compare::Exact),
+        Binding::write("output", Compare::ExactFloats),
         Binding::write("codes", Compare::Exact),
     ],
     params_words: 13,

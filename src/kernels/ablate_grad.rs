@@ -25,7 +25,7 @@ pub static KERNEL: Kernel = Kernel {
         Binding::read("fill"),
         Binding::read("gates"),
         Binding::read("codes"),
-        Binding::write("output_grad", Compare::Exact),
+        Binding::write("output_grad", Compare::ExactFloats),
         // A lane adds thousands of products, which a GPU may fuse.
         Binding::write("gate_grads", Compare::Close(1e-5)),
     ],

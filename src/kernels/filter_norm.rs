@@ -18,7 +18,7 @@ pub static KERNEL: Kernel = Kernel {
         Binding::read("rows"),
         Binding::read("filters"),
         // Additions alone, in one order.
-        Binding::write("scores", Compare::Exact),
+        Binding::write("scores", Compare::ExactFloats),
     ],
     params_words: 3,
     workgroup: [64, 1, 1],

@@ -13,7 +13,7 @@ pub static KERNEL: Kernel = Kernel {
     name: "weight_grad_sum",
     source: || include_str!("../../shaders/weight_grad_sum.wgsl").into(),
     variants: &[],
-    bindings: &[Binding::read("partials"), Binding::write("grads", Compare::Exact)],
+    bindings: &[Binding::read("partials"), Binding::write("grads", Compare::ExactFloats)],
     params_words: CONV_WORDS,
     workgroup: [64, 1, 1],
     twin,
