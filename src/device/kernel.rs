@@ -21,7 +21,7 @@ pub enum Compare {
     ExactFloats,
     /// Floats with `|a - b| <= tolerance * max(1, largest finite |b| of the output)`. The 1 is for the kernels' cases, whose
     /// numbers are about as large; the shadow device, which sees gradients of 1e-6, takes what is there. NaN passes for NaN
-    /// alone, whatever its bits, and infinity for itself.
+    /// alone, whatever its bits, and infinity for itself; the shadow device passes all of an output that shows a diverged run.
     Close(f32),
     /// Bytes (argmax codes) of which at most this share may differ: rounding can move a near tie. The shadow device looks at
     /// each of them, where the binding says how ([`Leeway::Choice`]).
