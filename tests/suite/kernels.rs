@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use fedcircuit::Error;
-use fedcircuit::device::{Access, Case, Choice, Cpu, Cut, Device, GpuOptions, Kernel, Pace, View, compare, open};
+use fedcircuit::device::{
+    Access, Case, Choice, Compare, Cpu, Cut, Device, GpuOptions, Kernel, Pace, View, compare, open,
+};
 use fedcircuit::kernels::ALL;
 use wgpu::naga;
 
@@ -79,7 +81,7 @@ fn agree(cpu: &Cpu, kernel: &'static Kernel, case: &Case, got: &[Vec<u32>]) {
     let want = run(cpu, kernel, case);
     for ((binding, got), want) in kernel.bindings.iter().zip(got).zip(&want) {
         let place = format!("{}, case {:?}, {}", kernel.name, case.name, binding.name);
-        if let fedcircuit::device::Compare::Close(_) = binding.compare {
+        if matches!(binding.compare, Compare::Close(_) | Compare::ExactFloats) {
             let finite = |w: &[u32]| fedcircuit::device::f32s(w).iter().all(|v| v.is_finite());
             assert!(finite(want) && finite(got), "{place}: not finite");
         }
