@@ -29,5 +29,5 @@ pub use forecast::{Forecast, Trial, forecast};
 pub use inputs::{layer_specs, load_data, partition};
 pub use plan::{peak_memory, resident_memory};
 pub use resume::check_resumable;
-pub use run::{LiveRequest, Ran, Request, run, run_on};
+pub use run::{LiveRequest, Ran, Request, Stop, run, run_on};
 pub use state::State;

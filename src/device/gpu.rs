@@ -55,7 +55,7 @@ const WELCOME: wgpu::Features = wgpu::Features::SUBGROUP
 /// Submissions under way before the host waits for the oldest.
 const IN_FLIGHT: usize = 2;
 
-/// Words of a write that are under way at a time: 8 MiB.
+/// Words of writes that are under way at a time: 8 MiB.
 const WRITE_WORDS: usize = 1 << 21;
 
 /// How a GPU is opened.
@@ -90,6 +90,8 @@ struct State {
     ring: wgpu::Buffer,
     ring_data: Vec<u8>,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// Words written since something was last submitted or waited for.
+    written: usize,
     pacer: Pacer,
     traffic: Traffic,
     /// Set while work is timed.
@@ -162,6 +164,7 @@ impl Gpu {
             ring,
             ring_data: Vec::with_capacity(SLOT * OPS_A_SUBMIT),
             in_flight: VecDeque::new(),
+            written: 0,
             traffic: Traffic::default(),
             clock: None,
         };
@@ -282,13 +285,14 @@ impl Device for Gpu {
         let state = &mut *lock(&self.state);
         self.submit(state)?;
         for (i, part) in data.chunks(WRITE_WORDS).enumerate() {
-            if i > 0 {
-                // The part before is in memory twice until it has arrived.
+            if state.written > 0 && state.written + part.len() > WRITE_WORDS {
+                // What was written before is in memory twice until it has arrived.
                 self.queue.submit([]);
                 self.finish(state)?;
             }
             let at = to.start + i * WRITE_WORDS;
             self.queue.write_buffer(raw(to.buffer), 4 * at as u64, bytemuck::cast_slice(part));
+            state.written += part.len();
         }
         Ok(())
     }

@@ -76,6 +76,7 @@ impl Gpu {
         state.pacer.submitted();
         let commands = encode(&self.device, state.ops.drain(..), state.clock.as_mut());
         state.in_flight.push_back(self.queue.submit([commands]));
+        state.written = 0;
         while state.in_flight.len() > IN_FLIGHT {
             let (oldest, clock) = (state.in_flight.pop_front(), Instant::now());
             self.poll(oldest)?;
@@ -87,6 +88,7 @@ impl Gpu {
     /// Waits until all that was submitted is done.
     pub(super) fn finish(&self, state: &mut State) -> Result<()> {
         state.in_flight.clear();
+        state.written = 0;
         self.poll(None)?;
         self.fault()
     }
