@@ -69,8 +69,9 @@ fn a_signal_ends_the_drawing_of_digits() {
     let mut run = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut told = BufReader::new(run.stderr.take().unwrap()).lines();
     assert!(told.any(|line| line.unwrap().starts_with("device: ")));
-    assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
-    assert_eq!(run.wait().unwrap().signal(), Some(2));
+    // Not an interrupt, which a shell's background work is deaf to until it asks for it.
+    assert!(Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
+    assert_eq!(run.wait().unwrap().signal(), Some(15));
     assert!(!desk.path("out").exists());
 }
 
