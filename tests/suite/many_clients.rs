@@ -1,11 +1,12 @@
-//! More clients than the table of overlaps lists pairs of: the means are over all of them all the same.
+//! Many clients: more than the table of overlaps lists pairs of, and more than whose examples could be held.
 
 use std::collections::BTreeSet;
 
 use fedcircuit::device::Cpu;
+use fedcircuit::experiment::Federation;
 use fedcircuit::report::{CircuitRecord, Comparison, Level, ModelSide, OverlapMean};
 
-use crate::small::{run, small};
+use crate::small::{data, linear, run, small};
 
 /// Mean overlap of every two circuits' sets, how many pairs there are, and how many have no overlap.
 fn naive(sets: &[BTreeSet<(usize, u32, u32)>]) -> (u64, u64, f64) {
@@ -74,4 +75,19 @@ fn means_are_over_all_pairs_of_clients() {
         }
         assert!(clients > 200 && (listed as u64) < clients * (clients - 1) / 2, "{clients} clients, {listed} listed");
     }
+}
+
+#[test]
+fn a_round_is_known_without_the_examples_that_its_clients_draw() {
+    let cpu = Cpu::new(Some(1)).unwrap();
+    let clients = "partition={kind=\"bootstrap\",num_clients=2000,examples_per_client=20000}";
+    let experiment = linear(&["rounds=1", clients, "device.max_wave=2"]);
+    let federation = Federation::new(&cpu, &experiment, &data(&experiment)).unwrap();
+    let used = allocation_counter::measure(|| {
+        // Two epochs of 625 steps.
+        assert_eq!(federation.costs(1), (2000 * 1250, 0));
+        assert_eq!(federation.plan().clients, 2000);
+    });
+    // All lists are 160 MB.
+    assert!(used.bytes_max < 1 << 20, "{}", used.bytes_max);
 }

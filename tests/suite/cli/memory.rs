@@ -111,22 +111,6 @@ fn a_million_clients_take_the_memory_of_those_who_take_part() {
     );
 }
 
-/// What clients draw for themselves, and the orders in which they see it, is held of those at work alone.
-#[test]
-fn examples_that_clients_draw_take_the_memory_of_a_wave() {
-    let desk = Desk::new();
-    fs::write(desk.path("crowd.toml"), CROWD).unwrap();
-    let clients = "partition={kind=\"bootstrap\",num_clients=400,examples_per_client=8000}";
-    let set =
-        [clients, "model={layers=[{kind=\"linear\",features=10}]}", "training.batch_size=256", "device.memory=20MiB"];
-    let sets = set.iter().flat_map(|set| ["--set", set]);
-    let ended = desk.run(&["crowd.toml", "--out", "out"].into_iter().chain(sets).collect::<Vec<_>>());
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    // All lists together are 12 MiB.
-    let (planned, peak) = (planned(&ended.err), mib(&ended.err, "memory: "));
-    assert!(peak <= 1.1 * planned, "{peak} MiB instead of {planned}\n{}", ended.err);
-}
-
 /// Resident memory does not grow with the rounds, of a cohort with drop-outs out of a large population. 40 rounds, or as
 /// many as `FEDCIRCUIT_SOAK` says.
 #[test]
