@@ -202,6 +202,10 @@ fn read_experiment(path: &Path) -> Result<Vec<u8>> {
         }
         _ => Error::io("read", path)(error),
     })?;
+    if bytes.len() > LONGEST {
+        let help = format!("accepted: an experiment in TOML of at most {LONGEST} bytes");
+        return Err(Error::file(path, format!("is longer than {LONGEST} bytes"), help));
+    }
     Ok(bytes)
 }
 
@@ -328,6 +332,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
         std::fs::write(at("latin.toml"), b"name = \"\xe9\"").unwrap();
+        std::fs::write(at("weights.toml"), [0xff; LONGEST + 1]).unwrap();
         std::fs::write(
             at("typo.toml"),
             "name = \"a\"\nrouns = 3\n[data]\nsource = \"digits\"\n[partition]\nkind = \"iid\"\nnum_clients = 2\n",
@@ -337,6 +342,7 @@ mod tests {
             (vec![at("absent.toml")], "there is no such file\n  accepted: the path of an experiment in TOML"),
             (vec![at("")], "is a folder\n  accepted: an experiment in TOML"),
             (vec![at("latin.toml")], "is not text in UTF-8"),
+            (vec![at("weights.toml")], "is longer than 131072 bytes"),
             (vec![at("typo.toml")], "typo.toml: rouns: unknown key\n  did you mean rounds?"),
             (vec!["paper_iid".into()], "paper_iid: is neither a file nor a preset\n  did you mean paper-iid?"),
             (vec!["quickstart".into(), "--out".into(), at("")], "exists and is not empty"),
