@@ -73,7 +73,8 @@
 //!    outputs differ. A [`device::Device`] owns buffers and runs kernels in the order of their calls; nothing comes back
 //!    until it is read, once a round.
 //! 9. [`config`]: the experiment as plain data, every key with its meaning, default and range; [`rng`]: chance, from
-//!    (seed, round, client, purpose), so that no draw depends on the order of any other; [`error`](mod@error).
+//!    (seed, round, client, purpose), so that no draw depends on the order of any other; [`error`](mod@error); and files, which are
+//!    written whole or not at all.
 //!
 //! Four rules hold everywhere. Clients are the leading axis of every buffer, so one call of a kernel serves all of them. All
 //! chance comes from the host, and sums run in a fixed order: the same seed on the same device gives the same bits, whatever
@@ -91,6 +92,7 @@ pub mod device;
 pub mod error;
 pub mod experiment;
 pub mod federation;
+mod files;
 pub mod kernels;
 pub mod model;
 pub mod report;

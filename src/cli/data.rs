@@ -9,7 +9,7 @@ use super::{DEFAULT_DATA, check_folder, print};
 use crate::config::{Source, did_you_mean};
 use crate::data::fetch::fetch_mnist;
 use crate::data::{digits, idx};
-use crate::report::folder::replace_whole;
+use crate::files::replace_whole;
 use crate::{Error, Result};
 
 /// Flags of `fedcircuit data`.

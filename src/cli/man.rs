@@ -8,7 +8,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
 use super::{Cli, check_folder, print};
-use crate::report::folder::replace_whole;
+use crate::files::replace_whole;
 use crate::{Error, Result};
 
 /// Flags of `fedcircuit man`.

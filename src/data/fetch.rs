@@ -1,16 +1,16 @@
 //! Downloads of public data sets: checked against published SHA-256 sums, never leaving half a file.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 use ureq::Agent;
 
 use super::hex;
 use crate::error::{Error, Result};
+use crate::files::replace_whole;
 
 /// Where MNIST is mirrored, in the order they are tried.
 pub const MNIST_MIRRORS: [&str; 2] =
@@ -80,9 +80,7 @@ fn fetch(agent: &Agent, dir: &Path, files: &[Published], base_urls: &[String], p
             continue;
         }
         let bytes = from_any_mirror(agent, dir, file, base_urls, progress)?;
-        let mut part = temporary(dir, file.name)?;
-        part.write_all(&bytes).map_err(Error::io("write", part.path()))?;
-        part.persist(&path).map_err(|error| Error::io("write", &path)(error.error))?;
+        replace_whole(&path, &bytes)?;
     }
     Ok(())
 }
@@ -141,17 +139,6 @@ fn download(agent: &Agent, url: &str, file: &Published, progress: Progress) -> s
     Err(format!("it sent {} bytes with the SHA-256 {found}, not {}", bytes.len(), file.sha256))
 }
 
-/// A temporary file in `dir`, so that renaming it never crosses file systems.
-fn temporary(dir: &Path, name: &str) -> Result<NamedTempFile> {
-    let prefix = format!(".{name}.");
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".part");
-    // Temporary files are private by default, but a data set is for everyone the umask lets in.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(dir).map_err(Error::io("create a file in", dir))
-}
-
 fn file_sha256(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(Error::io("read", path))?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
@@ -165,7 +152,7 @@ fn file_sha256(path: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
     use std::thread;
 

@@ -10,8 +10,8 @@ use super::folders::{Folders, Start, folder_of};
 use super::journal::history;
 use crate::config::{Analysis, Experiment, Plan};
 use crate::error::{Error, Result};
+use crate::files::replace_whole;
 use crate::report::begin::{EXPERIMENT, is_unfinished};
-use crate::report::folder::replace_whole;
 use crate::report::read_history;
 
 /// A run's folder, before the run.

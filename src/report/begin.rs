@@ -6,13 +6,11 @@ use std::path::Path;
 
 use super::append::{Appender, Mark, Point, Store};
 use super::folder::{check_free, put};
+use crate::files::UNFINISHED;
 use crate::{Error, Result};
 
 /// What every experiment's folder has from the beginning: the resolved configuration.
 pub(crate) const EXPERIMENT: &str = "experiment.toml";
-
-/// What the names of files begin with that are not whole yet.
-pub(super) const UNFINISHED: &str = ".writing-";
 
 /// How a run begins in its folder.
 #[derive(Clone, Copy, Debug)]

@@ -1,17 +1,18 @@
 //! The run folder: never over an earlier one, and whole after every round, even on a disk that fills up.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::append::Mark;
-use super::begin::{Begin, EXPERIMENT, UNFINISHED, sync_folder};
+use super::begin::{Begin, EXPERIMENT, sync_folder};
 use super::growing::{Growing, RoundRows};
 use super::summary::{ENVIRONMENT, Environment, Summary};
 use super::{analyses, rows};
 use crate::circuits::analyses::Analysed;
+use crate::files::{replace_whole, write_whole};
 use crate::{Error, Result};
 
 /// A run's folder while the run goes on.
@@ -145,43 +146,6 @@ pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_string_pretty(value).map_err(unwritable(Path::new("JSON")))?;
     text.push('\n');
     Ok(text.into_bytes())
-}
-
-/// Writes a file that is there as a whole or not at all, and never over another.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> io::Result<()> {
-        written_beside(path, bytes)?.persist_noclobber(path)?;
-        Ok(())
-    };
-    write().map_err(Error::io("write", path))
-}
-
-/// Writes a file as a whole over an earlier one: for what can be made again, such as pictures.
-pub fn replace_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> io::Result<()> {
-        written_beside(path, bytes)?.persist(path)?;
-        Ok(())
-    };
-    write().map_err(Error::io("write", path))
-}
-
-/// A temporary file with these bytes, ready to be renamed to `path`.
-fn written_beside(path: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
-    let mut file = new_beside(path.parent().unwrap_or(Path::new(".")))?;
-    file.write_all(bytes)?;
-    file.as_file().sync_data()?;
-    Ok(file)
-}
-
-/// A temporary file with the rights of an ordinary one: the default lets no one but the owner read the results.
-pub(super) fn new_beside(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    let builder = {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666))
-    };
-    builder.prefix(UNFINISHED).tempfile_in(folder)
 }
 
 /// A record that its format cannot hold, as an error of the file it was meant for.

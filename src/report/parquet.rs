@@ -12,7 +12,8 @@ use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::types::Type;
 
-use super::folder::{new_beside, unwritable};
+use super::folder::unwritable;
+use crate::files::new_beside;
 use crate::{Error, Result};
 
 /// Columns of whole numbers, in whatever table; also those that begin with `size_` and end with `_n`.

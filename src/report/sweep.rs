@@ -4,11 +4,12 @@ use std::path::Path;
 
 use super::estimate::{Estimate, MARK, is_marked};
 use super::figures::{Figure, RoundFigures};
-use super::folder::{replace_whole, unwritable};
+use super::folder::unwritable;
 use super::records::{Comparison, Level};
 use super::rows;
 use super::table::align;
 use crate::Result;
+use crate::files::replace_whole;
 
 /// An experiment of a sweep.
 #[derive(Clone, Debug)]

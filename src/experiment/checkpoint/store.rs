@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::Checkpoint;
 use crate::error::{Error, Result};
+use crate::files::replace_whole;
 use crate::report::begin::sync_folder;
-use crate::report::folder::replace_whole;
 
 /// The folder inside a run's.
 const FOLDER: &str = "checkpoint";

@@ -36,7 +36,7 @@ use self::figures::Figure;
 pub(super) use self::page::POLICY;
 use self::page::Page;
 use self::run::Run;
-use super::folder::replace_whole;
+use crate::files::replace_whole;
 use crate::{Error, Result};
 
 /// The page in its folder.

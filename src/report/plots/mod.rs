@@ -15,8 +15,8 @@ use std::io;
 use std::path::Path;
 
 use super::figures::RoundFigures;
-use super::folder::replace_whole;
 use super::records::CircuitRecord;
+use crate::files::replace_whole;
 use crate::{Error, Result};
 
 /// What the pictures show of one run.
