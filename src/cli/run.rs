@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 
 use super::{DEFAULT_DATA, print, tell};
-use crate::config::{LONGEST, Override, Plan, load, presets};
+use crate::config::{LONGEST, Override, Plan, check_size, load, presets};
 use crate::experiment::{self, Jobs, LiveRequest, Ran, Request};
 use crate::report::begin::EXPERIMENT;
 use crate::report::folder::check_free;
@@ -202,10 +202,7 @@ fn read_experiment(path: &Path) -> Result<Vec<u8>> {
         }
         _ => Error::io("read", path)(error),
     })?;
-    if bytes.len() > LONGEST {
-        let help = format!("accepted: an experiment in TOML of at most {LONGEST} bytes");
-        return Err(Error::file(path, format!("is longer than {LONGEST} bytes"), help));
-    }
+    check_size(bytes.len(), &path.display().to_string())?;
     Ok(bytes)
 }
 

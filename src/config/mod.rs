@@ -30,7 +30,7 @@ pub use cohort::{Cohort, Sampling};
 pub(crate) use keys::{did_you_mean, nearest};
 pub use model::{Activation, Architecture, Layer, LayerKind, Model, ModelPreset};
 pub use overrides::Override;
-pub use plan::{LONGEST, Plan, Variant, load};
+pub use plan::{LONGEST, Plan, Variant, check_size, load};
 pub use seeds::{Seeds, names_seed};
 
 use crate::{Error, Result};

@@ -62,10 +62,7 @@ pub const LONGEST: usize = 128 << 10;
 /// Reads an experiment file. `origin` is the file's name as messages give it; `overrides` are applied last, to every
 /// variant.
 pub fn load(text: &str, origin: &str, overrides: &[Override]) -> Result<Plan> {
-    if text.len() > LONGEST {
-        let help = format!("accepted: an experiment in TOML of at most {LONGEST} bytes");
-        return Err(Error::config(origin, format!("is longer than {LONGEST} bytes"), help));
-    }
+    check_size(text.len(), origin)?;
     let mut table: Table = toml::from_str(text).map_err(|error| {
         let help = "accepted: a TOML file, see `fedcircuit presets show quickstart`";
         Error::config(origin, format!("is not valid TOML: {}", fault(&error, text)), help)
@@ -106,6 +103,15 @@ fn check_threads(variants: &[Variant]) -> Result<()> {
 }
 
 /// Refuses experiments that, with their defaults spelled out, would be too long to be read again from their folders.
+/// Refuses an experiment of more `bytes` than it may have.
+pub fn check_size(bytes: usize, origin: &str) -> Result<()> {
+    if bytes <= LONGEST {
+        return Ok(());
+    }
+    let help = format!("accepted: an experiment in TOML of at most {LONGEST} bytes");
+    Err(Error::config(origin, format!("is longer than {LONGEST} bytes"), help))
+}
+
 /// What is wrong with a text, with its line where that can be read.
 fn fault(error: &toml::de::Error, text: &str) -> String {
     let shown = error.to_string();

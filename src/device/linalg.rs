@@ -27,8 +27,8 @@ fn covers(len: usize, rows: usize, cols: usize, row: usize, col: usize) -> bool 
 }
 
 /// `out = lhs * rhs`, or `out += lhs * rhs` with `accumulate`, on the calling thread. `lhs` is m x k, `rhs` k x n,
-/// `out` m x n. The order of the sum depends on the sizes and, where both m
-/// and n are not small, on the processor's caches.
+/// `out` m x n. The order of the sum depends on the sizes and, where m or n is large, on the
+/// processor's caches.
 ///
 /// # Panics
 /// When a matrix reaches past the end of its slice, or two elements of `out` share a place.

@@ -208,8 +208,8 @@ struct Trials<'a> {
 }
 
 impl Trials<'_> {
-    /// Whether a candidate would be busy too long with `large`, by what it takes for `small`. Trials
-    /// are not cut into parts, and a watchdog ends what takes two seconds.
+    /// Whether a candidate would be busy too long with `large`, by what it takes for `small`. Trials are not cut into
+    /// parts, and a watchdog ends what takes two seconds.
     fn take_long(&self, small: &Case, large: &Case, tried: &mut Vec<Candidate>) -> bool {
         let times = large.flops as f64 / small.flops.max(1) as f64;
         let mut fit: Vec<_> = tried.extract_if(.., |c| suits(self.kernel, c.n, &small.params)).collect();
