@@ -317,7 +317,8 @@ mod tests {
             let experiment = &variant.experiment;
             assert_eq!((experiment.seeds.all(), experiment.rounds, experiment.training.lr), (&[7][..], 2, 0.01));
         }
-        let given = parse(&["quickstart", "--set", "model.init=w.safetensors"]).unwrap();
+        let free = ["--out", out.to_str().unwrap()];
+        let given = parse(&[&["quickstart", "--set", "model.init=w.safetensors"], &free[..]].concat()).unwrap();
         let init = given.plan.variants[1].experiment.model.init_path().unwrap();
         assert_eq!(init, std::env::current_dir().unwrap().join("w.safetensors"), "wherever it is run again");
         assert_eq!(request.folder_of(Some("iid")), out.join("iid"));
