@@ -33,7 +33,7 @@ fn columns(runs: &[Run]) -> Vec<Column> {
         column("trained classes", |run| run.accuracy(|global| global.trained_accuracy), true),
         column("IoU", |run| run.overlap(Comparison::LocalGlobal, false), false),
         column("chance", |run| run.overlap(Comparison::LocalGlobal, true), false),
-        column("another class", |run| run.overlap(Comparison::Mismatched, false), false),
+        column("another class", Run::mismatched, false),
         column("clients' channels", |run| run.of_circuits(false, Circuit::size), false),
         column("global channels", |run| run.of_circuits(true, Circuit::size), false),
         column("sufficiency", |run| run.of_circuits(true, |c| c.measure("sufficiency")), true),
@@ -75,8 +75,8 @@ fn of_runs(runs: &[Run]) -> Table {
     let names = swept.iter().map(|swept| swept.key.as_str()).chain(["seeds", "rounds"]);
     let names: Vec<&str> =
         std::iter::once("run").chain(names).chain(columns.iter().map(|(name, ..)| name.as_str())).collect();
-    let caption = "The last round of each run. IoU: overlap of a class's circuit in the client's model with the one in the global \
-         model; chance: of random circuits as large; another class: with the global circuit of another class of the client. \
+    let caption = "The last round of each run, and the last with circuits of what is about them. IoU: overlap of a class's circuit in the client's model with the one in the global \
+         model; chance: of random circuits as large; another class: with the global circuits of other classes of its client, where that has any. \
          Channels: how many a circuit keeps. Zeros: the share of zero weights in the clients' models. ± is half of the 95% \
          interval over seeds (Student's t).";
     Table::new("runs", "Runs", caption, &names, rows)

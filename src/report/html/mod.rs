@@ -44,7 +44,7 @@ pub const PAGE: &str = "report.html";
 
 /// Writes `report.html` and the figures in `plots/`, as SVG and PNG, into `out`: about the run of one folder, or of
 /// several folders, or of folders that hold several, about all of them beside each other. Reports that are there are
-/// replaced. Returns where the page is.
+/// replaced, and their figures that this one lacks go. Returns where the page is.
 ///
 /// # Errors
 /// Folders that hold no run, files that are broken, by name and line, and whatever stands in the way of writing.
@@ -58,7 +58,20 @@ pub fn write(folders: &[PathBuf], out: &Path) -> Result<PathBuf> {
     let plots = out.join("plots");
     fs::create_dir_all(&plots).map_err(Error::io("create", &plots))?;
     figures.par_iter().try_for_each(|figure| draw(figure, &plots))?;
+    remove_others(&figures, &plots)?;
     Ok(path)
+}
+
+/// Takes away the figures of an earlier report that are not in this one, as of a run that has been lengthened since.
+fn remove_others(figures: &[Figure], plots: &Path) -> Result<()> {
+    for id in figures::IDS.iter().filter(|id| !figures.iter().any(|figure| figure.id == **id)) {
+        for path in ["svg", "png"].map(|kind| plots.join(format!("{id}.{kind}"))) {
+            if path.is_file() {
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The page alone, of which nothing is written.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::rows::{Row, each_row};
+use super::run::mean;
 use crate::Result;
 use crate::report::{Comparison, Level};
 
@@ -75,6 +76,25 @@ impl Overlaps {
             if row.text("level") == node { overlaps.add(row, !written) } else { Ok(()) }
         })?;
         Ok(overlaps)
+    }
+
+    /// In a round, of clients with several classes: how much a local circuit shares with the global one of its class, and with
+    /// those of the client's other classes; means over clients of the mean over their classes, not numbers without such clients.
+    pub fn same_and_other_class(&self, round: usize) -> (f64, f64) {
+        let of = |means: &BTreeMap<usize, Mean>| means.get(&round).map_or(f64::NAN, |mean| mean.iou);
+        let mut clients: BTreeMap<usize, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
+        for ((client, class), other) in &self.mismatched {
+            let same = self.pairs.get(&(*client, *class, "all".to_string()));
+            let (of_same, of_other) = clients.entry(*client).or_default();
+            of_same.push(same.map_or(f64::NAN, of));
+            of_other.push(of(other));
+        }
+        let each: Vec<(f64, f64)> = clients
+            .into_values()
+            .map(|(same, other)| (mean(same.into_iter()), mean(other.into_iter())))
+            .filter(|(same, other)| same.is_finite() && other.is_finite())
+            .collect();
+        (mean(each.iter().map(|each| each.0)), mean(each.iter().map(|each| each.1)))
     }
 
     /// A row of `overlap.csv`.

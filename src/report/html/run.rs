@@ -150,6 +150,17 @@ impl Run {
         self.seeds.iter().filter_map(|seed| Some(seed.rounds.last()?.round)).max().unwrap_or(0)
     }
 
+    /// The last round in which any seed has circuits; 0 without any.
+    pub fn last_studied(&self) -> usize {
+        self.seeds.iter().flat_map(|seed| &seed.circuits).map(|circuit| circuit.round).max().unwrap_or(0)
+    }
+
+    /// A seed's circuits of that round: none where others were studied later.
+    pub fn last_circuits<'a>(&self, seed: &'a Seed) -> impl Iterator<Item = &'a Circuit> + use<'a> {
+        let last = self.last_studied();
+        seed.circuits.iter().filter(move |circuit| circuit.round == last)
+    }
+
     /// The rounds that it is to have, where they are not all done.
     pub fn planned(&self) -> Option<usize> {
         self.setting("rounds").parse().ok().filter(|planned| *planned > self.last_round())
@@ -207,6 +218,24 @@ impl Run {
         self.last_of(|seed| overlap_means(seed, comparison, "all", chance))
     }
 
+    /// The mean overlap of local circuits with the global ones of other classes of their clients, in the round of the overlap of
+    /// the same class, so that the two can be held against each other.
+    pub fn mismatched(&self) -> Estimate {
+        let of = |comparison| move |seed: &Seed| overlap_means(seed, comparison, "all", false);
+        let last = self.round_of(of(Comparison::LocalGlobal));
+        let mismatched = of(Comparison::Mismatched);
+        self.estimate(|seed| last.and_then(|last| mismatched(seed).get(&last).copied()).unwrap_or(f64::NAN))
+    }
+
+    /// The same two of clients with several classes alone, each a mean over clients of the mean over their classes, and over
+    /// seeds: others have nothing to hold the first against. `None` without such clients.
+    pub fn same_and_other_class(&self) -> Option<(f64, f64)> {
+        let last = self.round_of(|seed| overlap_means(seed, Comparison::LocalGlobal, "all", false))?;
+        let each: Vec<(f64, f64)> = self.seeds.iter().map(|seed| seed.overlaps.same_and_other_class(last)).collect();
+        let (same, other) = (mean(each.iter().map(|each| each.0)), mean(each.iter().map(|each| each.1)));
+        (same.is_finite() && other.is_finite()).then_some((same, other))
+    }
+
     /// The mean of a measure over a model's circuits, in the last round that has it.
     pub fn of_circuits(&self, global: bool, value: impl Fn(&Circuit) -> f64) -> Estimate {
         self.last_of(|seed| finite(circuit_means(seed, global, &value)))
@@ -256,6 +285,14 @@ fn setting(config: &toml::Table, path: &str) -> String {
 fn source(environment: &str) -> Option<String> {
     let environment: serde_json::Value = serde_json::from_str(environment).ok()?;
     environment.pointer("/data/source")?.as_str().map(String::from)
+}
+
+/// What runs are together that are alike in all that is looked at: one has its own estimate, several have that of their means.
+pub fn together(runs: &[&Run], value: impl Fn(&Run) -> Estimate) -> Estimate {
+    match runs {
+        [run] => value(run),
+        runs => Estimate::new(&runs.iter().map(|run| value(run).mean).collect::<Vec<_>>()),
+    }
 }
 
 /// A point with its interval.

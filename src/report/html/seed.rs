@@ -193,12 +193,6 @@ impl Seed {
         }
         Ok(seed)
     }
-
-    /// The last round that has circuits.
-    pub fn last_circuits(&self) -> impl Iterator<Item = &Circuit> {
-        let last = self.circuits.iter().map(|circuit| circuit.round).max().unwrap_or(0);
-        self.circuits.iter().filter(move |circuit| circuit.round == last)
-    }
 }
 
 /// `rounds.jsonl`, without which a folder is no run's.

@@ -21,10 +21,12 @@ fn overlap(clients: &[(usize, Classes)], layer: &str) -> f64 {
 
 /// Layers in which it is defined, each with what it is in the clients' models and in the global one.
 pub fn by_layer(run: &Run) -> Vec<(String, Estimate, Estimate)> {
+    let round = run.seeds.iter().filter_map(|seed| seed.last.as_ref()).map(|last| last.round).max();
     let row = |layer: String| {
         let of = |global: bool| {
             run.estimate(|seed| {
-                let sides = seed.last.as_ref().map(|last| if global { &last.global } else { &last.local });
+                let of_last = seed.last.as_ref().filter(|last| Some(last.round) == round);
+                let sides = of_last.map(|last| if global { &last.global } else { &last.local });
                 sides.map_or(f64::NAN, |clients| overlap(clients, &layer))
             })
         };

@@ -123,10 +123,10 @@ fn controls(run: &Run) -> Option<Table> {
             estimate(run.of_circuits(true, |c| c.measure("random_p")), false),
         ]);
     }
-    let (pick, chance) = (|of| run.overlap(of, false), |of| run.overlap(of, true));
-    if pick(Comparison::Mismatched).mean.is_finite() {
+    let mismatched = run.overlap(Comparison::Mismatched, false);
+    if mismatched.mean.is_finite() {
         let mut row = vec![word("another class of the same client (mismatched)")];
-        row.extend([estimate(pick(Comparison::Mismatched), false), estimate(chance(Comparison::Mismatched), false)]);
+        row.extend([mismatched, run.overlap(Comparison::Mismatched, true)].map(|value| estimate(value, false)));
         row.extend((0..4).map(|_| blank()));
         rows.push(row);
     }
@@ -189,7 +189,7 @@ fn circuits(run: &Run) -> Option<Table> {
     let mut rows = Vec::new();
     let layers = run.layers();
     for seed in &run.seeds {
-        for c in seed.last_circuits() {
+        for c in run.last_circuits(seed) {
             let of_seed = || Cell { text: seed.number.clone(), value: seed.number.parse().ok() };
             let mut row = if several { vec![of_seed()] } else { vec![] };
             row.extend([number(c.client as f64, Unit::Count), number(f64::from(c.class), Unit::Count)]);

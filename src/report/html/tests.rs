@@ -65,6 +65,12 @@ fn report(folders: &[&Path]) -> String {
     fs::read_to_string(path).unwrap()
 }
 
+/// From the heading of a section to its end.
+fn section<'a>(page: &'a str, id: &str) -> &'a str {
+    let from = page.find(&format!("<section id=\"{id}\">")).unwrap();
+    page[from..].split("</section>").next().unwrap()
+}
+
 fn count(page: &str, what: &str) -> usize {
     page.matches(what).count()
 }

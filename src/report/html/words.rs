@@ -55,8 +55,7 @@ fn partly(estimate: &Estimate) -> String {
 
 /// Which round the circuits are of, where it is not the last.
 fn of_round(run: &Run) -> String {
-    let studied = run.seeds.iter().flat_map(|seed| &seed.circuits).map(|circuit| circuit.round).max();
-    let earlier = studied.filter(|round| *round != run.last_round());
+    let earlier = Some(run.last_studied()).filter(|round| *round != 0 && *round != run.last_round());
     earlier.map_or_else(String::new, |round| format!(" in round {round}, the last with circuits,"))
 }
 
@@ -101,9 +100,14 @@ fn evidence(run: &Run) -> Vec<String> {
     let overlap = run.overlap(Comparison::LocalGlobal, false);
     if overlap.mean.is_finite() {
         let mut text = format!("Overlap of local and global circuits of the same class: {}", share(&overlap));
-        let mismatched = run.overlap(Comparison::Mismatched, false);
+        let mismatched = run.mismatched();
         if mismatched.mean.is_finite() {
             text += &format!("; of different classes of the same client: {}", share(&mismatched));
+            // Where some clients have one class, or many more than others, the two are means over different clients.
+            let same = run.same_and_other_class().map(|(same, _)| same);
+            if let Some(same) = same.filter(|same| (same - overlap.mean).abs() >= 0.005) {
+                text += &format!(" (of the same class by clients that have several: {same:.2})");
+            }
         }
         let (ceiling, earlier) = run.ceiling();
         if ceiling.mean.is_finite() {
@@ -157,7 +161,12 @@ fn against_random(tested: &[f64], random: Option<u32>) -> String {
     }
     let below = tested.iter().filter(|p| **p < LEVEL).count();
     let tested = tested.len();
-    let chance = LEVEL * tested as f64;
+    // Without ties a circuit that is one of the random ones has each place among them as often, and p is k / (n + 1).
+    let level = random.map_or(LEVEL, |random| {
+        let of = 1.0 + f64::from(random);
+        (1..=random).take_while(|k| f64::from(*k) / of < LEVEL).count() as f64 / of
+    });
+    let chance = level * tested as f64;
     format!(
         "{below} of {tested} circuits tested are more sufficient than random circuits of the same sizes at p < {LEVEL} (about \
          {chance:.places$} of {tested} would be by chance).",
@@ -189,7 +198,7 @@ fn caveats(run: &Run) -> Vec<String> {
         )),
         _ => {}
     }
-    let circuits: Vec<&Circuit> = run.seeds.iter().flat_map(Seed::last_circuits).collect();
+    let circuits: Vec<&Circuit> = run.seeds.iter().flat_map(|seed| run.last_circuits(seed)).collect();
     if circuits.is_empty() {
         return said;
     }
@@ -251,19 +260,18 @@ fn missing_controls(run: &Run) -> Vec<String> {
 
 /// Where different classes overlap nearly as much as equal ones.
 fn overlap_caveat(run: &Run) -> Option<String> {
-    let (same, other) =
-        (run.overlap(Comparison::LocalGlobal, false).mean, run.overlap(Comparison::Mismatched, false).mean);
+    let (same, other) = run.same_and_other_class()?;
+    let whose = "In clients with several classes, circuits of the same class overlap";
     if same <= other {
         return Some(format!(
-            "Circuits of the same class overlap no more ({same:.2}) than circuits of different classes of a client \
-             ({other:.2}): nothing of it is about the class."
+            "{whose} no more ({same:.2}) than circuits of different classes ({other:.2}): nothing of it is about the class."
         ));
     }
     let ratio = same / other;
     (ratio.is_finite() && ratio < 2.0).then(|| {
         format!(
-            "Circuits of the same class overlap only {ratio:.1} times as much as circuits of different classes of a client: much \
-             of the overlap is channels of general use, not the class."
+            "{whose} only {ratio:.1} times as much as circuits of different classes: much of the overlap is channels of general \
+             use, not the class."
         )
     })
 }
@@ -275,7 +283,7 @@ fn permuted_caveat(run: &Run) -> Option<String> {
         for (client, class, _) in seed.partition.iter().filter(|(_, _, examples)| *examples > 0) {
             held.entry(*client).or_default().insert(*class);
         }
-        let studied: BTreeSet<usize> = seed.last_circuits().map(|circuit| circuit.client).collect();
+        let studied: BTreeSet<usize> = run.last_circuits(seed).map(|circuit| circuit.client).collect();
         held.into_iter().filter(|(client, _)| studied.contains(client)).map(|(_, classes)| classes.len()).collect()
     };
     let held: Vec<usize> = run.seeds.iter().flat_map(|seed| -> Vec<usize> { held(seed) }).collect();

@@ -3,7 +3,7 @@
 use super::super::axes::Unit;
 use super::super::chart::{Chart, Line, Style};
 use super::super::dots::Dots;
-use super::super::run::{Run, point};
+use super::super::run::{Run, point, together};
 use super::super::scene::{Paint, Scene};
 use super::super::seed::Circuit;
 use super::super::swept::{Scale, Swept, groups, keys};
@@ -11,7 +11,7 @@ use super::{Figure, nth, present};
 use crate::report::{Comparison, Estimate};
 
 /// Keys with a figure of their own; their names are their files'.
-const IDS: [&str; 4] = ["against-1", "against-2", "against-3", "against-4"];
+pub(super) const IDS: [&str; 4] = ["against-1", "against-2", "against-3", "against-4"];
 /// Values of the other keys with a line.
 const MOST: usize = 14;
 
@@ -50,7 +50,7 @@ const PANELS: [Panel; 5] = [
             ("same class", (Paint::Series(0), Style::Solid), |run| run.overlap(Comparison::LocalGlobal, false)),
             ("chance", (Paint::Faded, Style::Dotted), |run| run.overlap(Comparison::LocalGlobal, true)),
             ("noise ceiling", (Paint::Series(2), Style::Dotted), |run| run.ceiling().0),
-            ("another class", (Paint::Series(1), Style::Dashed), |run| run.overlap(Comparison::Mismatched, false)),
+            ("another class", (Paint::Series(1), Style::Dashed), Run::mismatched),
         ],
     },
     Panel {
@@ -107,7 +107,8 @@ fn of_key(runs: &[Run], swept: &[Swept], key: usize, id: &'static str) -> Figure
     let shown = &all[..all.len().min(MOST)];
     let scenes: Vec<Scene> = PANELS.iter().filter_map(|panel| places.draw(panel, runs, shown)).collect();
     let several = runs.iter().any(|run| run.seeds.len() > 1);
-    let mut caption = format!("The last round of each run, against {}.", swept[key].key);
+    let mut caption =
+        format!("The last round of each run, of circuits the last that has them, against {}.", swept[key].key);
     if all.len() > 1 {
         let others: Vec<&str> =
             swept.iter().enumerate().filter(|(i, _)| *i != key).map(|(_, other)| other.key.as_str()).collect();
@@ -115,6 +116,9 @@ fn of_key(runs: &[Run], swept: &[Swept], key: usize, id: &'static str) -> Figure
     } else if swept.len() > 1 {
         let others: Vec<&str> = swept.iter().map(|other| other.key.as_str()).filter(|k| *k != swept[key].key).collect();
         caption += &format!(" {} changes with it, and may be what matters.", others.join(" and "));
+    }
+    if shown.iter().any(|(_, members)| places.of(members).len() < members.len()) {
+        caption += " Runs of one value are averaged, and their intervals are over runs.";
     }
     caption += &beside(runs, places.rows, all.len() > 1);
     caption += match several {
@@ -194,11 +198,20 @@ impl Places {
         Self { title, of_runs, ticks, rows: numbers.is_none() }
     }
 
+    /// The runs at each place.
+    fn of(&self, members: &[usize]) -> Vec<(f64, Vec<usize>)> {
+        let mut sorted = members.to_vec();
+        sorted.sort_by(|a, b| self.of_runs[*a].total_cmp(&self.of_runs[*b]));
+        let together = sorted.chunk_by(|a, b| self.of_runs[*a] == self.of_runs[*b]);
+        together.map(|runs| (self.of_runs[runs[0]], runs.to_vec())).collect()
+    }
+
     fn draw(&self, panel: &Panel, runs: &[Run], groups: &[(String, Vec<usize>)]) -> Option<Scene> {
         let line = |label: String, (paint, style): (Paint, Style), members: &[usize], value: fn(&Run) -> Estimate| {
-            let mut points: Vec<_> = members.iter().map(|run| point(self.of_runs[*run], value(&runs[*run]))).collect();
-            points.sort_by(|a, b| a.x.total_cmp(&b.x));
-            Line { label, points, paint, style }
+            let at = |(place, of): (f64, Vec<usize>)| {
+                point(place, together(&of.iter().map(|run| &runs[*run]).collect::<Vec<_>>(), value))
+            };
+            Line { label, points: self.of(members).into_iter().map(at).collect(), paint, style }
         };
         let lines: Vec<Line> = match groups {
             [(_, members)] => panel

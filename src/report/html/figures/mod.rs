@@ -17,6 +17,33 @@ use super::chart::{Line, Style};
 use super::run::Run;
 use super::scene::{Paint, SERIES, Scene};
 
+/// The names of all figures that there may be in a folder.
+pub const IDS: [&str; 23] = [
+    "accuracy",
+    "local-global",
+    "local-global-pairs",
+    "diagnoses",
+    "measures",
+    "cross-answers",
+    "sizes",
+    "between-clients",
+    "between-classes",
+    "whole-clients",
+    "stability",
+    "graphs",
+    "channels",
+    "overlap-matrices",
+    "readout",
+    "curve",
+    "scatter",
+    "partition",
+    "clients",
+    against::IDS[0],
+    against::IDS[1],
+    against::IDS[2],
+    against::IDS[3],
+];
+
 /// A figure.
 pub struct Figure {
     /// The name of its files.

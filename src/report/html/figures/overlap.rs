@@ -15,6 +15,8 @@ use crate::report::{Comparison, Estimate};
 
 /// Clients' classes with a picture of their own.
 const MAX_PAIRS: usize = 12;
+/// What the dotted lines are beside those of both models, whose circuits have sizes of their own.
+const CHANCE: &str = "Dotted, in the colour of what they belong to: random circuits of the same sizes.";
 /// Layers with a picture of their own.
 const MAX_LAYERS: usize = 8;
 
@@ -28,8 +30,9 @@ fn mean_line(run: &Run, label: &str, look: (Paint, Style), comparison: Compariso
     run.line(label, look.0, look.1, |seed| overlap_means(seed, comparison, layer, false))
 }
 
-fn chance_line(run: &Run, label: &str, comparison: Comparison, layer: &str) -> Line {
-    run.line(label, Paint::Faded, Style::Dotted, |seed| overlap_means(seed, comparison, layer, true))
+/// What chance gives of a comparison, in the colour of what is to be held against it.
+fn chance_line(run: &Run, label: &str, paint: Paint, comparison: Comparison, layer: &str) -> Line {
+    run.line(label, paint, Style::Dotted, |seed| overlap_means(seed, comparison, layer, true))
 }
 
 fn chart(title: String, lines: Vec<Line>) -> Option<Scene> {
@@ -42,7 +45,8 @@ pub fn local_global(run: &Run) -> Option<Figure> {
     use Comparison::{LocalGlobal, Mismatched};
     let panel = |(layer, title): (String, String)| {
         let mut lines = vec![
-            chance_line(run, "chance", LocalGlobal, &layer),
+            chance_line(run, "chance, another class", Paint::Series(1), Mismatched, &layer),
+            chance_line(run, "chance", Paint::Series(0), LocalGlobal, &layer),
             mean_line(run, "another class", (Paint::Series(1), Style::Dashed), Mismatched, &layer),
             mean_line(run, "same class", (Paint::Series(0), Style::Solid), LocalGlobal, &layer),
         ];
@@ -58,8 +62,9 @@ pub fn local_global(run: &Run) -> Option<Figure> {
     let caption = format!(
         "Does averaging keep a circuit where the client had it? Solid: mean intersection over union (IoU) of the channels \
          of a class's circuit in the client's model and in the new global model; 1 is the same channels, 0 no channel in \
-         common. Read it against the other lines. Dotted grey: random circuits of the same sizes. Dashed: the local circuit \
-         against the global circuit of another class of the same client: what channels of general use share anyway. \
+         common. Read it against the other lines. Dotted, in the colour of what they belong to: random circuits of \
+         the same sizes. Dashed: the local circuit against the global circuit of another class of the same client: what \
+         channels of general use share anyway; clients of one class are not among them. \
          Noise ceiling: a second search in the same global weights with other minibatches; what it is short of 1 is the \
          search's own noise. It is known for all layers together, and only in rounds with controls.{}",
         bands(run)
@@ -106,7 +111,8 @@ pub fn by_pair(run: &Run) -> Option<Figure> {
     let caption = format!(
         "Overlap (IoU) of the local circuit with the global one, a picture for each client and class, a line for each layer. \
          Dotted: what random circuits of the same sizes would share. Dashed grey: the same local circuit with the global ones of \
-         the client's other classes. Where both circuits are empty there is no value and the line is interrupted: the paper counts that as 1.{}",
+         the client's other classes. Where both circuits are empty there is no value and the line is interrupted: the paper counts that as 1.{}{}",
+        if run.seeds.len() > 1 { " Means over seeds, in each of which the client holds other images." } else { "" },
         bands(run)
     );
     Some(Figure::new("local-global-pairs", "The same by client and class", &caption, scenes).without(left_out))
@@ -118,7 +124,8 @@ fn both_models(run: &Run, local: Comparison, global: Comparison) -> Vec<Scene> {
         chart(
             title,
             vec![
-                chance_line(run, "chance", global, &layer),
+                chance_line(run, "chance, clients' models", Paint::Series(1), local, &layer),
+                chance_line(run, "chance, global model", Paint::Series(0), global, &layer),
                 mean_line(run, "clients' models", (Paint::Series(1), Style::Solid), local, &layer),
                 mean_line(run, "global model", (Paint::Series(0), Style::Solid), global, &layer),
             ],
@@ -132,8 +139,7 @@ pub fn clients(run: &Run) -> Option<Figure> {
     let scenes = both_models(run, Comparison::InterClientLocal, Comparison::InterClientGlobal);
     let caption = format!(
         "The same class at two clients, mean over all pairs of clients: high where clients agree on where a class lives. \
-         Orange: in their own models. Blue: in the global model, found with the data of each. Dotted: random circuits of the \
-         same sizes.{}",
+         Orange: in their own models. Blue: in the global model, found with the data of each. {CHANCE}{}",
         bands(run)
     );
     Some(Figure::new("between-clients", "One class at two clients", &caption, scenes))
@@ -144,7 +150,7 @@ pub fn classes(run: &Run) -> Option<Figure> {
     let scenes = both_models(run, Comparison::InterClassLocal, Comparison::InterClassGlobal);
     let caption = format!(
         "Two classes of one client, mean over all pairs of its classes: low where classes have channels of their own. Orange: in \
-         the clients' own models. Blue: in the global model. Dotted: random circuits of the same sizes.{}",
+         the clients' own models. Blue: in the global model. {CHANCE}{}",
         bands(run)
     );
     Some(Figure::new("between-classes", "Two classes of one client", &caption, scenes))
@@ -175,7 +181,7 @@ pub fn stability(run: &Run) -> Option<Figure> {
     let scenes = both_models(run, Comparison::StabilityLocal, Comparison::StabilityGlobal);
     let caption = format!(
         "The same client and class in a round and in the one before it with circuits: rising lines mean that circuits settle. \
-         Dotted: random circuits of the same sizes.{}",
+         {CHANCE}{}",
         bands(run)
     );
     Some(Figure::new("stability", "From round to round", &caption, scenes))

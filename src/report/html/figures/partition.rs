@@ -39,8 +39,11 @@ pub fn classes(run: &Run) -> Option<Figure> {
     let shown = bars.len();
     let parts = classes.iter().map(|class| format!("class {class}")).collect();
     let bars = Bars { title: "Training examples".into(), x_title: "client", y_title: "examples", parts, bars };
-    let caption = "How many training examples of each class each client holds: bars of one colour are clients that know only \
-         one class, equal bars are an even split.";
+    let caption = format!(
+        "How many training examples of each class each client holds: bars of one colour are clients that know only one class, \
+         equal bars are an even split.{}",
+        run.of_seed(seed)
+    );
     let mut left_out = Vec::new();
     if listed < clients {
         left_out.push(format!(
@@ -52,6 +55,6 @@ pub fn classes(run: &Run) -> Option<Figure> {
     if all_classes > MAX_CLASSES {
         left_out.push(format!("The first {MAX_CLASSES} of {all_classes} classes."));
     }
-    let figure = Figure::new("partition", "Who holds what", caption, vec![bars.lying(348.0)]);
+    let figure = Figure::new("partition", "Who holds what", &caption, vec![bars.lying(348.0)]);
     Some(figure.without(left_out.join(" ")))
 }

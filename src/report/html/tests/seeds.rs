@@ -99,3 +99,57 @@ fn means_over_some_of_the_seeds_are_marked_and_the_mark_is_explained() {
     // Beneath the tables that have one: here, and where the first seed's one client has none to share channels with.
     assert_eq!(count(&page, "[n of N]: a mean over the n of N seeds for which it is defined.</p>"), 2);
 }
+
+#[test]
+fn what_is_of_the_last_round_is_not_of_an_earlier_one_in_some_seed() {
+    let parent = tempfile::tempdir().unwrap();
+    write_seeds(parent.path());
+    let edit = |file: &str, from: &str, to: &str| {
+        let path = parent.path().join("seed_7").join(file);
+        fs::write(&path, fs::read_to_string(&path).unwrap().replace(from, to)).unwrap();
+    };
+    let rows = |page: &str| count(section(page, "table-circuit-table"), "<tr>");
+    let page = report(&[parent.path()]);
+    assert!(section(&page, "table-specialists").contains("[2 of 3]") && rows(&page) == 1 + 2 * (1 + 2 + 3));
+    assert!(section(&page, "partition").contains("Of seed 42."));
+    edit("circuits.json", "round_2", "round_1");
+    edit("circuits.csv", "\n2,", "\n1,");
+    let page = report(&[parent.path()]);
+    check(&page);
+    assert!(section(&page, "table-specialists").contains("[1 of 3]") && rows(&page) == 1 + 2 * (1 + 3));
+}
+
+/// Two seeds in runs of their own, and another value.
+#[test]
+fn runs_of_one_value_are_averaged() {
+    let parent = tempfile::tempdir().unwrap();
+    for (run, lr) in [("a", 1), ("b", 2), ("c", 1)] {
+        write_run(&parent.path().join(run), run, lr);
+    }
+    let path = parent.path().join("c/rounds.jsonl");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("\"accuracy\":0.25", "\"accuracy\":0.75")).unwrap();
+    let page = report(&[parent.path()]);
+    check(&page);
+    let figure = section(&page, "against-1");
+    assert!(figure.contains("all classes: 50.0% at 0.1, 25.0% at 0.2."), "{figure}");
+    assert!(figure.contains("Runs of one value are averaged, and their intervals are over runs."));
+}
+
+/// As of a run that has been lengthened.
+#[test]
+fn figures_of_an_earlier_report_go_and_nothing_else() {
+    let parent = tempfile::tempdir().unwrap();
+    write_run(parent.path(), "a", 1);
+    let plots = parent.path().join("plots");
+    fs::create_dir(&plots).unwrap();
+    for name in ["whole-clients.svg", "whole-clients.png", "own.svg", "rounds.png", "accuracy.svg"] {
+        fs::write(plots.join(name), "before").unwrap();
+    }
+    write(&[parent.path().into()], parent.path()).unwrap();
+    let is = |name: &str| plots.join(name).is_file();
+    assert!(!is("whole-clients.svg") && !is("whole-clients.png") && is("own.svg") && is("rounds.png"));
+    assert_ne!(fs::read_to_string(plots.join("accuracy.svg")).unwrap(), "before");
+    // Whatever there may be goes when it is not there any more.
+    let runs = Runs::read(&[parent.path().into()]).unwrap();
+    assert!(runs.figures().iter().all(|figure| figures::IDS.contains(&figure.id)));
+}

@@ -2,12 +2,6 @@
 
 use super::*;
 
-/// From the heading of a section to its end.
-fn section<'a>(page: &'a str, id: &str) -> &'a str {
-    let from = page.find(&format!("<section id=\"{id}\">")).unwrap();
-    page[from..].split("</section>").next().unwrap()
-}
-
 /// 1 of 21, which the evidence counts as below 0.05.
 #[test]
 fn a_probability_below_the_level_is_not_rounded_up_to_it() {
@@ -78,4 +72,29 @@ fn marks_of_chance_are_described_as_they_are_drawn() {
     let (groups, page) = with("sparsity.target,training.optimizer", &two);
     assert!(groups.contains("Dotted, in the colour of what they belong to: what chance") && !groups.contains("green"));
     assert!(section(&page, "against-2").contains("Upright strokes, in the colour of what they belong to"));
+}
+
+/// Circuits of different sizes overlap by chance to different degrees.
+#[test]
+fn both_models_have_their_own_chance_beside_them() {
+    let parent = tempfile::tempdir().unwrap();
+    write_run(parent.path(), "a", 1);
+    let path = parent.path().join("overlap.csv");
+    let mut table = fs::read_to_string(&path).unwrap();
+    for comparison in ["inter_client", "inter_class", "stability"] {
+        table += &format!("2,{comparison}_local,node,all,0,0,0,1,9,9,0.25,0.5\n");
+        table += &format!("2,{comparison}_global,node,all,0,0,0,1,2,2,0.375,0.125\n");
+    }
+    table += "2,mismatched,node,all,0,0,0,1,2,9,0.625,0.875\n";
+    fs::write(path, table).unwrap();
+    let page = report(&[parent.path()]);
+    check(&page);
+    for id in ["between-clients", "between-classes", "stability"] {
+        let figure = section(&page, id);
+        for said in ["chance, clients&#39; models: 0.50", "chance, global model: 0.12", "in the colour of what"] {
+            assert!(figure.contains(said), "{id}: {figure}");
+        }
+    }
+    let figure = section(&page, "local-global");
+    assert!(figure.contains("chance: 0.25") && figure.contains("chance, another class: 0.88"), "{figure}");
 }

@@ -1,6 +1,6 @@
 //! The words about several runs together.
 
-use super::super::run::Run;
+use super::super::run::{Run, together};
 use super::super::swept::{self, Swept};
 use super::{MUCH, Words, last_fates, parts, percent, share};
 use crate::report::{Comparison, Estimate};
@@ -40,17 +40,18 @@ fn across(runs: &[Run], keys: &[Swept]) -> Option<String> {
     }
     let values = values.iter().map(|value| value.parse().ok().filter(|value: &f64| value.is_finite()));
     let values: Vec<f64> = values.collect::<Option<_>>()?;
-    let by_value = |a: &usize, b: &usize| values[*a].total_cmp(&values[*b]);
-    let (first, last) = ((0..runs.len()).min_by(by_value)?, (0..runs.len()).max_by(by_value)?);
-    let ends = [first, last].map(|run| &runs[run]);
+    let ends = [values.iter().copied().min_by(f64::total_cmp)?, values.iter().copied().max_by(f64::total_cmp)?];
+    let of = |end: f64| runs.iter().zip(&values).filter(move |(_, value)| **value == end).map(|(run, _)| run);
+    let each = ends.map(|end| of(end).collect::<Vec<&Run>>());
+    let both = |value: &dyn Fn(&Run) -> Estimate| each.each_ref().map(|runs| together(runs, value));
     let mut moved = Vec::new();
-    let [from, to] = ends.map(|run| run.accuracy(|global| global.trained_accuracy));
+    let [from, to] = both(&|run| run.accuracy(|global| global.trained_accuracy));
     if from.mean.is_finite() && to.mean.is_finite() {
         moved.push(format!("accuracy on trained classes goes from {} to {}", percent(&from), percent(&to)));
     }
-    let [from, to] = ends.map(|run| run.overlap(Comparison::LocalGlobal, false));
+    let [from, to] = both(&|run| run.overlap(Comparison::LocalGlobal, false));
     if from.mean.is_finite() && to.mean.is_finite() {
-        let [chance, other] = ends.map(|run| run.overlap(Comparison::LocalGlobal, true));
+        let [chance, other] = both(&|run| run.overlap(Comparison::LocalGlobal, true));
         moved.push(format!(
             "the overlap of local and global circuits goes from {} (by chance {}) to {} (by chance {})",
             share(&from),
@@ -59,8 +60,9 @@ fn across(runs: &[Run], keys: &[Swept]) -> Option<String> {
             share(&other)
         ));
     }
-    let (least, greatest) = (values[first], values[last]);
-    (!moved.is_empty()).then(|| format!("From {key} {least} to {greatest}, {}.", moved.join(", and ")))
+    let [least, greatest] = ends;
+    let means = if each.iter().any(|runs| runs.len() > 1) { " (means over runs of one value)" } else { "" };
+    (!moved.is_empty()).then(|| format!("From {key} {least} to {greatest}{means}, {}.", moved.join(", and ")))
 }
 
 /// A run's numbers beside those of others.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::super::overlaps::Mean;
 use super::super::seed::{Control, Global, Round};
 use super::super::weights::Weights;
 use super::*;
@@ -61,9 +62,8 @@ fn a_ceiling_of_an_earlier_round_says_of_which() {
     let said = |last: f64| {
         let mut seed = seed(3, vec![known(2, 0.75), known(3, last)]);
         for round in [2, 3] {
-            let mean = super::super::overlaps::Mean { iou: 0.5, chance: 0.1, pairs: 1 };
             let key = (round, Comparison::LocalGlobal.name().into(), "all".into(), None);
-            seed.overlaps.means.insert(key, mean);
+            seed.overlaps.means.insert(key, mean_of(0.5));
         }
         of_run(&run("", vec![seed])).evidence.remove(0)
     };
@@ -92,27 +92,82 @@ fn too_few_random_circuits_prove_nothing() {
             20,
             "1 of 2 circuits tested are more sufficient than random circuits of the same sizes at p < 0.05 (about 0.1 of 2 would be by chance).",
         ),
+        // 1/39 alone is below 0.05: of 2/39 = 0.0513 none.
+        (
+            38,
+            "1 of 2 circuits tested are more sufficient than random circuits of the same sizes at p < 0.05 (about 0.1 of 2 would be by chance).",
+        ),
     ] {
         let text = against_random(&[1.0 / (1.0 + f64::from(random)), 1.0], Some(random));
         assert!(text.ends_with(says), "{random}: {text}");
+    }
+    // One of 39 places is below 0.05, of 40 one too (2/40 is not below), of 41 two, of 100 four, of 101 five.
+    for (random, chance) in [(38, "2"), (39, "2"), (40, "4"), (99, "3"), (100, "4")] {
+        let text = against_random(&[0.01; 80], Some(random));
+        assert!(text.ends_with(&format!("(about {chance} of 80 would be by chance).")), "{random}: {text}");
     }
     let text = against_random(&[0.01; 36], None);
     assert!(text.contains("36 of 36 circuits") && text.ends_with("(about 2 of 36 would be by chance)."), "{text}");
 }
 
+fn mean_of(iou: f64) -> Mean {
+    Mean { iou, chance: 0.1, pairs: 1 }
+}
+
+/// In round 1, client 0 with two classes of these overlaps, and as many others as wanted of one class that overlaps by `alone`.
+fn overlapping(same: f64, other: f64, alone: &[f64]) -> Seed {
+    let mut seed = seed(1, vec![circuit(1, 0, "preserved", &[])]);
+    let mut pair = |client: usize, class: u32, iou: f64| {
+        let of_pair = BTreeMap::from([(1, mean_of(iou))]);
+        seed.overlaps.pairs.insert((client, class, "all".into()), of_pair);
+    };
+    (0..2).for_each(|class| pair(0, class, same));
+    alone.iter().enumerate().for_each(|(i, iou)| pair(1 + i, 0, *iou));
+    (0..2).for_each(|class| {
+        seed.overlaps.mismatched.insert((0, class), BTreeMap::from([(1, mean_of(other))]));
+    });
+    let all = mean([same, same].into_iter().chain(alone.iter().copied()));
+    for (comparison, iou) in [(Comparison::LocalGlobal, all), (Comparison::Mismatched, other)] {
+        seed.overlaps.means.insert((1, comparison.name().into(), "all".into(), None), mean_of(iou));
+    }
+    seed
+}
+
 #[test]
 fn overlaps_are_held_against_those_of_other_classes() {
-    let with = |same: f64, other: f64| {
-        let mut seed = seed(1, vec![circuit(1, 0, "preserved", &[])]);
-        for (comparison, iou) in [(Comparison::LocalGlobal, same), (Comparison::Mismatched, other)] {
-            let mean = super::super::overlaps::Mean { iou, chance: 0.1, pairs: 1 };
-            seed.overlaps.means.insert((1, comparison.name().into(), "all".into(), None), mean);
-        }
-        overlap_caveat(&run("", vec![seed])).unwrap_or_default()
-    };
-    assert!(with(0.0, 0.22).contains("overlap no more (0.00) than circuits of different classes of a client (0.22)"));
+    let with =
+        |same: f64, other: f64| overlap_caveat(&run("", vec![overlapping(same, other, &[])])).unwrap_or_default();
+    assert!(with(0.0, 0.22).contains("overlap no more (0.00) than circuits of different classes (0.22)"));
     assert!(with(0.3, 0.2).contains("overlap only 1.5 times as much"));
     assert_eq!(with(0.5, 0.2), "");
+}
+
+/// Those of one class have no other: what they are would be held against other clients.
+#[test]
+fn clients_of_one_class_say_nothing_about_other_classes() {
+    let run = run("", vec![overlapping(0.5, 0.2, &[0.0, 0.0, 0.0])]);
+    assert_eq!(overlap_caveat(&run), None, "0.5 to 0.2, not 0.2 to 0.2");
+    let said = "same class: 0.20; of different classes of the same client: 0.20 (of the same class by clients that have several: 0.50)";
+    assert!(of_run(&run).evidence[0].contains(said), "{:?}", of_run(&run).evidence);
+}
+
+#[test]
+fn overlaps_of_two_rounds_are_not_held_against_each_other() {
+    let mut seed = overlapping(0.5, 0.2, &[]);
+    seed.overlaps.means.insert((2, Comparison::LocalGlobal.name().into(), "all".into(), None), mean_of(1.0));
+    let run = run("", vec![seed]);
+    assert_eq!((overlap_caveat(&run), run.mismatched().n), (None, 0));
+    assert!(!of_run(&run).evidence[0].contains("different classes"), "{:?}", of_run(&run).evidence);
+}
+
+#[test]
+fn the_last_circuits_are_of_one_round() {
+    let early = seed(3, vec![circuit(2, 0, "preserved", &[("false_positive", 1.0), ("size_a", 0.0)])]);
+    let late = seed(3, vec![circuit(3, 0, "preserved", &[("false_positive", 0.0), ("size_a", 1.0)])]);
+    let run = run("", vec![early, late]);
+    let said = caveats(&run);
+    assert!(!said.iter().any(|said| said.contains("call at least half") || said.contains("no channel")), "{said:?}");
+    assert_eq!(run.seeds.iter().map(|seed| run.last_circuits(seed).count()).collect::<Vec<_>>(), [0, 1]);
 }
 
 #[test]
@@ -166,6 +221,13 @@ fn several_runs_go_from_the_least_value_to_the_greatest() {
     let words = of_runs(&[with("0.2", 0.75, 0.9), with("0.1", 0.25, 0.1), with("0.15", 1.0, 0.6)]);
     let across = "From training.lr 0.1 to 0.2, accuracy on trained classes goes from 25.0% to 75.0%.";
     assert!(words.claim.contains(across), "{}", words.claim);
+    // As of two seeds in runs of their own: 0.5 on average at 0.1, and 0.25 at 0.2, whichever comes first.
+    let several =
+        [("0.1", 0.75), ("0.2", 0.5), ("0.1", 0.25), ("0.2", 0.0)].map(|(lr, trained)| with(lr, trained, 0.1));
+    let across =
+        "From training.lr 0.1 to 0.2 (means over runs of one value), accuracy on trained classes goes from 50.0% ±";
+    let claim = of_runs(&several).claim;
+    assert!(claim.contains(across) && claim.contains(" to 25.0% ±"), "{claim}");
     let trivial =
         "2 of 3 runs have circuits of the global model that on average call at least half of the other classes'";
     assert!(words.caveats.iter().any(|said| said.starts_with(trivial)), "{:?}", words.caveats);
