@@ -13,7 +13,7 @@ use super::diagnose::diagnose;
 use super::edges::EdgeLayout;
 use super::families::Families;
 use super::masks::MaskLayout;
-use super::notes::{Told, before_the_run};
+use super::notes::{Told, before_the_run, client};
 use super::pair::{Model, Pair};
 use super::rank::Finder;
 use super::results::{CircuitResult, ControlResult, PairResult};
@@ -58,6 +58,8 @@ pub struct Laboratory {
     totals: Vec<OverlapTotal>,
     /// The replicates of each experiment side by side.
     parts: Vec<Range<usize>>,
+    /// By replicate the seed, where its experiment has several.
+    seeds: Vec<Option<u64>>,
     /// Of each experiment, what its user has been told.
     told: Vec<Told>,
     /// With the experiment that each is about.
@@ -83,6 +85,7 @@ impl Laboratory {
         let images = indices_by_class(&dataset.test.labels, network.classes);
         let batch_size = experiment.training.batch_size;
         let clients = circuits.clients.chosen(origins.first().map_or(0, |o| o.clients.len()))?;
+        let several = |o: &Origin<'_>| origins.iter().filter(|other| other.experiment == o.experiment).count() > 1;
         let mut laboratory = Self {
             batch_size,
             rounds: experiment.rounds,
@@ -104,14 +107,17 @@ impl Laboratory {
             totals: Vec::new(),
             notes: Vec::new(),
             told: Vec::new(),
+            seeds: origins.iter().map(|o| several(o).then_some(o.seed)).collect(),
             parts: parts(origins.iter().map(|o| o.experiment)),
         };
         laboratory.told.resize(laboratory.parts.len(), Told::default());
         let owned = |examples: &[u32]| count_classes(examples, &dataset.train.labels, network.classes);
-        let chosen = |o: &Origin<'_>| laboratory.clients.iter().map(|c| (*c, owned(&o.clients.examples(*c)))).collect();
-        let owners: Vec<Vec<(usize, Vec<u32>)>> = origins.iter().map(chosen).collect();
+        let chosen = |(o, seed): (&Origin<'_>, &Option<u64>)| {
+            laboratory.clients.iter().map(|c| (client(*c, *seed), owned(&o.clients.examples(*c)))).collect()
+        };
+        let owners: Vec<Vec<(String, Vec<u32>)>> = origins.iter().zip(&laboratory.seeds).map(chosen).collect();
         for (i, part) in laboratory.parts.iter().enumerate() {
-            let notes = before_the_run(circuits, &owners[part.clone()].concat(), &images);
+            let notes = before_the_run(&circuits.classes, &owners[part.clone()].concat(), &images);
             laboratory.notes.extend(notes.into_iter().map(|note| (i, note)));
         }
         Ok(laboratory)
@@ -355,7 +361,7 @@ impl Observer for Laboratory {
             let [start, end] =
                 [part.start, part.end].map(|bound| self.results.partition_point(|r| r.replicate < bound));
             let sampled = buffers.sampled().iter().filter(|s| part.contains(&s.replicate));
-            let mut notes = told.of_round(self.round, last, &self.results[start..end]);
+            let mut notes = told.of_round(self.round, last, &self.results[start..end], &self.seeds);
             notes.extend(told.of_comparisons(self.round, sampled));
             self.notes.extend(notes.into_iter().map(|note| (i, note)));
         }

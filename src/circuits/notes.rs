@@ -3,16 +3,25 @@
 use super::compare::Sampled;
 use super::controls::Control;
 use super::results::{CircuitResult, PairResult};
-use crate::config::{CircuitClasses, Circuits};
+use crate::config::CircuitClasses;
 
 /// Examples that a message names before it counts the rest.
 const NAMED: usize = 3;
 
-/// Before the run: `owners` are the chosen clients with their examples of every class, `images` the test images of every
-/// class.
-pub(super) fn before_the_run(circuits: &Circuits, owners: &[(usize, Vec<u32>)], images: &[Vec<u32>]) -> Vec<String> {
+/// What a client is called, of a `seed` that is given where there are several.
+pub(super) fn client(number: usize, seed: Option<u64>) -> String {
+    seed.map_or_else(|| format!("client {number}"), |seed| format!("client {number} of seed {seed}"))
+}
+
+/// Before the run: of `chosen` classes, `owners` are the chosen clients, as they are called, with their examples of every class,
+/// `images` the test images of every class.
+pub(super) fn before_the_run(
+    chosen: &CircuitClasses,
+    owners: &[(String, Vec<u32>)],
+    images: &[Vec<u32>],
+) -> Vec<String> {
     let mut notes = Vec::new();
-    let wanted = |class: usize| match &circuits.classes {
+    let wanted = |class: usize| match chosen {
         CircuitClasses::Owned => owners.iter().any(|(_, owned)| owned[class] > 0),
         CircuitClasses::List(list) => list.contains(&(class as u32)),
     };
@@ -24,7 +33,7 @@ pub(super) fn before_the_run(circuits: &Circuits, owners: &[(usize, Vec<u32>)], 
             ));
             continue;
         }
-        let single = owners.iter().filter(|(_, owned)| owned[class] == 1).map(|(client, _)| format!("client {client}"));
+        let single = owners.iter().filter(|(_, owned)| owned[class] == 1).map(|(client, _)| client.clone());
         let single: Vec<String> = single.collect();
         if !single.is_empty() {
             let (who, has) = (named(&single), if single.len() == 1 { "has" } else { "have" });
@@ -32,7 +41,8 @@ pub(super) fn before_the_run(circuits: &Circuits, owners: &[(usize, Vec<u32>)], 
         }
         if images[class].is_empty() {
             notes.push(format!(
-                "class {class} is absent from the test set: its circuits are found, but nothing is measured of them"
+                "class {class} is absent from the test set: its circuits are found, but what is measured on its images is \
+                 not known"
             ));
         }
     }
@@ -80,12 +90,13 @@ impl Told {
     }
 
     /// After one-based `round`: circuits that are empty or have an empty layer, and a control whose training diverged, the
-    /// first time and in the last round.
-    pub fn of_round(&mut self, round: usize, last: bool, results: &[PairResult]) -> Vec<String> {
+    /// first time and in the last round. `seeds` are those by replicate, as for [`client`].
+    pub fn of_round(&mut self, round: usize, last: bool, results: &[PairResult], seeds: &[Option<u64>]) -> Vec<String> {
         let sides = results.iter().flat_map(|pair| [(pair, "local", &pair.local), (pair, "global", &pair.global)]);
         let which = |wanted: fn(&CircuitResult) -> bool| -> Vec<String> {
             let wanted = sides.clone().filter(|(_, _, circuit)| wanted(circuit));
-            wanted.map(|(pair, side, _)| format!("client {}, class {} ({side})", pair.client, pair.class)).collect()
+            let who = |pair: &PairResult| client(pair.client, seeds[pair.replicate]);
+            wanted.map(|(pair, side, _)| format!("{}, class {} ({side})", who(pair), pair.class)).collect()
         };
         let empty = which(|c| c.channels.iter().all(Vec::is_empty));
         let broken = which(|c| c.channels.iter().any(Vec::is_empty) && !c.channels.iter().all(Vec::is_empty));
@@ -129,6 +140,14 @@ fn named(all: &[String]) -> String {
 mod tests {
     use super::super::compare::Comparison;
     use super::*;
+
+    #[test]
+    fn clients_of_several_seeds_are_told_apart() {
+        let owners = [Some(7), Some(8), None].map(|seed| (client(4, seed), vec![1]));
+        let said = before_the_run(&CircuitClasses::Owned, &owners, &[vec![3]]);
+        let want = "client 4 of seed 7; client 4 of seed 8; client 4 have one example of class 0: no circuit is looked for in it";
+        assert_eq!(said, [want]);
+    }
 
     #[test]
     fn comparisons_of_which_a_sample_is_listed_are_told_of_once() {

@@ -220,10 +220,7 @@ fn make_absolute(plan: &mut Plan) -> Result<()> {
 
 /// Reads a whole number of `accepted`.
 fn whole(text: &str, accepted: std::ops::RangeInclusive<i64>) -> std::result::Result<i64, String> {
-    let help = || match *accepted.end() {
-        i64::MAX => format!("accepted: a whole number from {}", accepted.start()),
-        end => format!("accepted: a whole number from {} to {end}", accepted.start()),
-    };
+    let help = || format!("accepted: a whole number from {} to {}", accepted.start(), accepted.end());
     text.parse().ok().filter(|n| accepted.contains(n)).ok_or_else(help)
 }
 

@@ -5,6 +5,9 @@ use toml::{Table, Value};
 
 use crate::{Error, Result};
 
+/// What is wrong with a key that nothing asked for.
+pub(super) const UNKNOWN: &str = "unknown key";
+
 /// The limits of a whole number, and why the upper one is there.
 pub(super) struct Limits {
     pub min: u64,
@@ -41,7 +44,9 @@ impl<'a> Keys<'a> {
     }
 
     pub fn value(&mut self, key: &'static str) -> Option<&'a Value> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.table.get(key)
     }
 
@@ -51,7 +56,10 @@ impl<'a> Keys<'a> {
         match self.value(key) {
             None => Ok(None),
             Some(Value::Table(table)) => Ok(Some(Keys::new(table, path))),
-            Some(other) => Err(refused(path, other, &format!("accepted: a table, written [{key}]"))),
+            Some(other) => {
+                let help = format!("accepted: a table, written [{path}]");
+                Err(refused(path, other, &help))
+            }
         }
     }
 
@@ -133,7 +141,7 @@ impl<'a> Keys<'a> {
     pub fn missing(&self, key: &str, help: &str) -> Error {
         let mut strangers = self.table.keys().filter(|other| !self.known.contains(&other.as_str()));
         match strangers.find(|other| nearest(other, &[key]).is_some()) {
-            Some(stranger) => Error::config(self.path_of(stranger), "unknown key", format!("did you mean {key}?")),
+            Some(stranger) => Error::config(self.path_of(stranger), UNKNOWN, format!("did you mean {key}?")),
             None => Error::config(self.path_of(key), "is missing", help),
         }
     }
@@ -143,7 +151,7 @@ impl<'a> Keys<'a> {
         let Some(stranger) = self.table.keys().find(|key| !self.known.contains(&key.as_str())) else { return Ok(()) };
         let hint = did_you_mean(stranger, &self.known);
         let help = format!("{hint}accepted in {section}: {}", self.known.join(", "));
-        Err(Error::config(self.path_of(stranger), "unknown key", help))
+        Err(Error::config(self.path_of(stranger), UNKNOWN, help))
     }
 }
 

@@ -9,7 +9,7 @@
 
 use toml::{Table, Value};
 
-use super::keys::{Keys, refused};
+use super::keys::{Keys, UNKNOWN, refused};
 use super::overrides::{collide, within};
 use super::sweep::{Point, points};
 use super::{Experiment, Override, names_seed, read, seeds};
@@ -54,6 +54,9 @@ pub(super) const MAX_VARIANTS: usize = 100;
 
 /// What else is written beside the folders of variants: pictures of all, and what `fedcircuit report` says of some of them.
 const TAKEN: [&str; 2] = ["plots", "comparison"];
+
+/// What cannot differ between the experiments of a file.
+pub(super) const NOT_VARIED: [&str; 3] = ["name", "compare", "sweep"];
 
 /// Bytes of an experiment, at most: classes for ten thousand clients take half of them. Parsed, a text takes a hundred times
 /// as much.
@@ -156,7 +159,8 @@ fn compared(table: &Table, compare: &Value, overrides: &[Override]) -> Result<Ve
             let problem = format!("{label:?} names two variants");
             return Err(Error::config(format!("{at}.name"), problem, "accepted: each name once, in capitals or not"));
         }
-        let mut experiment = resolve(table.clone(), &changes, overrides)?;
+        let resolved = resolve(table.clone(), &changes, overrides);
+        let mut experiment = resolved.map_err(|error| of_variant(error, &format!("{at}.set"), &changes, overrides))?;
         experiment.name = name_of(&experiment.name, &label)?;
         variants.push(Variant { label: Some(label), swept: Vec::new(), experiment });
     }
@@ -172,7 +176,8 @@ fn swept(table: &Table, sweep: &Value, overrides: &[Override]) -> Result<Vec<Var
                 return Err(Error::config(set.key.as_str(), problem, help));
             }
         }
-        let mut experiment = resolve(table.clone(), &point.changes, overrides)?;
+        let resolved = resolve(table.clone(), &point.changes, overrides);
+        let mut experiment = resolved.map_err(|error| of_variant(error, "sweep", &point.changes, overrides))?;
         experiment.name = name_of(&experiment.name, &point.label)?;
         Ok(Variant { label: Some(point.label), swept: point.changes, experiment })
     };
@@ -213,7 +218,7 @@ fn read_entry(mut keys: Keys<'_>) -> Result<(String, Vec<Override>)> {
         Some(other) => return Err(refused(path, other, help)),
     };
     keys.finish("[[compare]]")?;
-    if let Some(key) = set.keys().find(|key| ["name", "compare", "sweep"].contains(&key.as_str())) {
+    if let Some(key) = set.keys().find(|key| NOT_VARIED.iter().any(|taken| within(taken, key))) {
         return Err(Error::config(format!("{path}.{key}"), "cannot differ between variants", help));
     }
     // Set one after the other, the list would silently take the seed's place.
@@ -230,12 +235,36 @@ fn resolve(mut table: Table, changes: &[Override], overrides: &[Override]) -> Re
     read::experiment(&table)
 }
 
+/// Puts before a faulty key which variant's it is, where its value is among the variant's `changes`, which stand at `at`, and
+/// not the command line's.
+fn of_variant(error: Error, at: &str, changes: &[Override], overrides: &[Override]) -> Error {
+    let Error::Config { key, problem, help } = error else { return error };
+    let among = |all: &[Override]| all.iter().any(|o| within(&o.key, &key) || within(&key, &o.key));
+    let key = if among(changes) && !among(overrides) { format!("{at}.{key}") } else { key };
+    Error::Config { key, problem, help }
+}
+
 /// Puts before a faulty key where its value came from: the command line or the file.
 fn blame(error: Error, origin: &str, overrides: &[Override]) -> Error {
     let Error::Config { key, problem, help } = error else { return error };
     let from_command_line = overrides.iter().any(|o| within(&o.key, &key) || within(&key, &o.key));
-    let key = if from_command_line { format!("--set {key}") } else { format!("{origin}: {key}") };
-    Error::Config { key, problem, help }
+    if from_command_line {
+        return Error::Config { key: format!("--set {key}"), problem, help };
+    }
+    // A kind that the command line sets leaves the keys of the file's kind where they are.
+    let section = |key: &str| key.rsplit_once('.').map(|(section, _)| section.to_string());
+    let beside =
+        overrides.iter().find(|o| problem == UNKNOWN && section(&key).is_some_and(|s| section(&o.key) == Some(s)));
+    let help = match beside.and_then(|o| Some((o, section(&o.key)?))) {
+        None => help,
+        Some((set, section)) => {
+            format!(
+                "{help}; beside --set {}: --set '{section}={{ ... }}' replaces all that the file has in it",
+                set.key
+            )
+        }
+    };
+    Error::Config { key: format!("{origin}: {key}"), problem, help }
 }
 
 #[cfg(test)]
@@ -245,6 +274,65 @@ mod tests {
 
     const BASE: &str =
         "name = \"a\"\nseed = 3\n[data]\nsource = \"digits\"\n[partition]\nkind = \"iid\"\nnum_clients = 5\n";
+
+    fn refusal(rest: &str) -> String {
+        load(&format!("{BASE}{rest}"), "a.toml", &[]).unwrap_err().to_string()
+    }
+
+    /// As messages write keys of a sweep; set under that name, they would change nothing.
+    #[test]
+    fn keys_that_are_no_experiments_cannot_be_varied() {
+        for (rest, names) in [
+            ("[sweep]\n\"sweep.training.lr\" = [0.1, 0.2]\n", "sweep.sweep.training.lr: cannot be swept"),
+            ("[sweep]\n\"sweep.mode\" = [1]\n", "cannot be swept"),
+            ("[sweep]\n\"compare.x\" = [1, 2]\n", "cannot be swept"),
+            ("[sweep.compare]\nx = [1, 2]\n", "cannot be swept"),
+            (
+                "[[compare]]\nname = \"b\"\nset = { \"sweep.training.lr\" = 0.1 }\n",
+                "compare[0].set.sweep.training.lr: cannot differ",
+            ),
+            ("[[compare]]\nname = \"b\"\nset = { \"compare.training.lr\" = 0.1 }\n", "cannot differ"),
+        ] {
+            let said = refusal(rest);
+            assert!(said.contains(names), "{said}");
+        }
+        assert!(refusal("[sweep]\n\"training.lr\" = [1, 0.5, 1.0]\n").contains("has 1.0 twice"));
+        let number = |values: &str| load(&format!("{BASE}[sweep]\nseed = {values}\n"), "a.toml", &[]).is_ok();
+        assert!(number("[9007199254740992, 9007199254740993]"), "as floats they would be equal");
+    }
+
+    #[test]
+    fn a_faulty_value_of_a_variant_is_looked_for_in_it() {
+        let compare = "[[compare]]\nname = \"b\"\nset = { \"training.momentum\" = 0.1 }\n";
+        for (rest, names) in [
+            (compare, "a.toml: compare[0].set.training.momentum: unknown key"),
+            ("[sweep]\n\"training.lr\" = [0.1, -0.1]\n", "a.toml: sweep.training.lr: the number -0.1"),
+            ("[sweep]\na = [1]\n", "a.toml: sweep.a: unknown key"),
+            // Not the variant's.
+            ("[training]\nlr = -1\n[sweep]\nrounds = [1, 2]\n", "a.toml: training.lr: the number -1"),
+        ] {
+            let said = refusal(rest);
+            assert!(said.contains(names), "{said}");
+        }
+        // A kind of the command line beside keys of the file's.
+        let by_class = BASE.replace("kind = \"iid\"\nnum_clients = 5", "kind = \"by_class\"\nclasses = [[0], [1]]");
+        let iid = [Override::new("partition.kind", "iid"), Override::new("partition.num_clients", 5)];
+        let said = load(&by_class, "a.toml", &iid).unwrap_err().to_string();
+        let way_out = "beside --set partition.kind: --set 'partition={ ... }' replaces all that the file has in it";
+        assert!(said.contains("a.toml: partition.classes: unknown key") && said.contains(way_out), "{said}");
+        assert!(!refusal("[training]\nrl = 1\n").contains("beside --set"));
+        let over = load(&format!("{BASE}{compare}"), "a.toml", &[Override::new("training.momentum", 2)]);
+        assert!(over.unwrap_err().to_string().contains("--set training.momentum: unknown key"));
+    }
+
+    #[test]
+    fn a_section_that_is_none_is_told_its_whole_name() {
+        let said = refusal("[circuits]\ncontrols = true\n");
+        assert!(said.contains("accepted: a table, written [circuits.controls]"), "{said}");
+        // Each key once.
+        let said = refusal("[sweep]\n\"training.lr\" = { from = 0.1, to = 0.2, step = 3, steps = 2 }\n");
+        assert!(said.contains("accepted in a range of [sweep]: from, to, steps, scale"), "{said}");
+    }
 
     #[test]
     fn variants_change_keys_and_sections_and_the_command_line_has_the_last_word() {
@@ -276,7 +364,11 @@ mod tests {
             (&format!("{BASE}[sweep]\nseed = [1, 2]\n"), "seeds=[7]", "--set seeds: is swept by the file, as seed"),
             (&format!("{BASE}[sweep]\nseeds = [[1], [2]]\n"), "seed=5", "--set seed: is swept by the file, as seeds"),
             (&format!("{text}[[compare]]\nname = \"b\"\nset = {{}}\n"), "rounds=2", "a.toml: sweep: stands beside"),
-            (&format!("{BASE}[sweep]\ntraining.lr = [0.1, -1]\n"), "rounds=2", "a.toml: training.lr: the number -1"),
+            (
+                &format!("{BASE}[sweep]\ntraining.lr = [0.1, -1]\n"),
+                "rounds=2",
+                "a.toml: sweep.training.lr: the number -1",
+            ),
             (&format!("{BASE}[sweep]\ntraining.rl = [0.1]\n"), "rounds=2", "did you mean lr?"),
             (&format!("{text}{}", "# \n".repeat(LONGEST / 3)), "rounds=2", "a.toml: is longer than 131072 bytes"),
             (&format!("{text}a = [{}", "1,".repeat(200)), "rounds=2", "a.toml: is not valid TOML: line "),

@@ -255,7 +255,7 @@ fn device(mut keys: Keys<'_>) -> Result<Device> {
             some => some,
         },
     };
-    let max_wave = keys.count("max_wave", &CLIENTS)?;
+    let max_wave = keys.count("max_wave", &Limits::new(1, CLIENTS.max, "clients computed at once"))?;
     let threads = keys.count("threads", &Limits::new(1, 1024, "one a core is best"))?;
     keys.finish("[device]")?;
     Ok(Device { memory, max_wave, threads })

@@ -11,7 +11,8 @@ use toml::{Table, Value};
 
 use super::Override;
 use super::keys::{Keys, Limits, refused};
-use super::overrides::collide;
+use super::overrides::{collide, within};
+use super::plan::NOT_VARIED;
 use crate::{Error, Result};
 
 /// One experiment of a sweep.
@@ -97,7 +98,7 @@ fn collect(table: &Table, prefix: &str, axes: &mut Vec<Axis>) -> Result<()> {
     for (name, value) in table {
         let key = format!("{prefix}{name}");
         let path = format!("sweep.{key}");
-        if ["name", "compare", "sweep"].contains(&key.as_str()) {
+        if NOT_VARIED.iter().any(|taken| within(taken, &key)) {
             return Err(Error::config(path, "cannot be swept", HELP));
         }
         let values = match value {
@@ -112,12 +113,22 @@ fn collect(table: &Table, prefix: &str, axes: &mut Vec<Axis>) -> Result<()> {
         if values.is_empty() {
             return Err(Error::config(path, "has no values", HELP));
         }
-        if let Some(twice) = values.iter().enumerate().find(|(i, value)| values[..*i].contains(value)) {
+        if let Some(twice) =
+            values.iter().enumerate().find(|(i, value)| values[..*i].iter().any(|known| equal(known, value)))
+        {
             return Err(Error::config(path, format!("has {} twice", twice.1), "each value once"));
         }
         axes.push(Axis { key, values });
     }
     Ok(())
+}
+
+/// Whether two values set the same: 1 and 1.0 do.
+fn equal(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Integer(n), Value::Float(x)) | (Value::Float(x), Value::Integer(n)) => *n as f64 == *x,
+        _ => one == other,
+    }
 }
 
 /// Refuses two axes that would set the same: the values of one of them would be shown and not used.

@@ -19,6 +19,23 @@ pub fn find(dir: &Path) -> Option<PathBuf> {
     found.into_iter().rev().max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0).map(|(_, folder)| folder)
 }
 
+/// Refuses folders of which nobody knows whether they hold MNIST: they are there, and the system does not list them.
+///
+/// # Errors
+/// `Io` with the system's reason.
+pub fn check_listed(dir: &Path) -> Result<()> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    for folder in candidates(dir) {
+        match std::fs::read_dir(&folder) {
+            Err(error) if ![NotFound, NotADirectory].contains(&error.kind()) => {
+                return Err(Error::io("read", &folder)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Reads MNIST from `dir` or `dir/mnist`; each of the four files may be plain or gzip.
 ///
 /// # Errors
@@ -26,6 +43,7 @@ pub fn find(dir: &Path) -> Option<PathBuf> {
 /// the system cannot read them.
 pub fn load(dir: &Path) -> Result<Dataset> {
     let Some(folder) = find(dir) else {
+        check_listed(dir)?;
         let [first, second] = candidates(dir);
         let problem = format!("no MNIST files here; looked in {} and {}", first.display(), second.display());
         return Err(Error::file(dir, problem, help()));
@@ -108,6 +126,20 @@ mod tests {
         write(folder, "train-labels.idx1-ubyte", &[2], &[9, 0]);
         write(folder, "t10k-images.idx3-ubyte", &[1, 28, 28], &pixels[..784]);
         write(folder, "t10k-labels-idx1-ubyte", &[1], &[4]);
+    }
+
+    /// Nobody knows that it holds none: drawn digits in its place would be a surprise.
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_cannot_be_listed_is_not_an_empty_one() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(check_listed(root.path()).is_ok() && check_listed(&root.path().join("nowhere")).is_ok());
+        let inner = root.path().join("mnist");
+        // Whoever runs the tests may list every folder; nobody can follow a link to itself.
+        std::os::unix::fs::symlink(&inner, &inner).unwrap();
+        assert!(matches!(check_listed(root.path()), Err(Error::Io { .. })));
+        let said = load(root.path()).unwrap_err().to_string();
+        assert!(said.contains(&inner.display().to_string()) && !said.contains("no MNIST files"), "{said}");
     }
 
     #[test]

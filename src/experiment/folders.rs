@@ -192,7 +192,7 @@ fn environment(device: &dyn Device, wave_size: usize, data: &DataRecord) -> Envi
             ("max_buffer_bytes".to_string(), info.max_buffer_bytes),
         ]),
         wave_size,
-        threads: info.threads,
+        threads: (info.threads > 0).then_some(info.threads),
         data: data.clone(),
     }
 }

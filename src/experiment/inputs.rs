@@ -46,7 +46,7 @@ pub fn load_data(data: &config::Data, folder: &Path) -> Result<(Dataset, Option<
 
 /// What is loaded instead of `data`, whose files are missing from `folder`, where that is allowed; and what to tell the user.
 pub(super) fn instead(data: &config::Data, folder: &Path) -> Option<(config::Data, String)> {
-    let missing = data.source == Source::Mnist && mnist::find(folder).is_none();
+    let missing = data.source == Source::Mnist && mnist::find(folder).is_none() && mnist::check_listed(folder).is_ok();
     let other = data.fallen_back().filter(|_| missing)?;
     let told = format!(
         "no MNIST in {}: using the built-in digits; `fedcircuit data fetch mnist` gets the real ones",

@@ -171,8 +171,16 @@ pub fn check_resumable(path: &Path, plan: &Plan) -> Result<()> {
 
 /// The error for a folder in which nothing was run.
 fn no_run(path: &Path) -> Error {
-    let problem = format!("there is no run in {}", path.display());
-    Error::config("--resume", problem, "leave --resume out to start it there, or give the run's folder with --out")
+    let empty = fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
+    let (besides, help) = match empty {
+        true => ("", "leave --resume out to start it there, or give the run's folder with --out"),
+        false => (
+            ", which is not empty",
+            "give the run's folder with --out, of several experiments in one file that of all of them with that file; to start \
+             anew, leave --resume out and give another folder",
+        ),
+    };
+    Error::config("--resume", format!("there is no run in {}{besides}", path.display()), help)
 }
 
 /// Whether some seed has a round on disk.

@@ -23,8 +23,8 @@ pub struct Environment {
     pub limits: BTreeMap<String, u64>,
     /// Clients computed at once, at most.
     pub wave_size: usize,
-    /// Threads of the CPU engine and of the host's work.
-    pub threads: usize,
+    /// Threads of the CPU engine; none on a GPU.
+    pub threads: Option<usize>,
     /// What was computed on.
     pub data: DataRecord,
 }

@@ -64,7 +64,11 @@ pub fn sweep_table(runs: &[SweepRun<'_>], seeds: &[usize]) -> String {
         // Then they are swept, and a column tells of them.
         false => ", means over the seeds of each ± half the width of their 95% intervals".into(),
     };
-    let what = format!("The last round{over}; local-global and mismatched are overlaps of circuits (IoU)\n");
+    let circuits = match shown.iter().any(|(_, figure, _)| matches!(figure, Figure::Overlap(..))) {
+        true => "; local-global and mismatched are overlaps of circuits (IoU)",
+        false => "",
+    };
+    let what = format!("The last round{over}{circuits}\n");
     let text = what + &align(&table, 0);
     if is_marked(&text) { format!("{text}\n{MARK}\n") } else { text }
 }

@@ -264,7 +264,7 @@ fn another_run_is_not_gone_on_with() {
         (&["--seed", "9"], "seed was 3, and is 9"),
         (&["--set", "seeds=2"], "seed was 3, and is not given"),
         (&["--out", "elsewhere"], "there is no run in elsewhere"),
-        (&["--out", "."], "there is no run in ."),
+        (&["--out", "."], "there is no run in ., which is not empty"),
         (&["--out", "rich.toml"], "there is no run in rich.toml"),
     ] {
         let refused = match extra[0] {
