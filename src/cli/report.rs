@@ -11,7 +11,8 @@ use crate::{Error, Result};
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Writes report.html, one file that needs no network, and its figures as SVG and PNG in plots/, from the files of the run's
-folder alone. Whatever has those names there is replaced, and earlier figures that the report lacks go.
+folder alone. Earlier reports there are replaced, and of their figures those go that the new one lacks; a report.html
+that is none is left, and refused.
 
 Examples:
   fedcircuit report runs/quickstart-42          one run, or one of several seeds

@@ -27,7 +27,9 @@ pub struct RunFolder {
 
 /// Refuses a path where something is already: an empty folder, or nothing, is free.
 pub fn check_free(path: &Path) -> Result<()> {
-    let help = "give another folder with --out, or move this one away: nothing is written over";
+    let run = path.join(EXPERIMENT).is_file();
+    let on = if run { "go on with the run in it with --resume, " } else { "" };
+    let help = format!("{on}give another folder with --out, or move this one away: nothing is written over");
     match fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Error::config("--out", format!("{} exists and is not empty", path.display()), help)),

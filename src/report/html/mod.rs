@@ -27,17 +27,21 @@ mod tests;
 mod weights;
 mod words;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use self::figures::Figure;
 pub(super) use self::page::POLICY;
-use self::page::Page;
+use self::page::{MADE_HERE, Page};
 use self::run::Run;
 use crate::files::replace_whole;
 use crate::{Error, Result};
+
+/// Bytes at the start of a page in which its title is.
+const HEAD: u64 = 64 << 10;
 
 /// The page in its folder.
 pub const PAGE: &str = "report.html";
@@ -47,8 +51,10 @@ pub const PAGE: &str = "report.html";
 /// replaced, and their figures that this one lacks go. Returns where the page is.
 ///
 /// # Errors
-/// Folders that hold no run, files that are broken, by name and line, and whatever stands in the way of writing.
+/// Folders that hold no run, files that are broken, by name and line, and whatever stands in the way of writing, such as a page
+/// that is no report.
 pub fn write(folders: &[PathBuf], out: &Path) -> Result<PathBuf> {
+    check_replaceable(&out.join(PAGE))?;
     let runs = Runs::read(folders)?;
     let figures = runs.figures();
     let page = runs.page_with(&figures);
@@ -60,6 +66,18 @@ pub fn write(folders: &[PathBuf], out: &Path) -> Result<PathBuf> {
     figures.par_iter().try_for_each(|figure| draw(figure, &plots))?;
     remove_others(&figures, &plots)?;
     Ok(path)
+}
+
+/// Refuses to take the place of a page that is no report.
+fn check_replaceable(page: &Path) -> Result<()> {
+    let Ok(file) = File::open(page) else { return Ok(()) };
+    let mut start = Vec::new();
+    file.take(HEAD).read_to_end(&mut start).map_err(Error::io("read", page))?;
+    if String::from_utf8_lossy(&start).contains(MADE_HERE) {
+        return Ok(());
+    }
+    let help = "accepted: a folder without one of that name, or with an earlier report; move it away, or see --out";
+    Err(Error::file(page, "is no report of fedcircuit's, and nothing else is replaced", help))
 }
 
 /// Takes away the figures of an earlier report that are not in this one, as of a run that has been lengthened since.

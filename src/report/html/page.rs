@@ -14,6 +14,8 @@ const CSS: &str = include_str!("../../../assets/report/report.css");
 const SCRIPT: &str = include_str!("../../../assets/report/report.js");
 /// Nothing is loaded from anywhere.
 pub const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+/// How the title of every report ends.
+pub const MADE_HERE: &str = " – fedcircuit</title>";
 /// Pictures wider than a phone scroll sideways instead of shrinking until nothing can be read.
 const SCROLLING: f64 = 360.0;
 /// Of a file that is shown as it stands.

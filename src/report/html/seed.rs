@@ -207,7 +207,10 @@ fn rounds(path: &Path) -> Result<Vec<Round>> {
     let mut rounds: Vec<Round> = Vec::new();
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let round = serde_json::from_str(line).map_err(|error| {
-            let problem = format!("line {}, column {}: {error}", i + 1, error.column());
+            // Which line of the one that it saw is no news.
+            let said = error.to_string();
+            let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
+            let problem = format!("line {}, column {}: {said}", i + 1, error.column());
             Error::file(path, problem, "accepted: an object a line, as the run wrote it")
         })?;
         rounds.push(round);
@@ -287,6 +290,7 @@ mod tests {
             assert!(error.contains(names), "{error}");
         };
         fails("\n{\"round\": \"one\"}\n", "rounds.jsonl: line 2, column");
+        fails("\n\n?\n", "rounds.jsonl: line 3, column 1: expected value\n");
         let line = ROUND.replace('\n', "");
         let third = line.replacen("\"round\":2", "\"round\":3", 1);
         fails(&format!("{line}\n{third}\n{line}\n"), "rounds.jsonl: round 2 is there twice");

@@ -281,6 +281,7 @@ fn another_run_is_not_gone_on_with() {
     // Without --resume nothing is written over; and what changes no result may change.
     let refused = desk.fedcircuit(&[&["run"], &args[..]].concat());
     assert!(refused.code == Some(2) && refused.err.contains("exists and is not empty"), "{refused:?}");
+    assert!(refused.err.contains("go on with the run in it with --resume"), "{refused:?}");
     done(resume(&["--set", "device={max_wave=1,threads=1}"]), "going on after round");
     // Ended between its summary and the end.
     let before = timeless(&desk.path("out"));

@@ -149,6 +149,13 @@ fn figures_of_an_earlier_report_go_and_nothing_else() {
     let is = |name: &str| plots.join(name).is_file();
     assert!(!is("whole-clients.svg") && !is("whole-clients.png") && is("own.svg") && is("rounds.png"));
     assert_ne!(fs::read_to_string(plots.join("accuracy.svg")).unwrap(), "before");
+    // A report is replaced, and a page that is none is not.
+    write(&[parent.path().into()], parent.path()).unwrap();
+    let page = parent.path().join(PAGE);
+    fs::write(&page, "<title>Mine</title>").unwrap();
+    let said = write(&[parent.path().into()], parent.path()).unwrap_err().to_string();
+    assert!(said.contains("report.html: is no report of fedcircuit's"), "{said}");
+    assert_eq!(fs::read_to_string(&page).unwrap(), "<title>Mine</title>");
     // Whatever there may be goes when it is not there any more.
     let runs = Runs::read(&[parent.path().into()]).unwrap();
     assert!(runs.figures().iter().all(|figure| figures::IDS.contains(&figure.id)));
