@@ -75,10 +75,10 @@ fn of_runs(runs: &[Run]) -> Table {
     let names = swept.iter().map(|swept| swept.key.as_str()).chain(["seeds", "rounds"]);
     let names: Vec<&str> =
         std::iter::once("run").chain(names).chain(columns.iter().map(|(name, ..)| name.as_str())).collect();
-    let caption = "The last round of each run, and the last with circuits of what is about them. IoU: overlap of a class's circuit in the client's model with the one in the global \
-         model; chance: of random circuits as large; another class: with the global circuits of other classes of its client, where that has any. \
-         Channels: how many a circuit keeps. Zeros: the share of zero weights in the clients' models. ± is half of the 95% \
-         interval over seeds (Student's t).";
+    let caption = "The last round of each run, and the last with circuits of what is about them. IoU: overlap of a class's circuit \
+         in the client's model with the one in the global model; chance: of random circuits as large; another class: with the \
+         global circuits of other classes of its client, where that has any. Channels: how many a circuit keeps. Zeros: the share \
+         of zero weights in the clients' models. ± is half of the 95% interval over seeds (Student's t).";
     Table::new("runs", "Runs", caption, &names, rows)
 }
 
