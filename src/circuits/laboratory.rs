@@ -85,7 +85,8 @@ impl Laboratory {
         let images = indices_by_class(&dataset.test.labels, network.classes);
         let batch_size = experiment.training.batch_size;
         let clients = circuits.clients.chosen(origins.first().map_or(0, |o| o.clients.len()))?;
-        let several = |o: &Origin<'_>| origins.iter().filter(|other| other.experiment == o.experiment).count() > 1;
+        let parts = parts(origins.iter().map(|o| o.experiment));
+        let seed = |part: &Range<usize>, i: usize| (part.len() > 1).then_some(origins[i].seed);
         let mut laboratory = Self {
             batch_size,
             rounds: experiment.rounds,
@@ -107,8 +108,8 @@ impl Laboratory {
             totals: Vec::new(),
             notes: Vec::new(),
             told: Vec::new(),
-            seeds: origins.iter().map(|o| several(o).then_some(o.seed)).collect(),
-            parts: parts(origins.iter().map(|o| o.experiment)),
+            seeds: parts.iter().flat_map(|part| part.clone().map(|i| seed(part, i))).collect(),
+            parts,
         };
         laboratory.told.resize(laboratory.parts.len(), Told::default());
         let owned = |examples: &[u32]| count_classes(examples, &dataset.train.labels, network.classes);

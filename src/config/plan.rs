@@ -235,20 +235,23 @@ fn resolve(mut table: Table, changes: &[Override], overrides: &[Override]) -> Re
     read::experiment(&table)
 }
 
+/// Whether one of these sets `key`, a section that it is in, or something in it.
+fn concerns(set: &[Override], key: &str) -> bool {
+    set.iter().any(|o| within(&o.key, key) || within(key, &o.key))
+}
+
 /// Puts before a faulty key which variant's it is, where its value is among the variant's `changes`, which stand at `at`, and
 /// not the command line's.
 fn of_variant(error: Error, at: &str, changes: &[Override], overrides: &[Override]) -> Error {
     let Error::Config { key, problem, help } = error else { return error };
-    let among = |all: &[Override]| all.iter().any(|o| within(&o.key, &key) || within(&key, &o.key));
-    let key = if among(changes) && !among(overrides) { format!("{at}.{key}") } else { key };
+    let key = if concerns(changes, &key) && !concerns(overrides, &key) { format!("{at}.{key}") } else { key };
     Error::Config { key, problem, help }
 }
 
 /// Puts before a faulty key where its value came from: the command line or the file.
 fn blame(error: Error, origin: &str, overrides: &[Override]) -> Error {
     let Error::Config { key, problem, help } = error else { return error };
-    let from_command_line = overrides.iter().any(|o| within(&o.key, &key) || within(&key, &o.key));
-    if from_command_line {
+    if concerns(overrides, &key) {
         return Error::Config { key: format!("--set {key}"), problem, help };
     }
     // A kind that the command line sets leaves the keys of the file's kind where they are.

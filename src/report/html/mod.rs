@@ -35,7 +35,7 @@ use rayon::prelude::*;
 
 use self::figures::Figure;
 pub(super) use self::page::POLICY;
-use self::page::{MADE_HERE, Page};
+use self::page::{Page, SUFFIX};
 use self::run::Run;
 use crate::files::replace_whole;
 use crate::{Error, Result};
@@ -73,7 +73,7 @@ fn check_replaceable(page: &Path) -> Result<()> {
     let Ok(file) = File::open(page) else { return Ok(()) };
     let mut start = Vec::new();
     file.take(HEAD).read_to_end(&mut start).map_err(Error::io("read", page))?;
-    if String::from_utf8_lossy(&start).contains(MADE_HERE) {
+    if String::from_utf8_lossy(&start).contains(&format!("{SUFFIX}</title>")) {
         return Ok(());
     }
     let help = "accepted: a folder without one of that name, or with an earlier report; move it away, or see --out";

@@ -15,7 +15,7 @@ const SCRIPT: &str = include_str!("../../../assets/report/report.js");
 /// Nothing is loaded from anywhere.
 pub const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 /// How the title of every report ends.
-pub const MADE_HERE: &str = " – fedcircuit</title>";
+pub const SUFFIX: &str = " – fedcircuit";
 /// Pictures wider than a phone scroll sideways instead of shrinking until nothing can be read.
 const SCROLLING: f64 = 360.0;
 /// Of a file that is shown as it stands.
@@ -46,7 +46,7 @@ impl Page<'_> {
                     meta charset="utf-8";
                     meta http-equiv="Content-Security-Policy" content=(POLICY);
                     meta name="viewport" content="width=device-width, initial-scale=1";
-                    title { (self.title) " – fedcircuit" }
+                    title { (self.title) (SUFFIX) }
                     style { (PreEscaped(colors)) (PreEscaped(CSS)) }
                 }
                 body {

@@ -218,19 +218,23 @@ impl Run {
         self.last_of(|seed| overlap_means(seed, comparison, "all", chance))
     }
 
+    /// The round of the overlap of local circuits with the global ones of the same class.
+    fn overlap_round(&self) -> Option<usize> {
+        self.round_of(|seed| overlap_means(seed, Comparison::LocalGlobal, "all", false))
+    }
+
     /// The mean overlap of local circuits with the global ones of other classes of their clients, in the round of the overlap of
     /// the same class, so that the two can be held against each other.
     pub fn mismatched(&self) -> Estimate {
-        let of = |comparison| move |seed: &Seed| overlap_means(seed, comparison, "all", false);
-        let last = self.round_of(of(Comparison::LocalGlobal));
-        let mismatched = of(Comparison::Mismatched);
-        self.estimate(|seed| last.and_then(|last| mismatched(seed).get(&last).copied()).unwrap_or(f64::NAN))
+        let last = self.overlap_round();
+        let by_round = |seed: &Seed| overlap_means(seed, Comparison::Mismatched, "all", false);
+        self.estimate(|seed| last.and_then(|last| by_round(seed).get(&last).copied()).unwrap_or(f64::NAN))
     }
 
     /// The same two of clients with several classes alone, each a mean over clients of the mean over their classes, and over
     /// seeds: others have nothing to hold the first against. `None` without such clients.
     pub fn same_and_other_class(&self) -> Option<(f64, f64)> {
-        let last = self.round_of(|seed| overlap_means(seed, Comparison::LocalGlobal, "all", false))?;
+        let last = self.overlap_round()?;
         let each: Vec<(f64, f64)> = self.seeds.iter().map(|seed| seed.overlaps.same_and_other_class(last)).collect();
         let (same, other) = (mean(each.iter().map(|each| each.0)), mean(each.iter().map(|each| each.1)));
         (same.is_finite() && other.is_finite()).then_some((same, other))
@@ -245,7 +249,7 @@ impl Run {
     /// another overlaps by then.
     pub fn ceiling(&self) -> (Estimate, Option<usize>) {
         let ceiling = |seed: &Seed| finite(circuit_means(seed, true, |circuit| circuit.measure("ceiling")));
-        let overlap = self.round_of(|seed| overlap_means(seed, Comparison::LocalGlobal, "all", false));
+        let overlap = self.overlap_round();
         (self.last_of(ceiling), self.round_of(ceiling).filter(|round| overlap != Some(*round)))
     }
 
