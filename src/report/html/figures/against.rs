@@ -117,12 +117,14 @@ fn of_key(runs: &[Run], swept: &[Swept], key: usize, id: &'static str) -> Figure
         let others: Vec<&str> = swept.iter().map(|other| other.key.as_str()).filter(|k| *k != swept[key].key).collect();
         caption += &format!(" {} changes with it, and may be what matters.", others.join(" and "));
     }
-    if shown.iter().any(|(_, members)| places.of(members).len() < members.len()) {
+    let averaged = shown.iter().any(|(_, members)| places.of(members).len() < members.len());
+    if averaged {
         caption += " Runs of one value are averaged, and their intervals are over runs.";
     }
     caption += &beside(runs, places.rows, all.len() > 1);
     caption += match several {
         true => " Bars are 95% intervals of the mean over seeds (Student's t).",
+        false if averaged => "",
         false => " One seed each: how much another seed would differ is not known.",
     };
     let title = format!("Against {}", swept[key].key);

@@ -133,6 +133,7 @@ fn runs_of_one_value_are_averaged() {
     let figure = section(&page, "against-1");
     assert!(figure.contains("all classes: 50.0% at 0.1, 25.0% at 0.2."), "{figure}");
     assert!(figure.contains("Runs of one value are averaged, and their intervals are over runs."));
+    assert!(!figure.contains("One seed each"), "{figure}");
 }
 
 /// As of a run that has been lengthened.
