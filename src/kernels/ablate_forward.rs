@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::DEAD;
-use super::ablate_cases::{Setting, settings};
 use super::cases::LEFT;
+use super::cases::ablate::{Setting, settings};
 use super::shape::{Batch, Gates, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::{Error, Result};

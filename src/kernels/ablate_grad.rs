@@ -6,8 +6,8 @@
 
 use rayon::prelude::*;
 
-use super::ablate_cases::{Setting, settings};
 use super::ablate_forward::{FillView, Plane};
+use super::cases::ablate::{Setting, settings};
 use super::cases::{LEFT, below, noise};
 use super::cross_entropy::tree;
 use super::shape::{Batch, Gates, expect};

@@ -3,17 +3,17 @@
 use rayon::prelude::*;
 
 use super::cases::LEFT;
-use super::conv_cases::{ConvCase, conv_cases, large_convs};
-use super::conv_products::{filters, forward};
-use super::conv_tile::{
+use super::cases::conv::{ConvCase, conv_cases, large_convs};
+use super::cpu::conv_products::{filters, forward};
+use super::cpu::one_channel;
+use super::cpu::packed::{Images, Taps, by_chunk};
+use super::cpu::windows::After;
+use super::cpu::winograd::{self, Filters, Points};
+use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, Rounding, expect};
+use super::text::conv_tile::{
     CHANNELS, Tile, even, filters_by_four, hardware, parsed, pooled_3x3, software, threads_of, tile_variants,
 };
-use super::one_channel;
-use super::packed::{Images, Taps, by_chunk};
-use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Gates, Place, Rounding, expect};
 use super::window_scores;
-use super::windows::After;
-use super::winograd::{self, Filters, Points};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
 
@@ -246,9 +246,10 @@ fn case(c: ConvCase) -> Case {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conv_cases::ConvCase;
-    use super::super::settings::Setting;
-    use super::super::{DEAD, reference};
+    use super::super::DEAD;
+    use super::super::cases::conv::ConvCase;
+    use super::super::cases::settings::Setting;
+    use super::super::tests::reference;
     use super::*;
 
     #[test]

@@ -3,14 +3,14 @@
 use rayon::prelude::*;
 
 use super::cases::LEFT;
-use super::conv_cases::{ConvCase, conv_cases, large_convs};
-use super::conv_tile::{
+use super::cases::conv::{ConvCase, conv_cases, large_convs};
+use super::cpu::packed::{Frame, Images, Taps, by_chunk, copy, pack_dz, with_scratch};
+use super::cpu::vectors::with_vectors;
+use super::cpu::winners;
+use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
+use super::text::conv_tile::{
     CHANNELS, Tile, even, filters_by_four, hardware, parsed, pooled_3x3, software, threads_of, tile_variants,
 };
-use super::packed::{Frame, Images, Taps, by_chunk, copy, pack_dz, with_scratch};
-use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
-use super::vectors::with_vectors;
-use super::winners;
 use crate::device::linalg::MatMut;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -269,7 +269,7 @@ fn case(c: ConvCase) -> Case {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reference;
+    use super::super::tests::reference;
     use super::*;
 
     #[test]

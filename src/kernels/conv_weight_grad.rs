@@ -4,12 +4,12 @@
 use rayon::prelude::*;
 
 use super::cases::LEFT;
-use super::conv_cases::{ConvCase, conv_cases, large_convs};
-use super::conv_tile::{even, parsed, software};
-use super::packed::{Frame, Images, Taps, pack_dz, pack_input, with_scratch};
-use super::quads::{self, Quads};
+use super::cases::conv::{ConvCase, conv_cases, large_convs};
+use super::cpu::packed::{Frame, Images, Taps, pack_dz, pack_input, with_scratch};
+use super::cpu::{one_channel, winners};
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
-use super::{one_channel, winners};
+use super::text::conv_tile::{even, parsed, software};
+use super::text::quads::{self, Quads};
 use crate::device::linalg::{Mat, MatMut, matmul};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, always, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -280,7 +280,8 @@ fn case(c: ConvCase) -> Case {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CHUNK, reference};
+    use super::super::CHUNK;
+    use super::super::tests::reference;
     use super::*;
 
     /// Each chunk's partial sum, biases included, against differences summed over the chunk's images. What stands in

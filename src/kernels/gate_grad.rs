@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use super::CHUNK;
 use super::cases::{LEFT, below, noise};
 use super::cross_entropy::tree;
-use super::quads;
 use super::shape::{Batch, Gates, expect};
+use super::text::quads;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, View, always, f32s, f32s_mut};
 use crate::error::{Error, Result};
 

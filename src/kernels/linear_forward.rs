@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::cases::LEFT;
-use super::linear_cases::{LinearCase, large_linears, linear_cases};
+use super::cases::linear::{LinearCase, large_linears, linear_cases};
 use super::shape::{
     Batch, ENOUGH_THREADS, Gates, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed,
 };
@@ -177,7 +177,7 @@ fn case(c: LinearCase) -> Case {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reference;
+    use super::super::tests::reference;
     use super::*;
 
     #[test]

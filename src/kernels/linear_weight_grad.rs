@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::linear_cases::{LinearCase, large_linears, linear_cases};
+use super::cases::linear::{LinearCase, large_linears, linear_cases};
+use super::cases::settings::series;
+use super::cpu::packed::with_scratch;
 use super::linear_input_grad::live;
-use super::packed::with_scratch;
-use super::settings::series;
 use super::shape::{Batch, LINEAR_WORDS, Linear, LinearParams, Place, expect, linear_params as parsed};
 use crate::device::linalg::{Mat, MatMut};
 use crate::device::panel::{panel, transpose};
@@ -153,7 +153,7 @@ fn case(c: LinearCase) -> Case {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reference;
+    use super::super::tests::reference;
     use super::*;
 
     #[test]

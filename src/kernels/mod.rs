@@ -12,7 +12,6 @@
 //! - Sums over images run in chunks of [`CHUNK`] images whose partial sums are added in order, so that no bit depends
 //!   on the padded B, the wave, or the number of threads.
 
-mod ablate_cases;
 pub mod ablate_forward;
 pub mod ablate_grad;
 pub mod accumulate;
@@ -23,21 +22,16 @@ pub mod channel_sum;
 pub mod circuit_edges;
 pub mod complement;
 pub mod confusion;
-mod conv_cases;
 pub mod conv_forward;
 pub mod conv_input_grad;
-mod conv_products;
-mod conv_tile;
 pub mod conv_weight_grad;
+mod cpu;
 pub mod cross_entropy;
 pub mod edge_bits;
 pub mod filter_norm;
 pub mod gate_grad;
 pub mod gate_step;
 pub mod gather;
-#[cfg(test)]
-mod invariance;
-mod linear_cases;
 pub mod linear_forward;
 pub mod linear_input_grad;
 pub mod linear_weight_grad;
@@ -45,47 +39,33 @@ pub mod loss_summary;
 pub mod magnitude_threshold;
 pub mod needed;
 pub mod nonzeros;
-mod one_channel;
 pub mod overlap;
 pub mod overlap_all;
 pub mod pack_bits;
-mod packed;
 pub mod patch_channels;
 pub mod peak_copy;
 pub mod peak_fma;
 pub mod pick;
 pub mod prune;
-mod quads;
 pub mod rank_keys;
 pub mod ranked_gates;
 pub mod reach;
-#[cfg(test)]
-mod reference;
-mod registers;
-mod settings;
 pub mod sgd;
 pub mod shape;
 pub mod sparse;
-mod sparse_cases;
 pub mod sparse_conv_forward;
 pub mod sparse_conv_input_grad;
 pub mod sparse_linear_forward;
 pub mod sparse_linear_input_grad;
-mod sparse_planes;
-#[cfg(test)]
-mod sparse_tests;
 pub mod survivors;
-mod turn;
-mod unroll;
-mod vectors;
+#[cfg(test)]
+mod tests;
+mod text;
 pub mod weight_grad_sum;
 mod window_scores;
-mod windows;
-mod winners;
-mod winograd;
 pub mod without_one;
 
-pub use unroll::{unroll, unroll_with};
+pub use text::{unroll, unroll_with};
 
 use crate::device::Kernel;
 

@@ -4,17 +4,18 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::cases::LEFT;
+use super::cases::sparse::sparse_conv_cases;
 use super::conv_forward::ConvForward;
-use super::conv_tile::parsed;
+use super::cpu::packed::{Images, with_scratch};
+use super::cpu::registers::{covered, first, of_mut, registers, store, store_codes, zero};
+use super::cpu::sparse_planes::{Planes, Read};
+use super::cpu::windows::{After, pooled, single};
 use super::needed::{ALL_NEEDED, Blocks, Outputs};
-use super::packed::{Images, with_scratch};
-use super::registers::{covered, first, of_mut, registers, store, store_codes, zero};
 use super::shape::{Batch, Conv, ConvParams, Place, expect};
 use super::sparse::{self, LayerGates, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams, params};
-use super::sparse_cases::sparse_conv_cases;
-use super::sparse_planes::{Planes, Read};
-use super::windows::{After, pooled, single};
-use super::{DEAD, quads, window_scores};
+use super::text::conv_tile::parsed;
+use super::text::quads;
+use super::{DEAD, window_scores};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, always, f32s, f32s_mut, grid};
 use crate::error::Result;
 

@@ -4,15 +4,15 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::cases::LEFT;
+use super::cases::sparse::sparse_conv_cases;
 use super::conv_input_grad::ConvInputGrad;
-use super::conv_tile::parsed;
-use super::packed::{Images, with_scratch};
-use super::quads;
-use super::registers::{covered, first, of_mut, registers, store, zero};
+use super::cpu::packed::{Images, with_scratch};
+use super::cpu::registers::{covered, first, of_mut, registers, store, zero};
+use super::cpu::sparse_planes::{Planes, Read};
 use super::shape::{Batch, Conv, ConvParams, Place, expect};
 use super::sparse::{self, LayerGates, Lists, RowLists, SPARSE_CONV_WORDS, Side, SparseConvParams};
-use super::sparse_cases::sparse_conv_cases;
-use super::sparse_planes::{Planes, Read};
+use super::text::conv_tile::parsed;
+use super::text::quads;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, always, f32s, f32s_mut, grid};
 use crate::error::Result;
 

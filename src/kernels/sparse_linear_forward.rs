@@ -4,12 +4,12 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::cases::LEFT;
+use super::cases::sparse::sparse_linear_cases;
+use super::cpu::registers::{covered, first, load, of, of_mut, registers, store, zero};
+use super::cpu::windows::{After, single};
 use super::linear_forward::LinearForward;
-use super::registers::{covered, first, load, of, of_mut, registers, store, zero};
 use super::shape::{Batch, Gates, Linear, LinearParams, Place, expect};
 use super::sparse::{Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams};
-use super::sparse_cases::sparse_linear_cases;
-use super::windows::{After, single};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, f32s, f32s_mut, grid};
 use crate::error::Result;
 

@@ -4,12 +4,12 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::cases::LEFT;
+use super::cases::sparse::sparse_linear_cases;
+use super::cpu::registers::{self, covered, load, of, of_mut, registers, store, zero};
 use super::linear_input_grad::LinearInputGrad;
-use super::quads;
-use super::registers::{self, covered, load, of, of_mut, registers, store, zero};
 use super::shape::{Batch, Gates, Linear, LinearParams, Place, expect, linear_params as parsed};
 use super::sparse::{Lists, RowLists, SPARSE_LINEAR_WORDS, Side, SparseLinearParams};
-use super::sparse_cases::sparse_linear_cases;
+use super::text::quads;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Variant, always, f32s, f32s_mut, grid};
 use crate::error::Result;
 

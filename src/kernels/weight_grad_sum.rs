@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::conv_cases::conv_cases;
-use super::settings::series;
+use super::cases::conv::conv_cases;
+use super::cases::settings::series;
 use super::shape::{Batch, CONV_WORDS, Conv, ConvParams, Place, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -95,9 +95,9 @@ fn cases() -> Vec<Case> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conv_cases::ConvCase;
-    use super::super::reference;
-    use super::super::settings::Setting;
+    use super::super::cases::conv::ConvCase;
+    use super::super::cases::settings::Setting;
+    use super::super::tests::reference;
     use super::*;
 
     #[test]

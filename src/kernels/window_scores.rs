@@ -1,10 +1,10 @@
 //! What the places of a pooling window are worth in float64: how the shadow device judges codes that differ.
 
 use super::DEAD;
-use super::conv_tile::parsed;
 use super::needed::Outputs;
 use super::shape::ConvParams;
 use super::sparse::{NO_GATES, params};
+use super::text::conv_tile::parsed;
 use crate::device::{Leeway, f32s};
 
 /// Of [`super::conv_forward`]'s codes.
@@ -91,10 +91,11 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conv_cases::ConvCase;
+    use super::super::cases::conv::ConvCase;
+    use super::super::cases::sparse::sparse_conv_cases;
     use super::super::sparse::Side;
-    use super::super::sparse_cases::sparse_conv_cases;
-    use super::super::{conv_forward, reference, sparse_conv_forward};
+    use super::super::tests::reference;
+    use super::super::{conv_forward, sparse_conv_forward};
     use super::*;
     use crate::device::Kernel;
 
