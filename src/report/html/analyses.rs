@@ -8,9 +8,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::rows::each_row;
-use super::run::Run;
-use super::seed::Seed;
+use super::reading::rows::each_row;
+use super::reading::run::Run;
+use super::reading::seed::Seed;
 use super::tables::{Cell, Table, word};
 use crate::{Error, Result};
 

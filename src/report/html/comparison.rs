@@ -1,9 +1,9 @@
 //! The tables of a report about several runs.
 
-use super::axes::Unit;
-use super::run::Run;
-use super::seed::{Circuit, Seed};
-use super::swept::{Swept, differing, keys};
+use super::drawing::axes::Unit;
+use super::reading::run::Run;
+use super::reading::seed::{Circuit, Seed};
+use super::reading::swept::{Swept, differing, keys};
 use super::tables::{Cell, Table, estimate, number, word};
 use crate::report::{Comparison, Estimate};
 

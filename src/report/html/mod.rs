@@ -2,29 +2,15 @@
 //! alone: those of old runs too, and of runs that were stopped.
 
 mod analyses;
-mod axes;
-mod bars;
-mod chart;
-mod circuits_file;
 mod comparison;
-mod dots;
+mod drawing;
 mod figures;
-mod losses;
-mod overlaps;
 mod page;
-mod png;
-mod rows;
-mod run;
-mod scatter;
-mod scene;
-mod seed;
+mod reading;
 mod specialists;
-mod svg;
-mod swept;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod weights;
 mod words;
 
 use std::fs::{self, File};
@@ -33,10 +19,11 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use self::drawing::{png, scene, svg};
 use self::figures::Figure;
 pub(super) use self::page::POLICY;
 use self::page::{Page, SUFFIX};
-use self::run::Run;
+use self::reading::run::{self, Run};
 use crate::files::replace_whole;
 use crate::{Error, Result};
 

@@ -2,10 +2,10 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::drawing::scene::Scene;
+use super::drawing::svg;
 use super::figures::Figure;
-use super::run::Run;
-use super::scene::Scene;
-use super::svg;
+use super::reading::run::Run;
 use super::tables::Table;
 use super::words::Words;
 use crate::report::begin::EXPERIMENT;

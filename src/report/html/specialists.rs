@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::circuits_file::{CLIENTS, Classes};
-use super::run::{Run, mean};
+use super::reading::circuits_file::{CLIENTS, Classes};
+use super::reading::run::{Run, mean};
 use super::tables::{Table, estimate, word};
 use crate::report::Estimate;
 
@@ -56,7 +56,7 @@ pub fn table(run: &Run) -> Option<Table> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::circuits_file::Circuit;
+    use super::super::reading::circuits_file::Circuit;
     use super::*;
 
     #[test]

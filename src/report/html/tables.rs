@@ -1,11 +1,11 @@
 //! The tables of a report.
 
 use super::analyses;
-use super::axes::Unit;
+use super::drawing::axes::Unit;
+use super::drawing::scene::spread;
 use super::figures::FATES;
-use super::run::{Run, mean, overlap_means};
-use super::scene::spread;
-use super::seed::Control;
+use super::reading::run::{Run, mean, overlap_means};
+use super::reading::seed::Control;
 use super::specialists;
 use crate::report::estimate::{MARK, is_marked};
 use crate::report::{Comparison, Estimate};
@@ -79,7 +79,7 @@ pub fn of_run(run: &Run) -> Vec<Table> {
 fn rounds(run: &Run) -> Option<Table> {
     let rounds: std::collections::BTreeSet<usize> = run.seeds.iter().flat_map(|s| &s.rounds).map(|r| r.round).collect();
     let rows = rounds.into_iter().map(|n| {
-        let of = |pick: fn(&super::seed::Round) -> Option<f64>| {
+        let of = |pick: fn(&super::reading::seed::Round) -> Option<f64>| {
             run.estimate(|seed| seed.rounds.iter().find(|r| r.round == n).and_then(pick).unwrap_or(f64::NAN))
         };
         vec![

@@ -4,10 +4,10 @@ mod several;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::axes::Unit;
+use super::drawing::axes::Unit;
 use super::figures::{FATES, fates};
-use super::run::{Run, mean};
-use super::seed::{Circuit, Seed};
+use super::reading::run::{Run, mean};
+use super::reading::seed::{Circuit, Seed};
 use crate::report::{Comparison, Estimate};
 
 pub use several::of_runs;

@@ -1,12 +1,12 @@
 //! The last rounds of several runs against a key of the configuration in which they differ.
 
-use super::super::axes::Unit;
-use super::super::chart::{Chart, Line, Style};
-use super::super::dots::Dots;
-use super::super::run::{Run, point, together};
-use super::super::scene::{Paint, Scene};
-use super::super::seed::Circuit;
-use super::super::swept::{Scale, Swept, groups, keys};
+use super::super::drawing::axes::Unit;
+use super::super::drawing::chart::{Chart, Line, Style};
+use super::super::drawing::dots::Dots;
+use super::super::drawing::scene::{Paint, Scene};
+use super::super::reading::run::{Run, point, together};
+use super::super::reading::seed::Circuit;
+use super::super::reading::swept::{Scale, Swept, groups, keys};
 use super::{Figure, nth, present};
 use crate::report::{Comparison, Estimate};
 

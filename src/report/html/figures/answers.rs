@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::bars::Bars;
-use super::super::circuits_file::class_number;
-use super::super::run::Run;
+use super::super::drawing::bars::Bars;
+use super::super::reading::circuits_file::class_number;
+use super::super::reading::run::Run;
 use super::Figure;
 use super::maps::{Pair, pairs};
 
@@ -70,7 +70,7 @@ fn wrong(pair: &Pair<'_>) -> Vec<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::circuits_file::Circuit;
+    use super::super::super::reading::circuits_file::Circuit;
     use super::*;
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::axes::Unit;
-use super::super::bars::Bars;
-use super::super::chart::{Chart, Line, Style};
-use super::super::run::{Run, circuit_means, mean, point};
-use super::super::scatter::Scatter;
-use super::super::scene::{Paint, Scene, spread};
-use super::super::seed::{Circuit, CurvePoint, Seed};
+use super::super::drawing::axes::Unit;
+use super::super::drawing::bars::Bars;
+use super::super::drawing::chart::{Chart, Line, Style};
+use super::super::drawing::scatter::Scatter;
+use super::super::drawing::scene::{Paint, Scene, spread};
+use super::super::reading::run::{Run, circuit_means, mean, point};
+use super::super::reading::seed::{Circuit, CurvePoint, Seed};
 use super::{Figure, bands, present};
 use crate::report::Estimate;
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::super::axes::Unit;
-use super::super::bars::Bars;
-use super::super::chart::{Chart, Line, Style};
-use super::super::run::{Run, circuit_means, overlap_means};
-use super::super::scene::{Paint, Scene};
-use super::super::seed::{Round, Seed};
+use super::super::drawing::axes::Unit;
+use super::super::drawing::bars::Bars;
+use super::super::drawing::chart::{Chart, Line, Style};
+use super::super::drawing::scene::{Paint, Scene};
+use super::super::reading::run::{Run, circuit_means, overlap_means};
+use super::super::reading::seed::{Round, Seed};
 use super::{FATES, Figure, fates, nth, present};
 use crate::report::Comparison;
 

@@ -1,8 +1,8 @@
 //! Which channels circuits keep, and how much every two circuits share.
 
-use super::super::circuits_file::{Circuit, RoundCircuits};
-use super::super::run::Run;
-use super::super::scene::{BODY, Paint, Scene, Shape, TITLE, fit, text_width};
+use super::super::drawing::scene::{BODY, Paint, Scene, Shape, TITLE, fit, text_width};
+use super::super::reading::circuits_file::{Circuit, RoundCircuits};
+use super::super::reading::run::Run;
 use super::Figure;
 use crate::report::plots::canvas::Anchor;
 

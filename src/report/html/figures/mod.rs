@@ -13,9 +13,9 @@ mod training;
 
 pub use circuits::{FATES, fates};
 
-use super::chart::{Line, Style};
-use super::run::Run;
-use super::scene::{Paint, SERIES, Scene};
+use super::drawing::chart::{Line, Style};
+use super::drawing::scene::{Paint, SERIES, Scene};
+use super::reading::run::Run;
 
 /// The names of all figures that there may be in a folder.
 pub const IDS: [&str; 23] = [

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::super::circuits_file::Circuit;
-use super::super::run::Run;
-use super::super::scene::{BODY, Paint, Scene, Shape, TITLE, fit};
-use super::super::weights::Weights;
+use super::super::drawing::scene::{BODY, Paint, Scene, Shape, TITLE, fit};
+use super::super::reading::circuits_file::Circuit;
+use super::super::reading::run::Run;
+use super::super::reading::weights::Weights;
 use super::Figure;
 use super::maps::{KEPT, Pair, channels_in, legend, pairs};
 use crate::report::plots::canvas::Anchor;
@@ -199,7 +199,7 @@ fn draw_edges(scene: &mut Scene, edges: &[Edge], strongest: f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::weights::Strengths;
+    use super::super::super::reading::weights::Strengths;
     use super::*;
 
     /// The circuits of two networks: 0 feeds 5 in both, 1 only in the local one, 2 only in the global one.

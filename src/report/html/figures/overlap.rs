@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::super::axes::Unit;
-use super::super::chart::{Chart, Line, Style};
-use super::super::dots::Dots;
-use super::super::overlaps::Mean;
-use super::super::run::{Run, circuit_means, overlap_means, point};
-use super::super::scene::{Paint, Scene};
-use super::super::seed::Seed;
+use super::super::drawing::axes::Unit;
+use super::super::drawing::chart::{Chart, Line, Style};
+use super::super::drawing::dots::Dots;
+use super::super::drawing::scene::{Paint, Scene};
+use super::super::reading::overlaps::Mean;
+use super::super::reading::run::{Run, circuit_means, overlap_means, point};
+use super::super::reading::seed::Seed;
 use super::super::specialists;
 use super::{Figure, bands, nth, present};
 use crate::report::{Comparison, Estimate};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::bars::Bars;
-use super::super::run::Run;
+use super::super::drawing::bars::Bars;
+use super::super::reading::run::Run;
 use super::Figure;
 
 /// Clients with a bar.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::super::circuits_file::class_digits;
-use super::super::run::Run;
-use super::super::scene::{BODY, Paint, Scene, TITLE, fit, text_width};
-use super::super::weights::Readout;
+use super::super::drawing::scene::{BODY, Paint, Scene, TITLE, fit, text_width};
+use super::super::reading::circuits_file::class_digits;
+use super::super::reading::run::Run;
+use super::super::reading::weights::Readout;
 use super::Figure;
 use super::maps::{channels_in, pairs};
 use crate::report::plots::canvas::Anchor;
@@ -129,7 +129,7 @@ fn short(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::scene::Shape;
+    use super::super::super::drawing::scene::Shape;
     use super::*;
 
     #[test]

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::axes::Unit;
-use super::super::chart::{Chart, Style};
-use super::super::losses::Losses;
-use super::super::run::{Run, mean};
-use super::super::scene::Paint;
-use super::super::seed::{Round, Seed};
+use super::super::drawing::axes::Unit;
+use super::super::drawing::chart::{Chart, Style};
+use super::super::drawing::scene::Paint;
+use super::super::reading::losses::Losses;
+use super::super::reading::run::{Run, mean};
+use super::super::reading::seed::{Round, Seed};
 use super::{Figure, bands, nth, present};
 
 /// Lines by class, at most.

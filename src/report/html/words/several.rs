@@ -1,7 +1,7 @@
 //! The words about several runs together.
 
-use super::super::run::{Run, together};
-use super::super::swept::{self, Swept};
+use super::super::reading::run::{Run, together};
+use super::super::reading::swept::{self, Swept};
 use super::{MUCH, Words, last_fates, parts, percent, share};
 use crate::report::{Comparison, Estimate};
 

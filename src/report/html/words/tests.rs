@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::super::overlaps::Mean;
-use super::super::seed::{Control, Global, Round};
-use super::super::weights::Weights;
+use super::super::reading::overlaps::Mean;
+use super::super::reading::seed::{Control, Global, Round};
+use super::super::reading::weights::Weights;
 use super::*;
 
 fn run(config: &str, seeds: Vec<Seed>) -> Run {

@@ -5,13 +5,13 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::chart::{Line, Point, Style};
-use super::scene::Paint;
 use super::seed::{Circuit, Global, Seed};
 use super::swept;
 use super::weights::Weights;
 use crate::config::names_seed;
 use crate::report::begin::EXPERIMENT;
+use crate::report::html::drawing::chart::{Line, Point, Style};
+use crate::report::html::drawing::scene::Paint;
 use crate::report::summary::ENVIRONMENT;
 use crate::report::{Comparison, Estimate};
 use crate::{Error, Result};

@@ -1,9 +1,9 @@
 //! Clouds of dots.
 
-use super::super::plots::canvas::Anchor;
 use super::axes::{Axis, Unit, from_zero, ticks};
 use super::chart::{LEFT, RIGHT, TOP, WIDTH};
 use super::scene::{BODY, Paint, Scene, TITLE};
+use crate::report::plots::canvas::Anchor;
 
 const HEIGHT: f64 = 190.0;
 

@@ -1,6 +1,6 @@
 //! Pictures as shapes in points from the upper left corner, which become SVG or PNG.
 
-use super::super::plots::canvas::{self, Anchor};
+use crate::report::plots::canvas::{self, Anchor};
 
 /// What a shape is painted with: a role, whose colour depends on the page being light or dark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

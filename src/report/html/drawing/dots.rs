@@ -1,9 +1,9 @@
 //! Dots with their intervals, a row for each of some names.
 
-use super::super::plots::canvas::Anchor;
 use super::axes::{Axis, Unit, from_zero, ticks};
 use super::chart::{LEGEND_LINE, Line, Point, Style, TOP, WIDTH, draw_legend, legend_rows};
 use super::scene::{BODY, Paint, Scene, TITLE, fit, text_width};
+use crate::report::plots::canvas::Anchor;
 
 /// Height of what one line has in a row.
 const STEP: f64 = 9.0;

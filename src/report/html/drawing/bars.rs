@@ -1,9 +1,9 @@
 //! Stacked bars, upright or lying.
 
-use super::super::plots::canvas::Anchor;
 use super::axes::{Axis, Unit, from_zero, ticks};
 use super::chart::{LEFT, RIGHT, TOP, WIDTH};
 use super::scene::{BODY, Paint, SERIES, Scene, TITLE, fit, text_width};
+use crate::report::plots::canvas::Anchor;
 
 const HEIGHT: f64 = 170.0;
 const LEGEND_LINE: f64 = 16.0;

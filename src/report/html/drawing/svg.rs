@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::super::plots::canvas::Anchor;
 use super::scene::{AREA_OPACITY, DASHES, Paint, SERIES, Scene, Shape};
+use crate::report::plots::canvas::Anchor;
 
 /// The colours of a light page; of a dark one in `assets/report/report.css`.
 pub const LIGHT: &str = "--ink:#222;--faded:#5f6368;--pale:#e4e6e8;--ground:#fff;--s0:#0072b2;--s1:#d55e00;--s2:#009e73;\

@@ -1,8 +1,8 @@
 //! Charts of lines.
 
-use super::super::plots::canvas::Anchor;
 use super::axes::{Axis, Unit, from_zero, ticks};
 use super::scene::{BODY, Paint, Scene, Shape, TITLE, fit, spread, text_width};
+use crate::report::plots::canvas::Anchor;
 
 /// As wide as a phone shows without scrolling or shrinking.
 pub const WIDTH: f64 = 348.0;

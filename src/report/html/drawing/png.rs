@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::super::plots::canvas::{Canvas, RGBColor, Stroke};
 use super::scene::{DASHES, Paint, SERIES, Scene, Shape};
+use crate::report::plots::canvas::{Canvas, RGBColor, Stroke};
 
 /// As in [`super::svg::LIGHT`].
 const COLORS: [RGBColor; SERIES] = [

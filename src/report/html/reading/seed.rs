@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::analyses::{self, Analysis};
 use super::circuits_file::{self, RoundCircuits};
 use super::losses::Losses;
 use super::overlaps::Overlaps;
 use super::rows::{Row, each_row};
 use crate::config::names_seed;
+use crate::report::html::analyses::{self, Analysis};
 use crate::{Error, Result};
 
 /// The folder of one seed.
