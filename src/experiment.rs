@@ -1,6 +1,6 @@
 //! An experiment from its configuration to its results: the only place that wires all the rest together.
 //!
-//! [`Federation`] is the library's door: open a device, load a data set, run rounds. [`run`] is what the command line
+//! [`Federation`] is the library's door: open a device, load a data set, run rounds. [`run()`] is what the command line
 //! does with it: a run folder, progress, tables and pictures.
 
 mod alike;

@@ -44,7 +44,7 @@ pub struct OverlapTotal {
 /// Different sizes that a group's circuits may have in a layer before its couples of sizes are no longer told apart.
 const MOST_SIZES: usize = 100;
 
-/// What [`overlap_all`] is asked: groups of tasks.
+/// What [`overlap_all()`] is asked: groups of tasks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct AllPairs {
     groups: Vec<Group>,

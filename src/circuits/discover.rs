@@ -1,6 +1,6 @@
 //! Finding a circuit: one gate a channel, learned with frozen weights (the paper, "Circuit discovery").
 //!
-//! Each gate logit g starts at 2. Forward, the channel before its activation is multiplied by 1[g > 0]; backward, the
+//! Each gate logit g starts at 2. Forward, the channel before its activation is multiplied by `1[g > 0]`; backward, the
 //! gradient passes as if by sigmoid(g). The loss is the mean cross-entropy on images of the class plus
 //! `l0 * sum sigmoid(g)`. Every pair is a slot of the batch; slots share the weights of their client.
 

@@ -87,7 +87,7 @@ pub struct RunArgs {
     /// Go on with the run in the folder where it was ended, to the same results
     ///
     /// However it was ended: what is left then is what a run that was never ended leaves, to the bit. Device, data, version
-    /// and experiment must be those that it began with; only keys of [device] may differ, and rounds may be more.
+    /// and experiment must be those that it began with; only keys of the section `device` may differ, and rounds may be more.
     #[arg(long)]
     pub resume: bool,
     /// Print nothing but errors

@@ -119,7 +119,7 @@ pub struct ConvForward<'a> {
     pub counts: View<'a>,
     /// `[slots][M][PH][PW][B]`, written.
     pub output: View<'a>,
-    /// `[slots][M][PH][PW][B]` bytes, written: the winner's place in its window, or [`DEAD`].
+    /// `[slots][M][PH][PW][B]` bytes, written: the winner's place in its window, or [`super::DEAD`].
     pub codes: View<'a>,
     /// What the sums are for.
     pub rounding: Rounding,

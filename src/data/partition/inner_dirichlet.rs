@@ -1,7 +1,7 @@
 //! `inner_dirichlet`: every client has its number of examples, in class shares of its own.
 //!
 //! The other family that goes by Dirichlet's name (Hsu et al. 2019, arXiv 1909.06335): here a Dirichlet over *classes* is
-//! drawn for every client, so clients differ in classes and not in size; see [`super::dirichlet`] for the one over
+//! drawn for every client, so clients differ in classes and not in size; see [`super::dirichlet()`] for the one over
 //! clients. Every class has alpha for its own here; Hsu et al. divide theirs over the classes: of N classes with a uniform
 //! prior, their alpha is N times this one.
 

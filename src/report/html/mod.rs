@@ -95,7 +95,7 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Reads them, as [`write`] does. Their files may hold anything.
+    /// Reads them, as [`write()`] does. Their files may hold anything.
     ///
     /// # Errors
     /// Folders that hold no run, and files that are broken, by name and line.
