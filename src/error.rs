@@ -162,7 +162,19 @@ impl Error {
     }
 }
 
-/// Bytes as people read them.
+/// Bytes as people read them: of what is less than a tenth of a MiB, KiB.
 pub(crate) fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+    let mib = bytes as f64 / f64::from(1 << 20);
+    if bytes > 0 && mib < 0.1 { format!("{:.1} KiB", 1024.0 * mib) } else { format!("{mib:.1} MiB") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mib;
+
+    #[test]
+    fn small_amounts_of_memory_are_not_nothing() {
+        let of: Vec<String> = [0, 512, 100_000, 105_000, 3 << 20].into_iter().map(mib).collect();
+        assert_eq!(of, ["0.0 MiB", "0.5 KiB", "97.7 KiB", "0.1 MiB", "3.0 MiB"]);
+    }
 }

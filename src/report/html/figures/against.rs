@@ -150,10 +150,10 @@ fn beside(runs: &[Run], rows: bool, in_groups: bool) -> String {
     let which = match in_groups {
         true => format!("{marks}, in the colour of what they belong to: what chance would give."),
         false if any(&|run| run.ceiling().0) => format!(
-            "{marks} in grey: what chance would give; in green: the noise ceiling, what two searches in the same weights \
-             share{ceiling}."
+            "{marks} in grey: what chance would give, of overlaps those of the same class; in green: the noise ceiling, what \
+             two searches in the same weights share{ceiling}."
         ),
-        false => format!("{marks} in grey: what chance would give."),
+        false => format!("{marks} in grey: what chance would give, of overlaps those of the same class."),
     };
     format!(
         " {which} An overlap counts only by its distance to chance, and sufficiency only by its distance to random circuits and to \

@@ -65,9 +65,10 @@ fn marks_of_chance_are_described_as_they_are_drawn() {
         (section(&page, "against-1").to_string(), page)
     };
     let (lines, _) = with("sparsity.target", &[("a", "0.9"), ("b", "0.99")]);
-    assert!(lines.contains("Dotted in grey: what chance would give; in green: the noise ceiling"), "{lines}");
+    let grey = "in grey: what chance would give, of overlaps those of the same class";
+    assert!(lines.contains(&format!("Dotted {grey}; in green: the noise ceiling")), "{lines}");
     let (rows, _) = with("training.optimizer", &[("a", "adam"), ("b", "sgd")]);
-    assert!(rows.contains("Upright strokes in grey: what chance"), "{rows}");
+    assert!(rows.contains(&format!("Upright strokes {grey}")), "{rows}");
     let two = [("a", "0.9,adam"), ("b", "0.99,adam"), ("c", "0.9,sgd"), ("d", "0.99,sgd")];
     let (groups, page) = with("sparsity.target,training.optimizer", &two);
     assert!(groups.contains("Dotted, in the colour of what they belong to: what chance") && !groups.contains("green"));
