@@ -1,7 +1,7 @@
 //! Images innermost and channels innermost, the one from the other.
 
 /// A row of pixels, with channels innermost on one side and pieces of images on the other.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Row {
     pub pixels: usize,
     pub images: usize,
@@ -54,7 +54,8 @@ impl Number for f32 {
 impl Number for u8 {
     #[inline(always)]
     fn of(value: f32) -> Self {
-        value as u8
+        // 2^23 leaves a float no digits below the point, so the last of its bits are the number: without the bounds of a cast.
+        (value + 8_388_608.0).to_bits() as u8
     }
 
     #[inline(always)]
@@ -89,7 +90,7 @@ mod squares {
 
     use pulp::x86::V3;
 
-    use super::super::vectors::steps;
+    use super::super::vectors::{each, steps};
     use super::{Number, Row};
 
     /// Whether there are as many images and channels as a square has.
@@ -100,14 +101,19 @@ mod squares {
     pub fn turn<T: Number>(simd: V3, row: Row, from: &[T], (channel, pixel): (usize, usize), to: &mut [f32]) {
         simd.vectorize(
             #[inline(always)]
-            || {
-                for c in steps::<8>(row.channels) {
-                    for x in 0..row.pixels {
-                        for b in steps::<4>(row.images) {
-                            let square = channels(simd, &from[c * channel + x * pixel + b..], channel);
+            move || {
+                let Row { pixels, images, channels, pixel: step, image } = row;
+                // What is read of a channel, all eight of the same length, so that one comparison holds for all.
+                let reach = pixels.saturating_sub(1) * pixel + images;
+                for c in steps::<8>(channels) {
+                    let rows: [&[T]; 8] = each(|i| &from[(c + i) * channel..][..reach]);
+                    for x in 0..pixels {
+                        let to = &mut to[x * step + c..];
+                        for b in steps::<4>(images) {
+                            let square = joined(simd, rows, x * pixel + b);
                             for (n, channels) in transpose(simd, square).into_iter().enumerate() {
                                 let channels: [f32; 8] = bytemuck::cast(channels);
-                                to[row.at(x, b + n) + c..][..8].copy_from_slice(&channels);
+                                to[(b + n) * image..][..8].copy_from_slice(&channels);
                             }
                         }
                     }
@@ -119,15 +125,34 @@ mod squares {
     pub fn put<T: Number>(simd: V3, row: Row, from: &[f32], pieces: &mut [&mut [T]], (step, at): (usize, usize)) {
         simd.vectorize(
             #[inline(always)]
-            || {
-                for c in steps::<8>(row.channels) {
-                    for x in 0..row.pixels {
-                        for b in steps::<4>(row.images) {
-                            let square = images(&from[row.at(x, b) + c..], row.image);
-                            for (i, both) in transpose(simd, square).into_iter().enumerate() {
+            move || {
+                let Row { pixels, images, channels, pixel, image } = row;
+                for c in steps::<8>(channels) {
+                    let mut rows = pieces[c * step..].chunks_mut(step);
+                    let mut next = || rows.next().expect(WHOLE);
+                    let mut rows: [&mut [&mut [T]]; 8] =
+                        [next(), next(), next(), next(), next(), next(), next(), next()];
+                    for x in 0..pixels {
+                        let from = &from[x * pixel + c..];
+                        // All eight of the same length, so that one comparison holds for all.
+                        let [a, b, c, d, e, f, g, h] = &mut rows;
+                        let of = (x, at, images);
+                        let to = [
+                            cut(a, of),
+                            cut(b, of),
+                            cut(c, of),
+                            cut(d, of),
+                            cut(e, of),
+                            cut(f, of),
+                            cut(g, of),
+                            cut(h, of),
+                        ];
+                        for b in steps::<4>(images) {
+                            let square = transpose(simd, apart(&from[b * image..], image));
+                            for (i, both) in square.into_iter().enumerate() {
                                 let [low, high]: [[f32; 4]; 2] = bytemuck::cast(both);
-                                store(low, &mut pieces[(c + i) * step + x][at + b..]);
-                                store(high, &mut pieces[(c + i + 4) * step + x][at + b..]);
+                                store(low, &mut to[i][b..]);
+                                store(high, &mut to[i + 4][b..]);
                             }
                         }
                     }
@@ -136,20 +161,28 @@ mod squares {
         );
     }
 
-    /// Four images of channels `step` apart.
+    /// So many images from number `at` on of piece `x`.
     #[inline(always)]
-    fn channels<T: Number>(simd: V3, from: &[T], step: usize) -> [__m256; 4] {
+    fn cut<'a, T>(pieces: &'a mut [&mut [T]], (x, at, images): (usize, usize, usize)) -> &'a mut [T] {
+        &mut pieces[x][at..][..images]
+    }
+
+    /// Four images of eight channels, from number `at` of each on.
+    #[inline(always)]
+    fn joined<T: Number>(simd: V3, rows: [&[T]; 8], at: usize) -> [__m256; 4] {
+        let load = |row: &[T]| load(&row[at..]);
+        let [a, b, c, d, e, f, g, h] = rows;
         [
-            join(simd, load(from), load(&from[4 * step..])),
-            join(simd, load(&from[step..]), load(&from[5 * step..])),
-            join(simd, load(&from[2 * step..]), load(&from[6 * step..])),
-            join(simd, load(&from[3 * step..]), load(&from[7 * step..])),
+            join(simd, load(a), load(e)),
+            join(simd, load(b), load(f)),
+            join(simd, load(c), load(g)),
+            join(simd, load(d), load(h)),
         ]
     }
 
     /// Eight channels of images `step` apart.
     #[inline(always)]
-    fn images(from: &[f32], step: usize) -> [__m256; 4] {
+    fn apart(from: &[f32], step: usize) -> [__m256; 4] {
         [eight(from), eight(&from[step..]), eight(&from[2 * step..]), eight(&from[3 * step..])]
     }
 
@@ -188,5 +221,52 @@ mod squares {
             avx._mm256_shuffle_ps::<0x44>(after_ab, after_cd),
             avx._mm256_shuffle_ps::<0xee>(after_ab, after_cd),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers are found again where `Row` says, in squares and in rows too short for one; nothing else is written.
+    #[test]
+    fn numbers_are_found_where_they_were_put() {
+        for (pixels, images, channels) in [(1, 4, 8), (3, 10, 49), (7, 5, 17), (2, 3, 8), (2, 6, 7), (1, 13, 64)] {
+            let (width, stride) = (channels + 3, images + 2);
+            let (pixel, channel) = (stride, pixels * stride + 5);
+            let row = Row::by_pixel(pixels, images, channels, width);
+            let from: Vec<f32> = (0..channels * channel).map(|i| i as f32).collect();
+            let mut turned = vec![-1.0; pixels * images * width];
+            turn(row, &from, (channel, pixel), &mut turned);
+            let codes: Vec<u8> = from.iter().map(|value| (*value as usize % 256) as u8).collect();
+            let mut turned_codes = vec![-1.0; turned.len()];
+            turn(row, &codes, (channel, pixel), &mut turned_codes);
+            for (i, (value, code)) in turned.iter().zip(&turned_codes).enumerate() {
+                let (x, b, c) = (i / width / images, i / width % images, i % width);
+                let at = c * channel + x * pixel + b;
+                let want = if c < channels { (from[at], f32::from(codes[at])) } else { (-1.0, -1.0) };
+                assert_eq!((*value, *code), want, "{row:?} {x} {b} {c}");
+            }
+            back(row, &turned, |c, x, b| from[c * channel + x * pixel + b]);
+            back(row, &turned_codes, |c, x, b| codes[c * channel + x * pixel + b]);
+        }
+    }
+
+    /// Puts them where there are three pixels too many, and one image before and one behind.
+    fn back<T: Number + PartialEq + std::fmt::Debug>(
+        row: Row,
+        turned: &[f32],
+        want: impl Fn(usize, usize, usize) -> T,
+    ) {
+        let (step, left) = (row.pixels + 3, T::of(99.0));
+        let mut words = vec![vec![left; row.images + 2]; row.channels * step];
+        put(row, turned, &mut words.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>(), (step, 1));
+        for (i, images) in words.iter().enumerate() {
+            let (c, x) = (i / step, i % step);
+            for (b, image) in images.iter().enumerate() {
+                let there = x < row.pixels && (1..=row.images).contains(&b);
+                assert_eq!(*image, if there { want(c, x, b - 1) } else { left }, "{row:?} {c} {x} {b}");
+            }
+        }
     }
 }
