@@ -110,6 +110,7 @@ mod portable {
 mod packed {
     use std::arch::x86_64::{__m512, __m512i, _CMP_EQ_OQ, _CMP_LT_OQ, _CMP_NEQ_UQ};
 
+    use pulp::Simd;
     use pulp::x86::V4;
 
     use super::{DEAD, LANES, List, PLACES, Windows};
@@ -133,7 +134,7 @@ mod packed {
                     let (grads, codes, there) = sixteen(simd, windows, first);
                     let there = there & f._mm512_cmp_ps_mask::<_CMP_LT_OQ>(codes, dead);
                     let places = f._mm512_permutexvar_epi32(f._mm512_cvttps_epi32(codes), table);
-                    let at = f._mm512_add_epi32(integers(start), places);
+                    let at = f._mm512_add_epi32(integers(simd, start), places);
                     len += put(simd, there, (at, grads), &mut list, len);
                 }
                 len
@@ -167,30 +168,26 @@ mod packed {
     fn sixteen(simd: V4, windows: Windows<'_>, first: usize) -> (__m512, __m512, u16) {
         let f = simd.avx512f;
         let count = (windows.grads.len() - first).min(LANES);
-        let [grads, codes] = [windows.grads, windows.codes].map(|all| floats(&all[first..][..count]));
+        let [grads, codes] = [windows.grads, windows.codes].map(|all| floats(simd, &all[first..][..count]));
         let there = f._mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(grads, f._mm512_setzero_ps());
         (grads, codes, there)
     }
 
     /// Up to sixteen numbers, and zeros behind them.
     #[inline(always)]
-    fn floats(from: &[f32]) -> __m512 {
-        let mut numbers = [0f32; LANES];
-        match from.first_chunk() {
-            Some(whole) => numbers = *whole,
-            None => numbers[..from.len()].copy_from_slice(from),
+    fn floats(simd: V4, from: &[f32]) -> __m512 {
+        match from.first_chunk::<LANES>() {
+            Some(whole) => bytemuck::cast(*whole),
+            None => bytemuck::cast(simd.partial_load_f32s(from)),
         }
-        bytemuck::cast(numbers)
     }
 
     #[inline(always)]
-    fn integers(from: &[u32]) -> __m512i {
-        let mut numbers = [0u32; LANES];
-        match from.first_chunk() {
-            Some(whole) => numbers = *whole,
-            None => numbers[..from.len()].copy_from_slice(from),
+    fn integers(simd: V4, from: &[u32]) -> __m512i {
+        match from.first_chunk::<LANES>() {
+            Some(whole) => bytemuck::cast(*whole),
+            None => bytemuck::cast(simd.partial_load_u32s(from)),
         }
-        bytemuck::cast(numbers)
     }
 
     /// Writes the terms that are `there` from place `to` on, something behind them, and says how many they are.

@@ -52,6 +52,13 @@ impl Cut {
         apart(self.frame.height * self.frame.row())
     }
 
+    /// The same for a chunk of so many: alike for all its parts, since a few that are left over are turned slowly. No bit
+    /// depends on it, as visits begin where they did.
+    fn at_once(&self, real: usize) -> usize {
+        let parts = real.div_ceil(self.images).max(1);
+        real.div_ceil(parts).next_multiple_of(self.few).min(real)
+    }
+
     fn visits(self, images: usize) -> impl Iterator<Item = Visit> {
         let height = self.frame.conv.pooled().0;
         (0..images).step_by(self.few).flat_map(move |b| {
@@ -73,7 +80,7 @@ pub(super) fn on(arch: Arch, conv: &Conv, chunk: Images, input: &[f32], grad: (&
     let cut = Cut::new(conv);
     let (weights, biases) = partial.split_at_mut(conv.weights());
     biases.fill(0.0);
-    let at_once = cut.images.min(chunk.real);
+    let at_once = cut.at_once(chunk.real);
     let (height, width) = conv.pooled();
     let pixels = height * width * at_once;
     let most = pixels * conv.out_channels + LANES;
@@ -81,10 +88,10 @@ pub(super) fn on(arch: Arch, conv: &Conv, chunk: Images, input: &[f32], grad: (&
     let turned = cut.frame.parts() * at_once * cut.image();
     let words = [turned, cut.frame.parts() * conv.out_channels * block, pixels, pixels, most, most];
     with_scratch(words, |[turned, sums, grads, codes, at, times]| {
-        turned.fill(0.0);
+        clear(&cut, at_once, turned);
         sums.fill(0.0);
-        for from in (0..chunk.real).step_by(cut.images) {
-            let images = Images { first: chunk.first + from, real: (chunk.real - from).min(cut.images), ..chunk };
+        for from in (0..chunk.real).step_by(at_once.max(1)) {
+            let images = Images { first: chunk.first + from, real: (chunk.real - from).min(at_once), ..chunk };
             fill(&cut, images, at_once, input, turned);
             let lists = (bytemuck::cast_slice_mut(at), &mut *times);
             let ends = list(arch, cut, images, grad, (&mut *grads, &mut *codes), lists, biases);
@@ -93,6 +100,26 @@ pub(super) fn on(arch: Arch, conv: &Conv, chunk: Images, input: &[f32], grad: (&
         }
         scatter(&cut.frame, sums, weights);
     });
+}
+
+/// Zeroes what lies around the images' pixels, and channels that are not there.
+fn clear(cut: &Cut, at_once: usize, turned: &mut [f32]) {
+    let frame = &cut.frame;
+    let (before, inside) = (frame.conv.padding * WIDE, frame.columns() * WIDE);
+    for (part, turned) in turned.chunks_exact_mut(at_once.max(1) * cut.image()).enumerate() {
+        let whole = frame.channels(part).len() == WIDE;
+        for image in turned.chunks_exact_mut(cut.image()) {
+            for (y, row) in image.chunks_exact_mut(frame.row()).take(frame.height).enumerate() {
+                match frame.row_of(y) {
+                    Some(_) if whole => {
+                        row[..before].fill(0.0);
+                        row[before + inside..].fill(0.0);
+                    }
+                    _ => row.fill(0.0),
+                }
+            }
+        }
+    }
 }
 
 /// Turns images of one slot, `[C][H][W][B]`, into `[part][image][y][x][WIDE]`.
