@@ -68,6 +68,8 @@ pub struct GpuOptions {
     /// How long it may be busy at a time; without one, as long as suits it: [`Pace::WATCHDOG`] for hardware, and for software,
     /// which nothing watches, as long as it takes.
     pub pace: Option<Pace>,
+    /// Workgroups of a row, where grids are folded: without a number, [`grid::LIMIT`]. The tests fold small grids.
+    pub row: Option<u32>,
 }
 
 /// A wgpu device and the kernels compiled for it.
@@ -76,6 +78,7 @@ pub struct Gpu {
     queue: wgpu::Queue,
     info: DeviceInfo,
     checked: bool,
+    row: Option<u32>,
     variants: Variants,
     remembered: Option<Remembered>,
     faults: Faults,
@@ -178,10 +181,10 @@ impl Gpu {
             dear_loads: info.software && variants::dear_loads(),
             adapter: format!("{}, {}, {}, {}", info.name, info.driver, info.backend, env!("CARGO_PKG_VERSION")),
         };
-        let checked = options.checked;
+        let GpuOptions { checked, row, .. } = options;
         let remembered = if checked { None } else { Remembered::open(&device, &about) };
         let (graveyard, state) = (Arc::default(), Mutex::new(state));
-        Ok(Self { device, queue, info, checked, variants, remembered, faults, graveyard, state })
+        Ok(Self { device, queue, info, checked, row, variants, remembered, faults, graveyard, state })
     }
 
     /// The first fault that wgpu reported since the last call, as an error; a lost device stays lost.
@@ -193,7 +196,7 @@ impl Gpu {
 
     fn pipeline(&self, state: &mut State, kernel: &'static Kernel, params: &[u32]) -> Arc<Pipeline> {
         let cache = self.remembered.as_ref().map(|r| &r.cache);
-        let compiler = Compiler { device: &self.device, checked: self.checked, cache };
+        let compiler = Compiler { device: &self.device, checked: self.checked, row: self.row, cache };
         state.compiled.get(&self.variants, &compiler, &self.queue, kernel, params)
     }
 

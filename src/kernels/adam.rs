@@ -155,19 +155,24 @@ pub(super) fn block(
 }
 
 fn cases() -> Vec<Case> {
-    let sizes = [("one vec4", 4, 1, 1), ("odd", 4 * 1001, 3, 7), ("five clients of simple-cnn", 104_204, 5, 120)];
+    let sizes = [
+        ("one vec4", 4, 1, 1, 0.0),
+        ("odd", 4 * 1001, 3, 7, 0.0),
+        ("weight decay", 4 * 101, 2, 7, 1e-2),
+        ("five clients of simple-cnn", 104_204, 5, 120, 0.0),
+    ];
     sizes.into_iter().map(case).collect()
 }
 
 fn large() -> Vec<Case> {
-    vec![case(("64 clients of simple-cnn", 104_204, 64, 120))]
+    vec![case(("64 clients of simple-cnn", 104_204, 64, 120, 0.0))]
 }
 
-fn case((name, words, clients, step): (&'static str, usize, usize, u32)) -> Case {
+fn case((name, words, clients, step, weight_decay): (&'static str, usize, usize, u32, f64)) -> Case {
     let all = clients * words;
     let series = |scale: f32, salt: f32| (0..all).map(|i| (scale * (i as f32 * 0.37 + salt).sin()).to_bits()).collect();
     let squares = (0..all).map(|i| (1e-4 * (i as f32 * 0.11).sin().powi(2)).to_bits()).collect();
-    let adam = Adam::default();
+    let adam = Adam { weight_decay, ..Adam::default() };
     // Of the step before as well, which had another size.
     let sizes = (0..2 * clients).map(|k| adam.step_size(1e-3 * (1 + k) as f64, step).to_bits()).collect();
     let p = Params { quads: (words / 4) as u32, sizes_at: clients as u32, rule: Rule::new(adam, step) };

@@ -3,8 +3,7 @@
 use rayon::prelude::*;
 
 use super::cases::{below, noise};
-use super::cross_entropy::{LANES, score, tree};
-use super::gather::NO_TARGET;
+use super::cross_entropy::{LANES, Logits, score, targets, tied, tree};
 use super::shape::{Batch, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Leeway, View, f32s, f32s_mut};
 use crate::error::{Error, Result};
@@ -99,22 +98,24 @@ fn twin(call: Call<'_>) {
 }
 
 fn cases() -> Vec<Case> {
+    let even: Logits = |words| noise(words, 10.0, 1);
     let sizes = [
-        ("three classes, a short slot, an empty one", 3, 72, vec![71, 2, 0]),
-        ("a batch of 512", 10, 512, vec![500]),
-        ("100 classes", 100, 36, vec![33, 36]),
+        ("three classes, a short slot, an empty one", 3, 72, vec![71, 2, 0], even),
+        ("three classes, full slots, ties", 3, 72, vec![72, 72], tied),
+        // Beyond what exp can take as it is.
+        ("large logits", 3, 20, vec![20, 17], |words| noise(words, 100.0, 6)),
+        ("a batch of 512", 10, 512, vec![500], even),
+        ("100 classes", 100, 36, vec![33, 36], even),
     ];
-    let case = |(name, classes, stride, counts): (_, usize, usize, Vec<u32>)| {
+    let case = |(name, classes, stride, counts, logits): (_, usize, usize, Vec<u32>, Logits)| {
         let slots = counts.len();
-        let mut targets = below(slots * stride, classes as u32, 2);
-        for (row, count) in targets.chunks_mut(stride).zip(&counts) {
-            row[*count as usize..].fill(NO_TARGET);
-        }
+        let logits = logits(slots * classes * stride);
+        let targets = targets(&logits, classes, stride, &counts);
         Case {
             name,
             params: bytemuck::cast_slice(&[params(Batch { slots, stride, counts_at: 1 }, classes)]).to_vec(),
             buffers: vec![
-                noise(slots * classes * stride, 10.0, 1),
+                logits,
                 targets,
                 [vec![9], counts].concat(),
                 below(slots * classes * classes, 100, 3),
@@ -130,6 +131,7 @@ fn cases() -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::super::cases::{bits, on_cpu};
+    use super::super::gather::NO_TARGET;
     use super::*;
 
     #[test]

@@ -176,25 +176,44 @@ fn slot(stride: usize, logits: &[f32], targets: &[u32], grad: &mut [f32]) -> (f3
     (tree(lanes), right)
 }
 
+/// As many logits of a case.
+pub(super) type Logits = fn(usize) -> Vec<u32>;
+
+/// Targets of a case, half of which are the first greatest logit; none beyond the counts.
+pub(super) fn targets(logits: &[u32], classes: usize, stride: usize, counts: &[u32]) -> Vec<u32> {
+    let mut targets = below(counts.len() * stride, classes as u32, 2);
+    for ((row, logits), count) in targets.chunks_mut(stride).zip(f32s(logits).chunks(classes * stride)).zip(counts) {
+        let guessed = row.iter_mut().enumerate().step_by(2);
+        guessed.for_each(|(b, target)| *target = score(logits, stride, b, 0).guess);
+        row[*count as usize..].fill(NO_TARGET);
+    }
+    targets
+}
+
+/// Logits of three values, so that many tie.
+pub(super) fn tied(words: usize) -> Vec<u32> {
+    below(words, 3, 5).iter().map(|v| (*v as f32).to_bits()).collect()
+}
+
 fn cases() -> Vec<Case> {
+    let even: Logits = |words| noise(words, 20.0, 1);
     let sizes = [
-        ("one class", 1, 4, vec![3]),
-        ("seven classes, a short slot, an empty one", 7, 72, vec![71, 3, 0]),
-        ("a batch of 256", 10, 256, vec![256, 200]),
-        ("1024 classes", 1024, 36, vec![33]),
+        ("one class", 1, 4, vec![3], even),
+        ("seven classes, a short slot, an empty one", 7, 72, vec![71, 3, 0], even),
+        ("three classes, full slots, ties", 3, 72, vec![72, 72], tied),
+        ("a batch of 256", 10, 256, vec![256, 200], even),
+        ("1024 classes", 1024, 36, vec![33], even),
     ];
-    let case = |(name, classes, stride, counts): (_, usize, usize, Vec<u32>)| {
+    let case = |(name, classes, stride, counts, logits): (_, usize, usize, Vec<u32>, Logits)| {
         let slots = counts.len();
         let batch = Batch { slots, stride, counts_at: 1 };
-        let mut targets = below(slots * stride, classes as u32, 2);
-        for (row, count) in targets.chunks_mut(stride).zip(&counts) {
-            row[*count as usize..].fill(NO_TARGET);
-        }
+        let logits = logits(slots * classes * stride);
+        let targets = targets(&logits, classes, stride, &counts);
         Case {
             name,
             params: bytemuck::cast_slice(&[params(batch, classes, 4)]).to_vec(),
             buffers: vec![
-                noise(slots * classes * stride, 20.0, 1),
+                logits,
                 targets,
                 [vec![9], counts].concat(),
                 vec![LEFT; slots * classes * stride],

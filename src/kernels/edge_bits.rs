@@ -81,8 +81,9 @@ fn cases() -> Vec<Case> {
         };
         let words: Vec<u32> = (0..dests).flat_map(of).flatten().collect();
         let entries = words.len() / 4;
-        // The smallest number is one, and -0 is none.
-        let (survivor, none) = (|i: usize| [0.5f32, f32::from_bits(1)][i % 2], |i: usize| [0.0f32, -0.0][i % 2]);
+        // The smallest number is one, as are those with the exponent's first bit alone, and -0 is none.
+        let survivor = |i: usize| [0.5, f32::from_bits(1), 2.0, -2.0][i % 4];
+        let none = |i: usize| [0.0f32, -0.0][i % 2];
         let weight = |i: usize| if i.wrapping_mul(2_654_435_761).is_multiple_of(29) { survivor(i) } else { none(i) };
         Case {
             name,

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::adam::{self, Adam};
-use super::cases::{LEFT, below, noise};
+use super::cases::{LEFT, below, bits, noise};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, Leeway, View, f32s, f32s_mut, grid};
 use crate::error::{Error, Result};
 
@@ -131,6 +131,28 @@ fn twin(call: Call<'_>) {
         });
 }
 
+/// Where nothing has moved yet: gates without a gradient, of which those at 0 stay closed, and gradients no larger than eps.
+fn first_step() -> Case {
+    let gate_grads = bits(&[0.0, 0.0, 0.0, 0.0, 1e-7, -1e-7, 1e-7, -1e-8]);
+    let logits = bits(&[0.0, -0.0, 2.0, -2.0, 2.0, -2.0, 0.5, 0.5]);
+    let words = logits.len();
+    Case {
+        name: "the first step, no price, no gradient",
+        params: bytemuck::cast_slice(&[params(0.1, 1, 0.0, words)]).to_vec(),
+        buffers: vec![
+            gate_grads,
+            bits(&[1.0; 8]),
+            logits,
+            vec![0; words],
+            vec![0; words],
+            vec![LEFT; words],
+            vec![LEFT; words],
+        ],
+        groups: groups(words),
+        flops: 20 * words as u64,
+    }
+}
+
 fn cases() -> Vec<Case> {
     [("one gate", 1, 1), ("odd", 1237, 9), ("fifty slots of simple-cnn", 50 * 224, 200)]
         .into_iter()
@@ -154,12 +176,13 @@ fn cases() -> Vec<Case> {
                 flops: 20 * words as u64,
             }
         })
+        .chain([first_step()])
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::{bits, on_cpu};
+    use super::super::cases::on_cpu;
     use super::*;
 
     /// What [`gate_step`] leaves of the buffers after some steps, in which the first channel reaches nothing.

@@ -176,7 +176,7 @@ fn unpack(p: Params, pixels: &[u32], picks: &[u32], norm: &[f32], first: usize, 
 fn cases() -> Vec<Case> {
     let sizes = [
         ("one image of one byte", ImageShape { channels: 1, plane: 1 }, 4, vec![1]),
-        ("padded words, a short slot, an empty one", ImageShape { channels: 3, plane: 15 }, 20, vec![19, 3, 0]),
+        ("padded words, a short slot, an empty one", ImageShape { channels: 3, plane: 15 }, 20, vec![19, 18, 3, 0]),
         ("256 images of MNIST", ImageShape { channels: 1, plane: 784 }, 256, vec![256, 200]),
     ];
     let case = |(name, shape, stride, counts): (_, ImageShape, usize, Vec<u32>)| {

@@ -86,25 +86,37 @@ fn twin(call: Call<'_>) {
 }
 
 fn cases() -> Vec<Case> {
-    [("one slot, one step", 1, 1, 0), ("odd", 67, 13, 5), ("hundred clients, 600 steps", 100, 600, 480)]
+    let sizes = [
+        ("one slot, one step", 1, 1, 0),
+        ("odd", 67, 13, 5),
+        ("two whole workgroups", 128, 9, 5),
+        ("hundred clients, 600 steps", 100, 600, 480),
+    ];
+    sizes
         .into_iter()
         .map(|(name, slots, rows, last)| {
             let mut stats: Vec<u32> = below(2 * slots * rows, 256, 1);
             stats.iter_mut().step_by(2).for_each(|loss| *loss = (*loss as f32 * 0.37).to_bits());
+            let (mut counts, mut steps) = (below(slots * rows, 257, 2), below(slots, rows as u32, 3));
+            steps.iter_mut().for_each(|back| *back = rows as u32 - *back % 4);
             // Both before the last epoch, so that the means stay comparable, and slot 3 in two steps.
             if rows > 1 {
-                stats[2 * (slots + 3)] = f32::NAN.to_bits();
+                stats[2 * (slots + 3)] = f32::NAN.to_bits() | 1;
                 stats[2 * (2 * slots + 3)] = f32::NEG_INFINITY.to_bits();
                 stats[2 * (4 * slots + 6)] = f32::INFINITY.to_bits();
+                // Slot 1 took no step; slots 4 and 5 saw no image and one.
+                (steps[1], steps[5]) = (0, rows as u32);
+                counts.chunks_mut(slots).for_each(|counts| counts[4..6].fill(0));
+                counts[(rows - 1) * slots + 5] = 1;
             }
             Case {
                 name,
                 params: vec![slots as u32, rows as u32],
                 buffers: vec![
                     stats,
-                    below(slots * rows, 257, 2),
-                    below(slots, rows as u32, 3).iter().map(|back| rows as u32 - back % 4).collect(),
-                    vec![last; slots],
+                    counts,
+                    steps,
+                    (0..slots as u32).map(|slot| last + slot % 3).collect(),
                     vec![LEFT; 4 * slots],
                 ],
                 groups: groups(slots),

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::{LEFT, noise};
+use super::cases::{LEFT, bits, noise};
 use super::shape::{Rows, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View};
 use crate::error::Result;
@@ -127,8 +127,28 @@ fn cases() -> Vec<Case> {
         case("the smallest", [4097, 999, 1, 600, 400]),
         case("some, and past the nonzero weights", [41, 500, 1, 121, 7]),
         case("just before the zeros", [4000, 2, 1, 120, 399]),
+        every_rank(),
         simple_cnn(),
     ]
+}
+
+/// Weights that fill the first digit from end to end, beside ordinary ones: a tensor for each of their ranks.
+fn every_rank() -> Case {
+    let ends = bits(&[2.0, -2.0, 3.5, -3.5, 1e30, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e-40]);
+    let weights = [ends, noise(21, 0.1, 3)].concat();
+    let ranks = weights.len() as u32;
+    Case {
+        name: "numbers from 2 up, infinity, NaN",
+        params: vec![ranks, ranks, 0],
+        buffers: vec![
+            weights,
+            [0, ranks, 0, 0].repeat(ranks as usize),
+            (1..=ranks).collect(),
+            vec![LEFT; ranks as usize],
+        ],
+        groups: [ranks, 1, 1],
+        flops: 0,
+    }
 }
 
 /// The four weight tensors of simple-cnn at sparsity 0.95, for five clients.
@@ -150,7 +170,7 @@ fn simple_cnn() -> Case {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::{bits, on_cpu};
+    use super::super::cases::on_cpu;
     use super::*;
 
     fn sorted(weights: &[f32], keep: usize) -> u32 {

@@ -310,7 +310,8 @@ fn cases() -> Vec<Case> {
         }
     };
     let (one, odd, flat) = (first(1, 2, 2, 2), first(5, 11, 14, 2), first(5, 7, 9, 1));
-    let (second, third) = (first(64, 14, 14, 2), first(128, 7, 7, 2));
+    let (word, words) = (first(3, 8, 16, 1), first(3, 16, 16, 1));
+    let [input, second, third] = [first(32, 28, 28, 2), first(64, 14, 14, 2), first(128, 7, 7, 2)];
     vec![
         case("one output, nothing reads it", 1, one, linear(&one, 1), u32::MAX),
         case("odd, all needed", 2, odd, Next::Conv(conv([5, 7, 5, 7, 3, 1], 2), None), 30),
@@ -318,6 +319,9 @@ fn cases() -> Vec<Case> {
         case("no pooling", 2, flat, Next::Conv(conv([5, 7, 7, 9, 3, 0], 2), Some(0)), 20),
         case("no pooling, fully connected", 2, flat, linear(&flat, 7), 30),
         case("all survive", 2, odd, Next::Conv(conv([5, 7, 5, 7, 1, 2], 2), Some(0)), 1),
+        case("32 blocks before 32", 2, word, Next::Conv(conv([3, 5, 8, 16, 3, 1], 2), Some(0)), 8),
+        case("64 blocks before 64", 2, words, Next::Conv(conv([3, 5, 16, 16, 3, 1], 2), Some(0)), 8),
+        case("simple-cnn conv1 before conv2", 2, input, Next::Conv(conv([32, 64, 14, 14, 3, 1], 2), Some(0)), 144),
         case("simple-cnn conv2 before conv3", 5, second, Next::Conv(conv([64, 128, 7, 7, 3, 1], 2), Some(0)), 144),
         case("simple-cnn conv3 before fc", 5, third, linear(&third, 10), 200),
     ]

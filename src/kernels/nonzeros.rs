@@ -62,10 +62,10 @@ fn cases() -> Vec<Case> {
     vec![Case {
         name: "odd tensors",
         params: vec![4, row as u32],
-        // One word in three: 0, -0, or the smallest number there is.
+        // One word in five each: 0, -0, the smallest number there is, and those with the exponent's first bit alone.
         buffers: vec![
             table.concat(),
-            below(slots * row, 3, 1).iter().map(|v| [0, 1 << 31, 1][*v as usize]).collect(),
+            below(slots * row, 5, 1).iter().map(|v| [0, 1 << 31, 1, 1 << 30, 3 << 30][*v as usize]).collect(),
             vec![LEFT; 4 * slots],
         ],
         groups: [4, slots as u32, 1],

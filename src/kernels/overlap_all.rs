@@ -145,32 +145,36 @@ pub fn triangle(rows: &[u32], first: usize) -> impl Iterator<Item = [u32; 4]> {
 }
 
 fn cases() -> Vec<Case> {
+    let of = |name, masks: Vec<u32>, rows: usize, layers: &[[u32; 2]], tasks: Vec<[u32; 4]>| Case {
+        name,
+        params: [masks.len() / rows, layers.len(), 0, tasks.len()].map(|n| n as u32).to_vec(),
+        buffers: vec![
+            masks,
+            tasks.concat(),
+            (0..rows as u32).rev().collect(),
+            layers.concat(),
+            vec![LEFT; 3 * tasks.len() * layers.len()],
+        ],
+        groups: groups(tasks.len() * layers.len()),
+        flops: 0,
+    };
     let case = |name, rows: usize, layers: &[[u32; 2]], tasks: Vec<[u32; 4]>, limit: u32| {
         let words = layers.iter().map(|l| l[0] + l[1]).max().unwrap_or(0) as usize;
         // Sparse, so that some layers are empty in both rows.
         let thin = below(rows * words, limit, 2);
         let masks = below(rows * words, u32::MAX, 1).into_iter().zip(thin).map(|(m, t)| if t == 0 { m } else { 0 });
-        Case {
-            name,
-            params: [words, layers.len(), 0, tasks.len()].map(|n| n as u32).to_vec(),
-            buffers: vec![
-                masks.collect(),
-                tasks.concat(),
-                (0..rows as u32).rev().collect(),
-                layers.concat(),
-                vec![LEFT; 3 * tasks.len() * layers.len()],
-            ],
-            groups: groups(tasks.len() * layers.len()),
-            flops: 0,
-        }
+        of(name, masks.collect(), rows, layers, tasks)
     };
     let all = |rows: u32| triangle(&(0..rows).rev().collect::<Vec<_>>(), 0).collect::<Vec<_>>();
+    // 256 overlaps of 1 are the first that the low word does not hold.
+    let full = [1, 255, 256, 257, 511, 512, 600].map(|end| [0, 0, end, NONE]).to_vec();
     let square = (0..9).map(|i| [i, 3, 9, 8 - i]).collect();
     vec![
         case("one pair", 2, &[[0, 1]], all(2), 1),
         case("odd layers, empty masks", 23, &[[0, 1], [1, 5], [6, 2], [0, 8]], all(23), 3),
         case("some left out", 9, &[[0, 2], [2, 1]], square, 2),
         case("300 circuits of simple-cnn", 300, &[[0, 1], [1, 2], [3, 4], [0, 7]], all(300), 1),
+        of("sums of two words, masks of one bit", [1 << 7, u32::MAX].repeat(600), 600, &[[0, 1], [1, 1]], full),
         case("edges", 40, &[[0, 32], [32, 64], [96, 256], [0, 352]], all(40), 2),
     ]
 }

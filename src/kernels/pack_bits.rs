@@ -67,6 +67,7 @@ fn cases() -> Vec<Case> {
     vec![
         case("one gate", 1, 1, &[[0, 1]]),
         case("odd layers", 37, 75, &[[0, 32], [32, 9], [41, 1], [42, 31], [73, 2]]),
+        case("two whole workgroups", 64, 40, &[[0, 32], [32, 8]]),
         case("fifty slots of simple-cnn", 50, 224, &simple_cnn),
     ]
 }

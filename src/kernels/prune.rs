@@ -100,19 +100,20 @@ fn cases() -> Vec<Case> {
     let (row, slots) = (1219, 3);
     let noisy = noise(slots * row, 0.1, 1);
     let tied: Vec<u32> = below(slots * row, 5, 2).iter().map(|v| (*v as f32 - 2.0).to_bits()).collect();
-    let case = |name, weights: &[u32], thresholds: [f32; 2]| Case {
+    let case = |name, weights: &[u32], thresholds: [[f32; 2]; 3]| Case {
         name,
         params: vec![filters.len() as u32, 2, row as u32],
-        buffers: vec![filters.concat(), bits(&[thresholds; 3].concat()), weights.to_vec()],
+        buffers: vec![filters.concat(), bits(thresholds.as_flattened()), weights.to_vec()],
         groups: grid::folded(filters.len(), slots as u32),
         flops: 0,
     };
     vec![
-        case("some survive", &noisy, [0.05, 0.09]),
-        case("hardly any survives", &noisy, [0.0999, 0.2]),
-        case("all survive", &noisy, [0.0, 0.0]),
-        case("ties, none survives", &tied, [3.0, 3.0]),
-        case("ties, zeros alive", &tied, [1.0, 2.0]),
+        case("some survive", &noisy, [[0.05, 0.09]; 3]),
+        case("another threshold for each slot", &noisy, [[0.05, 0.09], [0.02, 0.0999], [0.08, 0.01]]),
+        case("hardly any survives", &noisy, [[0.0999, 0.2]; 3]),
+        case("all survive", &noisy, [[0.0, 0.0]; 3]),
+        case("ties, none survives", &tied, [[3.0, 3.0]; 3]),
+        case("ties, zeros alive", &tied, [[1.0, 2.0]; 3]),
         simple_cnn(),
     ]
 }

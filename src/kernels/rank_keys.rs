@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cases::noise;
+use super::cases::{bits, noise};
 use super::shape::expect;
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, grid};
 use crate::error::Result;
@@ -55,23 +55,25 @@ fn twin(call: Call<'_>) {
 }
 
 fn cases() -> Vec<Case> {
-    let case = |name, words: usize, ranking: Ranking| Case {
-        name,
-        params: vec![words as u32, ranking as u32],
-        buffers: vec![noise(words, 3.0, 1), vec![9; words]],
-        groups: groups(words),
-        flops: 0,
+    let of = |name, scores: Vec<u32>, ranking: Ranking| {
+        let words = scores.len();
+        let params = vec![words as u32, ranking as u32];
+        Case { name, params, buffers: vec![scores, vec![9; words]], groups: groups(words), flops: 0 }
     };
+    let case = |name, words: usize, ranking: Ranking| of(name, noise(words, 3.0, 1), ranking);
+    let ends = bits(&[0.0, -0.0, 1.5, 1.5, -1.5, -1.5, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0]);
     vec![
         case("one score", 1, Ranking::Signed),
         case("odd", 77, Ranking::Absolute),
+        of("zeros, ties, infinities", ends.clone(), Ranking::Signed),
+        of("the same without signs", ends, Ranking::Absolute),
         case("twenty slots of simple-cnn", 20 * 224, Ranking::Signed),
     ]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::{bits, on_cpu};
+    use super::super::cases::on_cpu;
     use super::*;
 
     fn order(scores: &[f32], ranking: Ranking) -> Vec<usize> {

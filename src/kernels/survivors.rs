@@ -123,7 +123,7 @@ pub(super) fn listed(filters: &Filters, side: Side, weights: &[u32], from: Place
 
 fn cases() -> Vec<Case> {
     let filters = |outputs, inputs, kernel| Filters { outputs, inputs, kernel };
-    // One weight in `rare` survives, of either sign; some zeros are negative.
+    // One weight in `rare` survives, of either sign, every other with the exponent's first bit alone; some zeros are negative.
     let case = |name, filters: Filters, side: Side, rows: usize, rare: u32| {
         let from = Place { row_words: filters.words() + 9, weights_at: 5, bias_at: 0 };
         let lists = filters.lists(side);
@@ -132,7 +132,8 @@ fn cases() -> Vec<Case> {
         let words = rows * from.row_words;
         let kept = below(words, rare, 1);
         let weights = noise(words, 1.0, 2).into_iter().zip(kept);
-        let weights = weights.map(|(w, n)| if n == 0 { w } else { w & !MAGNITUDE });
+        let some = |i: usize, w: u32| if i.is_multiple_of(2) { w } else { 2.0f32.to_bits() | w & !MAGNITUDE };
+        let weights = weights.enumerate().map(|(i, (w, n))| if n == 0 { some(i, w) } else { w & !MAGNITUDE });
         Case {
             name,
             params: bytemuck::cast_slice(&[p]).to_vec(),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::cases::below;
+use super::cases::{below, bits};
 use super::shape::{Rows, expect};
 use crate::device::{Binding, Call, Case, Compare, Device, Kernel, View, f32s, f32s_mut, grid};
 use crate::error::Result;
@@ -71,22 +71,25 @@ fn twin(call: Call<'_>) {
 }
 
 fn cases() -> Vec<Case> {
-    let case = |name, circuits: usize, gates: usize, (removals, some): (usize, Range<usize>), share: u32| {
-        let hard = below(circuits * gates, share, 1).into_iter().map(|v| (1 - v.min(1)) as f32);
+    let of = |name, hard: Vec<u32>, gates: usize, (removals, some): (usize, Range<usize>)| {
+        let (circuits, words) = (hard.len() / gates, hard.len() * some.len());
         Case {
             name,
             params: [circuits, gates, removals, some.start, some.len()].map(|n| n as u32).to_vec(),
-            buffers: vec![
-                hard.map(f32::to_bits).collect(),
-                vec![9; circuits * some.len() * gates],
-                vec![9; circuits * some.len() * gates],
-            ],
+            buffers: vec![hard, vec![9; words], vec![9; words]],
             groups: groups(circuits * some.len()),
             flops: 0,
         }
     };
+    let case = |name, circuits: usize, gates: usize, removed: (usize, Range<usize>), share: u32| {
+        let hard = below(circuits * gates, share, 1).into_iter().map(|v| (1 - v.min(1)) as f32);
+        of(name, hard.map(f32::to_bits).collect(), gates, removed)
+    };
+    let small = bits([[0.0; 4], [0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0, 1.0]].as_flattened());
     vec![
         case("one gate", 1, 1, (1, 0..1), 1),
+        of("an empty circuit, one channel, one removal", small.clone(), 4, (1, 0..1)),
+        of("an empty circuit, one channel, two removals", small, 4, (2, 0..2)),
         case("smaller and larger than the removals", 5, 29, (7, 0..7), 4),
         case("some of the removals", 3, 29, (7, 2..5), 4),
         case("twenty circuits of simple-cnn", 20, 224, (16, 0..16), 9),
@@ -95,7 +98,7 @@ fn cases() -> Vec<Case> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::{bits, on_cpu};
+    use super::super::cases::on_cpu;
     use super::*;
 
     fn run(hard: &[f32], removals: usize) -> (Vec<f32>, Vec<f32>) {

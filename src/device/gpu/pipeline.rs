@@ -5,13 +5,19 @@ use std::num::NonZeroU64;
 use super::PART_START;
 use super::faults::guarded;
 use super::parts::from_part;
-use crate::device::{Access, Kernel, kernel::Grid};
+use crate::device::kernel::Grid;
+use crate::device::{Access, Kernel};
+
+/// Where a kernel's shader finds the row of its grid that a workgroup is in, as [`crate::device::grid::folded`] makes them.
+const FOLD: &str = "group.y * 65535u";
 
 /// What kernels are compiled with.
 pub(super) struct Compiler<'a> {
     pub device: &'a wgpu::Device,
     /// Whether to keep wgpu's bounds checks.
     pub checked: bool,
+    /// Workgroups of a row of folded grids, where they are not as many as may be.
+    pub row: Option<u32>,
     /// What the driver remembers of earlier compilations.
     pub cache: Option<&'a wgpu::PipelineCache>,
 }
@@ -23,6 +29,8 @@ pub(super) struct Pipeline {
     layout: wgpu::BindGroupLayout,
     /// The grid, where it is not the kernel's own.
     groups: Option<Grid>,
+    /// Workgroups of a row, if its grids are folded at another length than the kernel says.
+    row: Option<u32>,
     /// Whether its dispatches can be cut into parts.
     pub in_parts: bool,
 }
@@ -42,6 +50,11 @@ impl Compiler<'_> {
         let device = self.device;
         let variant = n.checked_sub(1).map(|n| &kernel.variants[n]);
         let source = variant.map_or(kernel.source, |v| v.source)();
+        let row = self.row.filter(|_| source.contains(FOLD));
+        let source = match row {
+            Some(row) => source.replace(FOLD, &format!("group.y * {row}u")),
+            None => source,
+        };
         let part = from_part(&source, kernel.bindings.len() + 1);
         let (in_parts, source) = (part.is_some(), part.unwrap_or(source));
         let module =
@@ -50,7 +63,8 @@ impl Compiler<'_> {
             device.create_shader_module(module)
         } else {
             // SAFETY: the shader is one of ours; the tests run every kernel and variant with the checks on, over odd sizes
-            // with sentinel words around each buffer, and the typed calls check every size before a dispatch.
+            // with sentinel words around each buffer, bound with it so that the checks do not hide a write behind its end,
+            // and the typed calls check every size before a dispatch.
             unsafe { device.create_shader_module_trusted(module, wgpu::ShaderRuntimeChecks::unchecked()) }
         };
         let mut entries: Vec<_> = kernel
@@ -85,14 +99,18 @@ impl Compiler<'_> {
             compilation_options: wgpu::PipelineCompilationOptions::default(),
             cache: self.cache,
         });
-        Pipeline { kernel: kernel.name, raw, layout, groups: variant.map(|v| v.groups), in_parts }
+        Pipeline { kernel: kernel.name, raw, layout, groups: variant.map(|v| v.groups), row, in_parts }
     }
 }
 
 impl Pipeline {
     /// Workgroups for these parameters, of which the kernel itself would take `declared`.
     pub fn grid(&self, params: &[u32], declared: [u32; 3]) -> [u32; 3] {
-        self.groups.map_or(declared, |groups| groups(params))
+        let groups = self.groups.map_or(declared, |groups| groups(params));
+        match (self.row, groups) {
+            (Some(row), [x, 1, z]) => [x.min(row), x.div_ceil(row), z],
+            _ => groups,
+        }
     }
 
     /// Binds `storage` (buffer, first word, words), and the ring of parameters, whose offsets come with the dispatch.

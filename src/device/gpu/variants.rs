@@ -327,7 +327,7 @@ mod tests {
     fn trials_go_by_the_small_case_where_the_large_one_would_take_long() {
         let Some(adapter) = any_adapter() else { return };
         let gpu = Gpu::open(&adapter, GpuOptions::default()).unwrap();
-        let compiler = Compiler { device: &gpu.device, checked: true, cache: None };
+        let compiler = Compiler { device: &gpu.device, checked: true, row: None, cache: None };
         let kernel = &linear_forward::KERNEL;
         let trials = Trials { device: &gpu.device, queue: &gpu.queue, kernel };
         let small = (kernel.cases)().into_iter().min_by_key(|case| case.flops).unwrap();
@@ -346,7 +346,7 @@ mod tests {
     fn a_trial_that_fails_is_out_and_nothing_else_fails() {
         let Some(adapter) = any_adapter() else { return };
         let gpu = Gpu::open(&adapter, GpuOptions::default()).unwrap();
-        let compiler = Compiler { device: &gpu.device, checked: true, cache: None };
+        let compiler = Compiler { device: &gpu.device, checked: true, row: None, cache: None };
         let kernel = &linear_forward::KERNEL;
         let trials = Trials { device: &gpu.device, queue: &gpu.queue, kernel };
         let case = (kernel.cases)().into_iter().min_by_key(|case| case.flops).unwrap();

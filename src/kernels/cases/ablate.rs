@@ -44,8 +44,11 @@ impl Setting {
         noise(self.values(), 1.0, 1)
     }
 
+    /// Every third is 0, which is what a ReLU stops last.
     pub fn fill(&self) -> Vec<u32> {
-        noise(if self.donors { self.values() } else { self.gate_words() }, 1.0, 2)
+        let mut fill = noise(if self.donors { self.values() } else { self.gate_words() }, 1.0, 2);
+        fill.iter_mut().step_by(3).for_each(|word| *word = 0);
+        fill
     }
 
     pub fn gates(&self) -> Vec<u32> {

@@ -147,6 +147,12 @@ pub fn conv_cases() -> Vec<ConvCase> {
         case(conv([2, 9, 4, 15, 3, 1], 2, true), Setting::new("a wide image, odd", &[7, 4], &[0, 1], 8)),
         case(conv([8, 9, 5, 7, 3, 1], 2, true), Setting::new("eight channels", &[40, 7, 1], &[1, 0, 1], 40).even()),
         case(
+            conv([8, 32, 6, 6, 3, 1], 2, true),
+            Setting::new("whole tiles, two chunks", &[40, 33], &[1, 0], 40).even(),
+        ),
+        case(conv([6, 9, 7, 6, 5, 2], 2, true), Setting::new("5x5, two chunks", &[35, 6], &[1, 0], 36)),
+        case(conv([1, 2, 6, 4, 3, 1], 2, true), Setting::new("biases inside a vec4", &[35], &[0], 36).even()),
+        case(
             conv([4, 9, 5, 6, 3, 2], 2, true),
             Setting::new("four channels, padding 2, gates", &[6, 3], &[0, 1], 8).even().gated(),
         ),
@@ -176,8 +182,11 @@ pub fn conv_cases() -> Vec<ConvCase> {
             conv([33, 65, 7, 5, 3, 1], 2, false),
             Setting::new("many channels, gates", &[3, 10], &[1, 0], 12).gated().normwise(),
         ),
-        case(conv([3, 8, 6, 6, 3, 1], 2, true), Setting::new("gates", &[8, 6], &[0, 0], 8).gated()),
-        case(conv([2, 8, 5, 6, 3, 0], 2, false), Setting::new("gates, no relu", &[4, 6], &[0, 1], 8).gated()),
+        case(conv([3, 8, 6, 6, 3, 1], 2, true), Setting::new("gates", &[8, 6], &[0, 0], 8).gated().weights_even()),
+        case(
+            conv([2, 8, 5, 6, 3, 0], 2, false),
+            Setting::new("gates, no relu", &[4, 6], &[0, 1], 8).gated().biases_even(),
+        ),
         case(conv([1, 32, 28, 28, 3, 1], 2, true), Setting::new("simple-cnn conv1", &[9], &[0], 12)),
         case(conv([32, 64, 14, 14, 3, 1], 2, true), Setting::new("simple-cnn conv2", &[32, 30], &[0, 1], 32)),
         case(conv([64, 128, 7, 7, 3, 1], 2, true), Setting::new("simple-cnn conv3", &[6, 12], &[1, 0], 12)),

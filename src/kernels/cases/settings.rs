@@ -47,22 +47,23 @@ pub struct Setting {
 pub enum Alive {
     /// Not at all.
     All,
-    /// One weight in so many survives by chance; of every four filters the first keeps all and the second none.
+    /// One weight in so many survives by chance; of every four filters one keeps all and the next none.
     Rarely(u32),
     /// So many of every filter, at places that chance picks (fewer where it picks one twice).
     Each(usize),
 }
 
 impl Alive {
-    /// Zeroes what does not survive of a layer's weights, `[filters][size]`.
-    fn prune(self, weights: &mut [u32], filters: usize) {
+    /// Zeroes what does not survive of a layer's weights, `[filters][size]`; of each row of parameters others.
+    fn prune(self, row: usize, weights: &mut [u32], filters: usize) {
         let size = weights.len() / filters;
         for (m, filter) in weights.chunks_exact_mut(size).enumerate() {
-            let pick = |i: usize, n: usize| ((noise(i, 50 + m as u32) + 1.0) * 0.5 * n as f32) as usize;
+            let salt = (50 + m + 1000 * row) as u32;
+            let pick = |i: usize, n: usize| ((noise(i, salt) + 1.0) * 0.5 * n as f32) as usize;
             let kept: Vec<usize> = match self {
                 Self::All => continue,
-                Self::Rarely(_) if m % 4 == 0 => continue,
-                Self::Rarely(_) if m % 4 == 1 => Vec::new(),
+                Self::Rarely(_) if (m + row).is_multiple_of(4) => continue,
+                Self::Rarely(_) if (m + row) % 4 == 1 => Vec::new(),
                 Self::Rarely(rare) => (0..size).filter(|i| pick(*i, rare as usize) == 0).collect(),
                 Self::Each(n) => (0..n).map(|i| pick(i, size)).collect(),
             };
@@ -76,8 +77,11 @@ pub const NAN: u32 = f32::NAN.to_bits();
 /// Words before the counts, before the first weight and before the first gate: offsets that are not zero.
 const COUNTS_AT: usize = 3;
 const ODD: usize = 5;
-/// Words before the first weight as in the networks, all of whose larger layers begin at a vec4.
+/// Words before the first weight as in the networks, all of whose larger layers begin at a vec4, as do their biases.
 const EVEN: usize = 8;
+/// The same where only the weights do, and where only the biases do.
+const WEIGHTS_EVEN: usize = 4;
+const BIASES_EVEN: usize = 7;
 pub const GATES_AT: usize = 2;
 
 impl Setting {
@@ -103,6 +107,14 @@ impl Setting {
 
     pub fn even(self) -> Self {
         Self { weights_at: EVEN, ..self }
+    }
+
+    pub fn weights_even(self) -> Self {
+        Self { weights_at: WEIGHTS_EVEN, ..self }
+    }
+
+    pub fn biases_even(self) -> Self {
+        Self { weights_at: BIASES_EVEN, ..self }
     }
 
     pub fn gated(self) -> Self {
@@ -154,11 +166,12 @@ impl Setting {
         1 + self.rows.iter().max().map_or(0, |r| *r as usize)
     }
 
-    /// Rows of parameters of [`series`], pruned.
+    /// Rows of parameters of [`series`], pruned, every third bias exactly 0: without survivors, a sum that is no more than 0.
     pub fn parameters(&self, place: Place, filters: &Filters, scale: f32) -> Vec<u32> {
         let mut rows = series(self.parameter_rows() * place.row_words, scale, 2);
-        for row in rows.chunks_exact_mut(place.row_words) {
-            self.alive.prune(&mut row[place.weights_at..][..filters.words()], filters.outputs);
+        for (i, row) in rows.chunks_exact_mut(place.row_words).enumerate() {
+            self.alive.prune(i, &mut row[place.weights_at..][..filters.words()], filters.outputs);
+            row[place.bias_at..][..filters.outputs].iter_mut().skip(i).step_by(3).for_each(|bias| *bias = 0);
         }
         rows
     }
@@ -207,7 +220,8 @@ impl Setting {
 }
 
 pub fn place(weights_at: usize, weights: usize, biases: usize) -> Place {
-    let bias_at = weights_at + weights + 2;
+    let end = weights_at + weights;
+    let bias_at = if [EVEN, BIASES_EVEN].contains(&weights_at) { end.next_multiple_of(4) } else { end + 2 };
     Place { row_words: (bias_at + biases + 1).next_multiple_of(4), weights_at, bias_at }
 }
 

@@ -15,6 +15,18 @@ fn list_place(filters: &Filters, side: Side) -> ListPlace {
     ListPlace { row_words: counts_at + filters.lists(side) + 3, lists_at: 6, counts_at }
 }
 
+/// What longer lists of earlier rounds left behind a list's end: places whose weights would count twice.
+fn leave_behind(rows: &mut [u32], filters: &Filters, side: Side, place: ListPlace) {
+    let lists = filters.lists(side);
+    for row in rows.chunks_exact_mut(place.row_words) {
+        let (places, counts) = row.split_at_mut(place.counts_at);
+        for (list, count) in places[place.lists_at..].chunks_exact_mut(filters.words() / lists).zip(&counts[..lists]) {
+            let (there, left) = list.split_at_mut(*count as usize);
+            left.fill(there.first().copied().unwrap_or(0));
+        }
+    }
+}
+
 impl ConvCase {
     fn filters(&self) -> Filters {
         (&self.conv).into()
@@ -50,6 +62,7 @@ impl ConvCase {
     pub fn lists(&self, side: Side) -> Vec<u32> {
         let ((place, needed_at), blocks) = (self.list_place(side), Blocks::of(&self.conv));
         let mut rows = listed(&self.filters(), side, &self.weights(), self.place(), place);
+        leave_behind(&mut rows, &self.filters(), side, place);
         let Some(at) = needed_at else { return rows };
         for (i, row) in rows.chunks_exact_mut(place.row_words).enumerate() {
             for m in 0..self.conv.out_channels {
@@ -99,8 +112,10 @@ impl LinearCase {
 
     /// The lists of every row of weights.
     pub fn lists(&self, side: Side) -> Vec<u32> {
-        let filters = self.filters();
-        listed(&filters, side, &self.weights(), self.place(), list_place(&filters, side))
+        let (filters, place) = (self.filters(), list_place(&self.filters(), side));
+        let mut rows = listed(&filters, side, &self.weights(), self.place(), place);
+        leave_behind(&mut rows, &filters, side, place);
+        rows
     }
 
     pub fn sparse_flops(&self) -> u64 {
@@ -138,6 +153,18 @@ pub fn sparse_conv_cases() -> Vec<ConvCase> {
     ] {
         let setting = Setting::new(name, &[5, 0, 34], &[0, 1, 1], 36).gated_inputs().some();
         cases.push(ConvCase { conv, setting: setting.pruned(Alive::Rarely(3)) });
+    }
+    // Blocks that fill one word of bits, and two.
+    let whole = Conv { in_channels: 3, out_channels: 5, height: 8, width: 16, pool: 2, ..conv };
+    for (name, some, height) in [
+        ("32 blocks", false, 8),
+        ("32 blocks, some needed", true, 8),
+        ("64 blocks", false, 16),
+        ("64 blocks, some needed", true, 16),
+    ] {
+        let setting = Setting::new(name, &[5, 9], &[1, 0], 12).gated_inputs().pruned(Alive::Rarely(3));
+        let setting = if some { setting.some() } else { setting };
+        cases.push(ConvCase { conv: Conv { height, ..whole }, setting });
     }
     let simple = Conv { in_channels: 64, out_channels: 128, height: 7, width: 7, pool: 2, ..conv };
     let setting = Setting::new("simple-cnn conv3, some needed", &[26, 3], &[0, 1], 28).gated_inputs().unread().some();
