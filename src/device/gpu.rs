@@ -68,7 +68,7 @@ pub struct GpuOptions {
     /// How long it may be busy at a time; without one, as long as suits it: [`Pace::WATCHDOG`] for hardware, and for software,
     /// which nothing watches, as long as it takes.
     pub pace: Option<Pace>,
-    /// Workgroups of a row, where grids are folded: without a number, [`grid::LIMIT`]. The tests fold small grids.
+    /// Workgroups of a row, where grids are folded: without a number, [`super::grid::LIMIT`]. The tests fold small grids.
     pub row: Option<u32>,
 }
 
