@@ -38,8 +38,9 @@ impl LinearCase {
 
     /// An output as a forward pass could have left it: zeros where a ReLU was dead, and without one some all the same.
     pub fn output(&self) -> Vec<u32> {
-        let left = |z: f32| if if self.linear.relu { z > 0.0 } else { z.abs() > 0.1 } { z } else { 0.0 };
-        self.setting.fill(self.linear.outputs, |i| left(noise(i, 6)).to_bits())
+        let there = |z: f32| if self.linear.relu { z > 0.0 } else { z.abs() > 0.1 };
+        let bits = |z: f32| if there(z) { z.to_bits() } else { 0 };
+        self.setting.fill(self.linear.outputs, |i| bits(noise(i, 6)))
     }
 
     pub fn output_grad(&self) -> Vec<u32> {

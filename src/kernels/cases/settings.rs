@@ -221,7 +221,7 @@ impl Setting {
 
 pub fn place(weights_at: usize, weights: usize, biases: usize) -> Place {
     let end = weights_at + weights;
-    let bias_at = if [EVEN, BIASES_EVEN].contains(&weights_at) { end.next_multiple_of(4) } else { end + 2 };
+    let bias_at = if [EVEN, BIASES_EVEN].contains(&weights_at) { end.next_multiple_of(4) + 4 } else { end + 2 };
     Place { row_words: (bias_at + biases + 1).next_multiple_of(4), weights_at, bias_at }
 }
 

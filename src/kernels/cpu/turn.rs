@@ -134,7 +134,8 @@ mod squares {
                         [next(), next(), next(), next(), next(), next(), next(), next()];
                     for x in 0..pixels {
                         let from = &from[x * pixel + c..];
-                        // All eight of the same length, so that one comparison holds for all.
+                        // All eight of the same length, so that one comparison holds for all; spelled out, since what `map` makes
+                        // would go over memory.
                         let [a, b, c, d, e, f, g, h] = &mut rows;
                         let of = (x, at, images);
                         let to = [
