@@ -1,5 +1,7 @@
 //! Images innermost and channels innermost, the one from the other.
 
+use super::registers;
+
 /// A row of pixels, with channels innermost on one side and pieces of images on the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
@@ -54,8 +56,8 @@ impl Number for f32 {
 impl Number for u8 {
     #[inline(always)]
     fn of(value: f32) -> Self {
-        // 2^23 leaves a float no digits below the point, so the last of its bits are the number: without the bounds of a cast.
-        (value + 8_388_608.0).to_bits() as u8
+        // Without the bounds of a cast.
+        (value + registers::WHOLE).to_bits() as u8
     }
 
     #[inline(always)]
