@@ -1,6 +1,5 @@
 //! Files that are there as a whole or not at all.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -41,7 +40,7 @@ pub fn new_beside(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     #[cfg(unix)]
     let builder = {
         use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666))
+        builder.permissions(std::fs::Permissions::from_mode(0o666))
     };
     builder.prefix(UNFINISHED).tempfile_in(folder)
 }

@@ -27,7 +27,7 @@ pub fn check_listed(dir: &Path) -> Result<()> {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     for folder in candidates(dir) {
         match std::fs::read_dir(&folder) {
-            Err(error) if ![NotFound, NotADirectory].contains(&error.kind()) => {
+            Err(error) if ![NotFound, NotADirectory].contains(&error.kind()) && !folder.is_file() => {
                 return Err(Error::io("read", &folder)(error));
             }
             _ => {}

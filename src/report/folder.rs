@@ -34,7 +34,8 @@ pub fn check_free(path: &Path) -> Result<()> {
         Ok(true) => Ok(()),
         Ok(false) => Err(Error::config("--out", format!("{} exists and is not empty", path.display()), help)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+        // Systems differ in what they call a file that is to be listed.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory || path.is_file() => {
             Err(Error::config("--out", format!("{} is not a folder", path.display()), help))
         }
         Err(error) => Err(Error::io("read", path)(error)),

@@ -11,6 +11,7 @@ mod python;
 mod report;
 mod resume;
 mod run_folder;
+mod same_folders;
 mod seeds;
 mod shared;
 mod sweep;
@@ -115,7 +116,7 @@ fn entries(folder: &Path) -> Vec<String> {
     fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_string());
+            found.push(path.strip_prefix(root).unwrap().to_str().unwrap().replace(std::path::MAIN_SEPARATOR, "/"));
             if path.is_dir() {
                 walk(&path, root, found);
             }

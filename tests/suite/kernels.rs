@@ -16,20 +16,54 @@ const SENTINEL: u32 = 0x7fa5_a5a5;
 
 #[test]
 fn shaders_validate_and_match_their_declarations() {
-    use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
     for kernel in ALL {
-        let variants = kernel.variants.iter().map(|v| (v.source, v.lanes > 0, v.wide));
-        for (source, subgroups, wide) in std::iter::once((kernel.source, false, false)).chain(variants) {
-            let source = source();
-            let module = naga::front::wgsl::parse_str(&source)
-                .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));
-            let mut needs = Capabilities::default();
-            needs.set(Capabilities::SUBGROUP, subgroups);
-            needs.set(Capabilities::SHADER_INT64, wide);
-            let mut validator = Validator::new(ValidationFlags::all(), needs);
-            validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
-            validator.validate(&module).unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));
-            declaration(kernel, &module);
+        declaration(kernel, &validated(kernel, kernel.source, false, false).0);
+        for v in kernel.variants {
+            declaration(kernel, &validated(kernel, v.source, v.lanes > 0, v.wide).0);
+        }
+    }
+}
+
+/// A shader's text, parsed, and what the validator found in it.
+fn validated(
+    kernel: &Kernel,
+    source: fn() -> String,
+    subgroups: bool,
+    wide: bool,
+) -> (naga::Module, naga::valid::ModuleInfo) {
+    use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+    let source = source();
+    let module = naga::front::wgsl::parse_str(&source)
+        .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));
+    let mut needs = Capabilities::default();
+    needs.set(Capabilities::SUBGROUP, subgroups);
+    needs.set(Capabilities::SHADER_INT64, wide);
+    let mut validator = Validator::new(ValidationFlags::all(), needs);
+    validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+    let info = validator.validate(&module).unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));
+    (module, info)
+}
+
+/// Whatever any GPU may be given translates to the languages of Metal 2.0 and of the oldest compiler of DirectX 12, neither
+/// of which has to be at hand for that.
+#[test]
+fn shaders_translate_for_metal_and_directx() {
+    use naga::back::{hlsl, msl};
+    let metal = msl::Options { lang_version: (2, 0), ..Default::default() };
+    let directx = hlsl::Options { shader_model: hlsl::ShaderModel::V5_1, ..Default::default() };
+    for kernel in ALL {
+        let anywhere = kernel.variants.iter().filter(|v| v.lanes == 0 && !v.wide).map(|v| v.source);
+        for source in std::iter::once(kernel.source).chain(anywhere) {
+            let (module, info) = validated(kernel, source, false, false);
+            let (_, metal) = msl::write_string(&module, &info, &metal, &Default::default())
+                .unwrap_or_else(|e| panic!("{}, for Metal: {e}", kernel.name));
+            let mut text = String::new();
+            let directx = hlsl::Writer::new(&mut text, &directx, &Default::default())
+                .write(&module, &info, None)
+                .unwrap_or_else(|e| panic!("{}, for DirectX 12: {e}", kernel.name));
+            assert!(metal.entry_point_names[0].is_ok(), "{}, for Metal: {:?}", kernel.name, metal.entry_point_names);
+            let names = directx.entry_point_names;
+            assert!(names[0].is_ok(), "{}, for DirectX 12: {names:?}", kernel.name);
         }
     }
 }

@@ -24,7 +24,7 @@ fn forget_environments(desk: &Desk, out: &str) {
 
 fn assert_same(desk: &Desk, got: &str, want: &str) {
     [got, want].into_iter().for_each(|out| forget_environments(desk, out));
-    super::resume::assert_same_folders(&desk.path(got), &desk.path(want), got);
+    super::same_folders::assert_same_folders(&desk.path(got), &desk.path(want), got);
 }
 
 #[test]
@@ -184,5 +184,5 @@ fn one_that_diverges_in_a_group_leaves_the_others_what_they_are_alone() {
     assert_eq!(sweep("alone", "[0.001]").code, Some(0));
     let folders = ["out", "alone"].map(|out| desk.path(out).join("lr-0.001"));
     folders.iter().for_each(|folder| fs::write(folder.join("environment.json"), "").unwrap());
-    super::resume::assert_same_folders(&folders[0], &folders[1], "lr-0.001");
+    super::same_folders::assert_same_folders(&folders[0], &folders[1], "lr-0.001");
 }

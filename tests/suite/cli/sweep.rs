@@ -82,7 +82,7 @@ fn points_at_the_same_time_are_the_points_one_after_the_other() {
                 fs::write(out.join(path), "").unwrap();
             }
         }
-        super::resume::assert_same_folders(&desk.path(jobs), &desk.path("1"), jobs);
+        super::same_folders::assert_same_folders(&desk.path(jobs), &desk.path("1"), jobs);
         let again = sweep(jobs, &["--resume"]);
         assert_eq!((again.code, again.err.matches("all 2 rounds are done").count()), (Some(0), 3), "{again:?}");
     }
@@ -102,7 +102,7 @@ fn points_at_the_same_time_that_a_signal_ends_go_on_to_the_same_files() {
     super::resume::stop(&desk, "sweep", &again, 1, "out/lr-0.1/rounds.jsonl");
     let ended = sweep(&again);
     assert!(ended.code == Some(0) && ended.err.contains("going on after round"), "{ended:?}");
-    super::resume::assert_same_folders(&desk.path("out"), &desk.path("whole"), "out");
+    super::same_folders::assert_same_folders(&desk.path("out"), &desk.path("whole"), "out");
 }
 
 /// Whatever runs beside it and whatever waves they share, one that diverges is left out of the tables and told at the end.

@@ -2,7 +2,6 @@
 
 use pulp::Arch;
 
-use super::super::vectors::LANES;
 use crate::kernels::DEAD;
 
 /// Places of a window.
@@ -27,7 +26,7 @@ impl<'a> Terms<'a> {
     }
 }
 
-/// Terms that are being listed, with room for [`LANES`] more than there can be.
+/// Terms that are being listed, with room for [`super::super::vectors::LANES`] more than there can be.
 pub(super) struct List<'a> {
     pub at: &'a mut [u32],
     pub times: &'a mut [f32],
@@ -113,7 +112,8 @@ mod packed {
     use pulp::Simd;
     use pulp::x86::V4;
 
-    use super::{DEAD, LANES, List, PLACES, Windows};
+    use super::super::super::vectors::LANES;
+    use super::{DEAD, List, PLACES, Windows};
 
     pub fn in_order(
         simd: V4,
