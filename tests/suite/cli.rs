@@ -85,7 +85,7 @@ impl Desk {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.folder.path()).env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
-        command.env("XDG_CACHE_HOME", std::env::temp_dir().join("fedcircuit-suite"));
+        command.env("FEDCIRCUIT_CACHE", std::env::temp_dir().join("fedcircuit-suite"));
         command
     }
 

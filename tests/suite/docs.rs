@@ -81,7 +81,7 @@ fn run(command: &str, more: &[&str], folder: &Path) -> Result<(), String> {
         .args(&words)
         .current_dir(folder)
         .env_remove("RUST_LOG")
-        .env("XDG_CACHE_HOME", std::env::temp_dir().join("fedcircuit-suite"))
+        .env("FEDCIRCUIT_CACHE", std::env::temp_dir().join("fedcircuit-suite"))
         .output()
         .unwrap();
     match output.status.code() {

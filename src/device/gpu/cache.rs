@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 /// More than any of them grows to.
 const LARGEST: u64 = 64 << 20;
 
-/// Where they are.
+/// Where they are: in the folder that `FEDCIRCUIT_CACHE` names, or in one of ours among the user's caches.
 pub(crate) fn folder() -> Option<PathBuf> {
-    Some(dirs::cache_dir()?.join("fedcircuit"))
+    match std::env::var_os("FEDCIRCUIT_CACHE") {
+        Some(folder) if !folder.is_empty() => Some(folder.into()),
+        _ => Some(dirs::cache_dir()?.join("fedcircuit")),
+    }
 }
 
 /// What is in `path`, if it is there and of a sensible size.

@@ -7,7 +7,7 @@ use super::Desk;
 /// The list as JSON, with the caches of `desk` alone.
 fn list(desk: &Desk, more: &[&str]) -> Vec<serde_json::Value> {
     let mut command = desk.command(env!("CARGO_BIN_EXE_fedcircuit"));
-    command.env("XDG_CACHE_HOME", desk.path("cache")).args(["presets", "--device", "cpu", "--json"]).args(more);
+    command.env("FEDCIRCUIT_CACHE", desk.path("cache")).args(["presets", "--device", "cpu", "--json"]).args(more);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
@@ -42,7 +42,7 @@ fn estimates_are_finite_ordered_and_remembered() {
     assert_eq!(list(&desk, &[]), measured);
     assert_eq!(list(&desk, &["--no-measure"]), measured);
     // What is remembered and broken is measured again.
-    for entry in fs::read_dir(desk.path("cache/fedcircuit")).unwrap() {
+    for entry in fs::read_dir(desk.path("cache")).unwrap() {
         fs::write(entry.unwrap().path(), "{").unwrap();
     }
     assert!(list(&desk, &["--no-measure"]).iter().all(|preset| preset["seconds"].is_null()));
