@@ -70,4 +70,37 @@ mod tests {
             assert_ne!(base, other);
         }
     }
+
+    /// The numbers are part of the format: a seed's federation is another one where any of them changes.
+    #[test]
+    fn purposes_keep_their_numbers_and_keys_their_layout() {
+        use Purpose::*;
+        let all = [
+            Partition,
+            Init,
+            Shuffle,
+            Cohort,
+            Discovery,
+            Digits,
+            Controls,
+            Untrained,
+            Permuted,
+            Shuffled,
+            Centralised,
+            Donors,
+            Dropout,
+            Straggling,
+        ];
+        assert_eq!(all.map(|purpose| purpose as u64), std::array::from_fn(|i| i as u64 + 1));
+        assert_eq!((NO_ROUND, NO_CLIENT), (u64::MAX, u64::MAX));
+        for purpose in all {
+            // Four words of eight bytes each, the least significant first.
+            let mut key = [0; 32];
+            (key[0], key[8], key[16], key[24]) = (1, 2, 3, purpose as u8);
+            key[9] = 4;
+            let want = ChaCha8Rng::from_seed(key).next_u64();
+            assert_eq!(stream(1, 2 + 4 * 256, 3, purpose).next_u64(), want, "{purpose:?}");
+        }
+        assert_eq!(stream(1, 2, 3, Cohort).next_u64(), 0x10fb_f7e8_ae24_33fc, "on every machine");
+    }
 }

@@ -140,4 +140,19 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn steps_are_timed_one_by_one() {
+        let search = Discovery { clients: 2, images: 4, steps: 12 };
+        // Four searches a client.
+        assert_eq!(search.images(), 32);
+        let cpu = crate::device::Cpu::new(Some(1)).unwrap();
+        let (step, all) = search
+            .with(&cpu, true, |runs| {
+                let start = Instant::now();
+                Ok((runs(1)?, start.elapsed()))
+            })
+            .unwrap();
+        assert!(12 * step <= all, "{step:?} a step, {all:?} in all");
+    }
 }

@@ -77,4 +77,15 @@ mod tests {
         assert!(eight.iter().all(|name| names.contains(&name.as_str())), "{names:?}");
         assert!(!names.contains(&"tiny"), "{names:?}");
     }
+
+    /// As often as it says: what is timed is divided by that.
+    #[test]
+    fn a_kernel_is_dispatched_as_often_as_it_is_told() {
+        let cpu = crate::device::Cpu::new(Some(1)).unwrap();
+        let kernel = &crate::kernels::adam::KERNEL;
+        let prepared = Prepared::new(&cpu, kernel, (kernel.cases)().remove(0)).unwrap();
+        let before = cpu.traffic().dispatches;
+        prepared.run(7).unwrap();
+        assert_eq!(cpu.traffic().dispatches - before, 7);
+    }
 }

@@ -185,3 +185,78 @@ fn discovery(
     }
     Ok((ratios, parts))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::device::Cpu;
+
+    fn near(got: f64, want: f64) -> bool {
+        (got / want - 1.0).abs() < 1e-9
+    }
+
+    /// Every number of the report from what was measured, worked out once more.
+    #[test]
+    fn rates_and_peaks_are_those_of_the_work_that_was_timed() {
+        let cpu = Cpu::new(Some(1)).unwrap();
+        let report = run(&cpu, &Selection::new("adam").unwrap(), Depth::Quick, &mut |_, _| {}).unwrap();
+        assert_eq!(report.kernel_clock, "host");
+        let case = |kernel: &Kernel, name: &str| (kernel.cases)().into_iter().find(|case| case.name == name).unwrap();
+        let [fma, copy, adam] = &report.timings[..] else { panic!("{report:?}") };
+        for (timing, kernel) in
+            [(fma, &peak_fma::KERNEL), (copy, &peak_copy::KERNEL), (adam, &crate::kernels::adam::KERNEL)]
+        {
+            let case = case(kernel, &timing.case);
+            let bytes: usize = case.buffers.iter().map(|words| 4 * words.len()).sum();
+            let rate = timing.gigabytes_per_second.unwrap();
+            assert!(near(rate * timing.seconds.median * 1e9, bytes as f64), "{timing:?}");
+            assert!(near(timing.of_peak_bandwidth.unwrap(), rate / report.peak.gigabytes_per_second), "{timing:?}");
+            if let Some(rate) = timing.gflops {
+                assert!(near(rate * timing.seconds.median * 1e9, case.flops as f64), "{timing:?}");
+            }
+        }
+        // The best sample of the largest case.
+        for (timing, kernel, peak) in
+            [(fma, &peak_fma::KERNEL, report.peak.gflops), (copy, &peak_copy::KERNEL, report.peak.gigabytes_per_second)]
+        {
+            let all = sizeable(kernel);
+            assert_eq!(case(kernel, &timing.case).bytes(), all.iter().map(Case::bytes).max().unwrap());
+            let rate = if timing.name == "peak_fma" { timing.gflops } else { timing.gigabytes_per_second };
+            assert!(near(peak * timing.seconds.fastest, rate.unwrap() * timing.seconds.median), "{timing:?}, {peak}");
+        }
+    }
+
+    #[test]
+    fn rates_of_steps_are_over_all_images_of_all_clients() {
+        let cpu = Cpu::new(Some(1)).unwrap();
+        let report = run(&cpu, &Selection::new("-step").unwrap(), Depth::Quick, &mut |_, _| {}).unwrap();
+        let flops = training_flops(&simple_cnn().unwrap()) as f64;
+        let of = |name: &str| report.timings.iter().filter(|t| t.name == name).cloned().collect::<Vec<_>>();
+        let (training, discovery) = (of("training-step"), of("discovery-step"));
+        assert_eq!((training.len(), discovery.len()), (3, 4));
+        for (timing, clients) in training.iter().zip(CLIENTS) {
+            // Batches of four.
+            assert!(near(timing.images_per_second.unwrap() * timing.seconds.median, 4.0 * clients as f64));
+            assert!(near(timing.gflops.unwrap() * 1e9, timing.images_per_second.unwrap() * flops), "{timing:?}");
+        }
+        for timing in &discovery {
+            // Four searches of four images.
+            assert!(near(timing.images_per_second.unwrap() * timing.seconds.median, 16.0), "{timing:?}");
+        }
+        for (ratio, pair) in report.ratios.iter().zip(discovery.chunks(2)) {
+            assert!(pair[0].case.contains("all weights") && pair[1].case.contains("survivors"));
+            assert!(near(ratio.value, pair[0].seconds.median / pair[1].seconds.median), "{ratio:?}");
+        }
+    }
+
+    #[test]
+    fn parts_are_shares_of_the_time_of_all_kernels() {
+        let took = |kernel, dispatches, ms| Took { kernel, dispatches, time: Duration::from_millis(ms) };
+        let parts = shares(Work::Training, "case", Profile(vec![took("conv", 2, 60), took("adam", 5, 20)]));
+        let found: Vec<_> = parts.iter().map(|p| (p.of, p.kernel, p.dispatches, p.share)).collect();
+        assert_eq!(found, [("training-step", "conv", 2, 0.75), ("training-step", "adam", 5, 0.25)]);
+        assert!(near(parts[0].seconds, 0.06) && near(parts[1].seconds, 0.02));
+    }
+}

@@ -200,4 +200,12 @@ mod tests {
         let shown = [1.5e-7, 2.346e-5, 0.000_999, 0.0456, 0.5, 12.34].map(time);
         assert_eq!(shown, ["0.15 us", "23.5 us", "999 us", "45.6 ms", "500 ms", "12.3 s"]);
     }
+
+    #[test]
+    fn a_part_is_shown_with_its_percentage() {
+        let part = Part { of: "w", case: "c".into(), kernel: "adam", dispatches: 3, seconds: 0.002, share: 0.125 };
+        let line = part.line();
+        assert!(line.starts_with("adam ") && line.contains("2.00 ms") && line.contains(" 12.5%"), "{line}");
+        assert!(line.ends_with("3 dispatches\n"), "{line}");
+    }
 }

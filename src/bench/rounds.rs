@@ -115,4 +115,20 @@ mod tests {
         let (conv1, conv2, conv3, fc) = (451_584, 7_225_344, 5_308_416, 23_040);
         assert_eq!(training_flops(&network), 2 * conv1 + 3 * (conv2 + conv3 + fc));
     }
+
+    /// The time of one step, not of all; and as many examples as those steps take.
+    #[test]
+    fn steps_are_timed_one_by_one() {
+        let training = Training { clients: 2, batch: 3, steps: 12 };
+        assert_eq!(training.images(), 6);
+        assert_eq!(training.experiment().unwrap().data.train_examples, Some(72));
+        let cpu = crate::device::Cpu::new(Some(1)).unwrap();
+        let (step, all) = training
+            .with(&cpu, |runs| {
+                let start = std::time::Instant::now();
+                Ok((runs(2)?, start.elapsed()))
+            })
+            .unwrap();
+        assert!(12 * step <= all, "{step:?} a step, {all:?} in all");
+    }
 }

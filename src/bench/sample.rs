@@ -119,4 +119,17 @@ mod tests {
         assert_eq!((spread.samples, spread.repeats), (4, 8));
         assert!((spread.slowest - 1e-3).abs() < 1e-12 && (spread.fastest - 1e-3).abs() < 1e-12, "{spread:?}");
     }
+
+    /// One short sample says little of how many fill the time: of ten times as many at most it is tried again.
+    #[test]
+    fn repeats_grow_tenfold_at_most() {
+        let effort = Effort { sample: Duration::from_millis(20), samples: 1, total: Duration::from_secs(60) };
+        let mut calls = Vec::new();
+        measure(effort, &mut |n| {
+            calls.push(n);
+            Ok(Duration::from_micros(10 * n))
+        })
+        .unwrap();
+        assert_eq!(calls, [1, 1, 10, 100, 1000, 2200]);
+    }
 }

@@ -183,6 +183,8 @@ impl Plan {
             by_class.entry(pair.class).or_default().push(*i);
             by_client.entry(pair.client).or_default().push(*i);
         }
+        // Waves have clients by their steps; of two that are compared, the lower one comes first.
+        by_class.values_mut().for_each(|rows| rows.sort_by_key(|i| pairs[*i as usize].client));
         let by_class: Vec<_> = by_class.into_iter().map(|(class, rows)| (Some(class), rows)).collect();
         let by_client: Vec<_> = by_client.into_values().map(|rows| (None, rows)).collect();
         self.add((replicate, Comparison::Mismatched), &by_client, (0, q));

@@ -70,6 +70,8 @@ mod tests {
         assert_eq!(fate(0.9, 0.8, None), Some(Diagnosis::StructuralDrift));
         assert_eq!(fate(0.9, 0.49, Some(1.0)), Some(Diagnosis::DestructiveInterference));
         assert_eq!(fate(0.49, 0.9, Some(1.0)), Some(Diagnosis::NotLearned));
+        // At least the share: who lies on a line is above it.
+        assert_eq!(fate(0.5, 0.5, Some(0.5)), Some(Diagnosis::Preserved));
         assert_eq!([fate(f64::NAN, 0.9, Some(1.0)), fate(0.9, f64::NAN, Some(1.0))], [None, None]);
     }
 }

@@ -402,4 +402,10 @@ mod tests {
         let message = CircuitClients::List(vec![5]).chosen(5).unwrap_err().to_string();
         assert!(message.contains("there is no client 5") && message.contains("0 to 4"), "{message}");
     }
+
+    #[test]
+    fn so_many_clients_are_taken_evenly_up_to_the_last_ones() {
+        assert_eq!(CircuitClients::Count(4).chosen(10).unwrap(), [0, 2, 5, 7]);
+        assert_eq!(CircuitClients::Count(5).chosen(8).unwrap(), [0, 1, 3, 4, 6]);
+    }
 }

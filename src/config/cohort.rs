@@ -121,4 +121,10 @@ mod tests {
         let stragglers = |share, drawn| Cohort { partial_epochs: share, ..Cohort::default() }.stragglers(drawn);
         assert_eq!([stragglers(0.5, 10), stragglers(0.9, 5), stragglers(1.0, 3), stragglers(0.0, 9)], [5, 5, 3, 0]);
     }
+
+    #[test]
+    fn stragglers_are_rounded_to_whole_clients() {
+        let stragglers = |share, drawn| Cohort { partial_epochs: share, ..Cohort::default() }.stragglers(drawn);
+        assert_eq!([stragglers(0.4, 3), stragglers(0.5, 3), stragglers(0.3, 5), stragglers(0.01, 10)], [1, 2, 2, 0]);
+    }
 }

@@ -1,6 +1,8 @@
 //! The experiment: what is simulated, as plain data. Every key of the TOML is a field here, documented with its default
 //! and its range; `read.rs` turns text into these structs and refuses everything else.
 
+#[cfg(test)]
+mod accepted;
 mod analysis;
 mod bytes;
 pub mod catalogue;

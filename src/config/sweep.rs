@@ -276,4 +276,37 @@ mod tests {
         let error = read(&format!("[sweep]\nrounds = [{many}]\nseed = [{many}]")).unwrap_err();
         assert!(error.to_string().contains("asks for 121 experiments"), "{error}");
     }
+
+    #[test]
+    fn steps_between_the_ends_are_rounded_and_have_twelve_digits() {
+        let values = |range: &str| -> Vec<Value> {
+            let points = read(&format!("[sweep]\na.b = {range}\n")).unwrap();
+            points.into_iter().map(|mut point| point.changes.remove(0).value).collect()
+        };
+        // 2.15 and 4.64; 2.67 and 4.33.
+        assert_eq!(values("{ from = 1, to = 10, steps = 4, scale = \"log\" }"), [1, 2, 5, 10].map(Value::Integer));
+        assert_eq!(values("{ from = 1, to = 6, steps = 4 }"), [1, 3, 4, 6].map(Value::Integer));
+        let third = [0.0, 0.333333333333, 0.666666666667, 1.0].map(Value::Float);
+        assert_eq!(values("{ from = 0.0, to = 1.0, steps = 4 }"), third);
+        for range in ["from = -1.0, to = 1.0", "from = 1.0, to = -1.0", "from = 1.0, to = 0.0"] {
+            let error = read(&format!("[sweep]\na.b = {{ {range}, steps = 3, scale = \"log\" }}")).unwrap_err();
+            assert!(error.to_string().contains("has an end that is not above 0"), "{range}: {error}");
+        }
+    }
+
+    #[test]
+    fn as_many_experiments_as_are_accepted_and_no_more() {
+        let list = |n| (1..=n).map(|i: usize| i.to_string()).collect::<Vec<_>>().join(", ");
+        assert_eq!(labels(&format!("[sweep]\nrounds = [{}]", list(100))).len(), 100);
+        let error = read(&format!("[sweep]\nrounds = [{}]", list(101))).unwrap_err().to_string();
+        assert!(error.contains("asks for 101 experiments"), "{error}");
+    }
+
+    /// A folder's name has to be one on every file system.
+    #[test]
+    fn a_long_name_gives_way_to_a_number() {
+        let label = |length: usize| labels(&format!("[sweep]\nkey = [\"{}\"]", "x".repeat(length))).remove(0);
+        assert_eq!(label(56), format!("key-{}", "x".repeat(56)));
+        assert_eq!(label(57), "1");
+    }
 }

@@ -104,6 +104,9 @@ mod tests {
         let sum = Sha256::digest(&generate(500, 0).train.pixels);
         let start = hex(&sum[..8]);
         assert_eq!(start, "8cfdb9222b6e89e6");
+        let test = generate(0, 500).test;
+        let [pixels, labels] = [test.pixels, test.labels].map(|bytes| hex(&Sha256::digest(bytes)[..8]));
+        assert_eq!([pixels.as_str(), labels.as_str()], ["aa65c80edf508498", "85ac48575e7f3273"]);
     }
 
     #[test]

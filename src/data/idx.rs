@@ -263,4 +263,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(read(&folder.path().join("none"), &[]), Err(Error::Io { action: "read", .. })));
     }
+
+    /// Blank pictures pack a thousandfold, and are accepted as long as they are few; a header that only claims a lot is not
+    /// believed.
+    #[test]
+    fn a_small_file_may_unpack_to_a_lot_but_not_to_everything() {
+        let blank = |values: usize| {
+            let mut bytes = vec![0, 0, 8, 1];
+            bytes.extend((values as u32).to_be_bytes());
+            bytes.resize(8 + values, 0);
+            zipped(&bytes)
+        };
+        let packed = blank(4 << 20);
+        assert!(packed.len() as u64 * MAX_RATIO < 4 << 20, "{} bytes", packed.len());
+        assert_eq!(decode_bytes(&packed, &[]).unwrap().len(), 4 << 20);
+        let said = problem(&blank(20 << 20), &[]);
+        assert!(said.contains("declares 20971520 values, more than so short a file can hold"), "{said}");
+    }
 }

@@ -194,4 +194,13 @@ mod tests {
         assert!((mean - 0.1307).abs() < 1e-4, "{mean}");
         assert_eq!(data.test.labels[..5], [7, 2, 1, 0, 4]);
     }
+
+    /// Of the 60,000 training pictures, as everybody who uses them rounds these.
+    #[test]
+    fn the_mean_and_the_deviation_are_the_published_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        small(folder.path());
+        let data = load(folder.path()).unwrap();
+        assert_eq!((data.mean, data.std), (vec![0.1307], vec![0.3081]));
+    }
 }

@@ -132,3 +132,58 @@ pub fn indices_by_class(labels: &[u8], classes: usize) -> Vec<Vec<u32>> {
 pub(crate) fn digit_names() -> Vec<String> {
     ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"].map(String::from).to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever training or testing sees: a run is not gone on with on other data.
+    #[test]
+    fn the_checksum_is_of_everything_that_is_seen() {
+        let base = || {
+            let split = |first: u8| Split { pixels: (first..first + 8).collect(), labels: vec![0, 1] };
+            Dataset {
+                name: "a".into(),
+                channels: 1,
+                height: 2,
+                width: 2,
+                classes: 3,
+                class_names: vec!["x".into(), "y".into(), "z".into()],
+                mean: vec![0.1],
+                std: vec![0.2],
+                train: split(0),
+                test: split(100),
+            }
+        };
+        let edits: [fn(&mut Dataset); 10] = [
+            |d| (d.channels, d.height) = (2, 1),
+            |d| (d.height, d.width) = (1, 4),
+            |d| d.classes = 4,
+            |d| d.mean[0] = 0.3,
+            |d| d.std[0] = 0.3,
+            |d| d.train.pixels[7] += 1,
+            |d| d.train.labels.swap(0, 1),
+            |d| d.test.pixels[0] += 1,
+            |d| d.test.labels[1] = 2,
+            |d| std::mem::swap(&mut d.train, &mut d.test),
+        ];
+        let mut sums = vec![base().checksum()];
+        for edit in edits {
+            let mut other = base();
+            edit(&mut other);
+            sums.push(other.checksum());
+        }
+        assert_eq!(base().checksum(), sums[0]);
+        sums.sort_unstable();
+        sums.dedup();
+        assert_eq!(sums.len(), 11);
+    }
+
+    #[test]
+    fn blank_data_have_as_many_of_each_class() {
+        let data = blank(30, 7, 10);
+        assert_eq!((data.train.len(), data.test.len(), data.train.pixels.len()), (30, 7, 30 * 784));
+        assert!(data.train.by_class(10).iter().all(|members| members.len() == 3));
+        assert_eq!(data.test.labels, [0, 1, 2, 3, 4, 5, 6]);
+    }
+}

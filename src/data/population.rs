@@ -159,4 +159,14 @@ mod tests {
         // Ends, although there are a million millions of them: all classes of the data are soon found.
         assert_eq!(population.held(&labels, 4), [false, true, false, true]);
     }
+
+    #[test]
+    fn a_table_of_dealt_clients_ends_and_lists_are_counted_in_bytes() {
+        let many = Population::from(vec![Vec::new(); 100_001]);
+        assert_eq!((many.len(), many.listed()), (100_001, 100_000));
+        let mut list = Vec::with_capacity(10);
+        list.extend([1, 2, 3]);
+        let lists = size_of::<Vec<u32>>() as u64;
+        assert_eq!(Population::from(vec![list, vec![]]).bytes(), 40 + 2 * lists);
+    }
 }

@@ -296,4 +296,51 @@ mod tests {
         assert!(differing(100).is_ok());
         assert!(differing(101).unwrap_err().contains("101 of 2000"));
     }
+
+    /// Outputs below 1 are judged as if the largest were 1, larger ones by what it is; of codes so many of all bytes may differ.
+    #[test]
+    fn a_kernels_cases_allow_what_they_say() {
+        let close = |got: &[f32], want: &[f32]| compare(Compare::Close(0.25), &words(got), &words(want)).is_ok();
+        assert!(close(&[0.5, 0.25], &[0.5, 0.0]) && !close(&[0.5, 0.26], &[0.5, 0.0]));
+        assert!(close(&[8.0, 2.0], &[8.0, 0.0]) && !close(&[8.0, 2.1], &[8.0, 0.0]));
+        let codes = |differing: usize| {
+            let got: Vec<u8> = (0..40).map(|i| u8::from(i < differing)).collect();
+            compare(Compare::Codes(0.1), bytemuck::cast_slice(&got), &[0; 10]).is_ok()
+        };
+        assert!(codes(4) && !codes(5), "a tenth of forty bytes");
+        assert!(
+            compare(Compare::Exact, &[1, 3, 5], &[1, 3]).is_err() && compare(Compare::Exact, &[1], &[1, 3]).is_err()
+        );
+    }
+
+    #[test]
+    fn the_worst_element_is_named() {
+        let said = |got: &[f32]| compare(Compare::Close(1e-3), &words(got), &words(&[0.0; 4])).unwrap_err();
+        assert!(said(&[0.1, 0.5, 0.0, 0.2]).starts_with("element 1 is 0.5 instead of 0 (off by 5e-1; allowed 1e-3)"));
+        assert!(said(&[0.1, 0.5, f32::NAN, 0.2]).starts_with("element 2 is NaN"));
+    }
+
+    /// Numbers beyond 1e30 end a run soon, although they are finite.
+    #[test]
+    fn numbers_about_to_overflow_are_those_of_a_run_that_diverged() {
+        assert!(real(1e-5, 0.0, &[3e30, 1.0], &[2e30, 0.0]));
+        assert!(!real(1e-5, 0.0, &[3e29, 1.0], &[2e29, 0.0]));
+    }
+
+    /// A score may be off by its tolerance on either device: by twice that in all, and no more.
+    #[test]
+    fn choices_are_near_ties_where_both_devices_round() {
+        let kernel = &crate::kernels::gate_step::KERNEL;
+        let tolerance = kernel.bindings.iter().find(|b| b.name == "logits").map(|b| b.compare);
+        let Some(Compare::Close(tolerance)) = tolerance else { panic!("logits are close") };
+        let of = |off: f32| {
+            let logits = words(&[off * tolerance, 1.0, 0.0]);
+            let any = words(&[0.0; 3]);
+            let on = words(&[1.0; 3]);
+            let want = words(&[1.0, 1.0, 0.0]);
+            let held = [any.clone(), on, logits, any.clone(), any, want.clone(), want];
+            of_kernel(kernel, &[0; 9], &held, "hard", &[0.0, 1.0, 0.0]).is_ok()
+        };
+        assert!(of(1.5) && !of(2.5));
+    }
 }

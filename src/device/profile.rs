@@ -43,4 +43,13 @@ mod tests {
         let profile = Profile::new(vec![("adam", ms(2)), ("conv", ms(3)), ("adam", ms(4))]);
         assert_eq!(profile.0, [took("adam", 2, 6), took("conv", 1, 3)]);
     }
+
+    #[test]
+    fn the_longest_comes_first_whichever_began() {
+        let ms = Duration::from_millis;
+        let names = |list: Vec<(&'static str, Duration)>| -> Vec<&'static str> {
+            Profile::new(list).0.iter().map(|took| took.kernel).collect()
+        };
+        assert_eq!(names(vec![("a", ms(1)), ("b", ms(5)), ("c", ms(3)), ("a", ms(1))]), ["b", "c", "a"]);
+    }
 }

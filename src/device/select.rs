@@ -240,4 +240,10 @@ mod tests {
         assert_eq!("AUTO".parse::<Choice>().unwrap(), Choice::Auto);
         assert_eq!("llvm".parse::<Choice>().unwrap(), Choice::Named("llvm".into()));
     }
+
+    #[test]
+    fn a_name_goes_before_what_stands_beside_it() {
+        let adapters = [("Radeon", "vulkan"), ("Vulkan Reference", "dx12")];
+        assert_eq!(pick("vulkan", &adapters).unwrap(), &adapters[1]);
+    }
 }

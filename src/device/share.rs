@@ -81,3 +81,29 @@ impl Device for Share<'_> {
         Traffic { parts: counters.dispatches, ..counters }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Cpu;
+    use crate::kernels::adam::KERNEL;
+
+    /// What an experiment reports is its own, whatever the others beside it do.
+    #[test]
+    fn each_share_counts_what_was_asked_of_it() {
+        let cpu = Cpu::new(Some(1)).unwrap();
+        let [one, other] = [Share::new(&cpu), Share::new(&cpu)];
+        let case = (KERNEL.cases)().remove(0);
+        let made = KERNEL.bindings.iter().zip(&case.buffers);
+        let buffers: Vec<Buffer> =
+            made.map(|(b, words)| crate::federation::upload(&cpu, b.name, words).unwrap()).collect();
+        let views: Vec<View<'_>> = buffers.iter().map(Buffer::all).collect();
+        (0..3).for_each(|_| one.dispatch(&KERNEL, &case.params, &views, case.groups).unwrap());
+        other.dispatch(&KERNEL, &case.params, &views, case.groups).unwrap();
+        let read = [buffers[1].view(0, 4), buffers[0].view(0, 2)];
+        pollster::block_on(one.read(&read)).unwrap();
+        pollster::block_on(one.read(&read[..1])).unwrap();
+        assert_eq!(one.traffic(), Traffic { readbacks: 2, bytes_read_back: 40, dispatches: 3, parts: 3 });
+        assert_eq!(other.traffic(), Traffic { readbacks: 0, bytes_read_back: 0, dispatches: 1, parts: 1 });
+    }
+}

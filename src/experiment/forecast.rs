@@ -236,3 +236,43 @@ fn mixed(mut dataset: Dataset) -> Dataset {
     grey(&mut dataset.test);
     dataset
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::device::Cpu;
+
+    #[test]
+    fn time_is_that_of_every_kind_of_work() {
+        let pace = Pace { step: 0.5, searched: 0.25, search: 2.0, image: 0.125 };
+        let work = Work { steps: 4.0, searched: 8.0, searches: 3.0, images: 16.0, bytes: 0 };
+        assert_eq!(pace.seconds(&work), 2.0 + 2.0 + 6.0 + 2.0);
+    }
+
+    /// Two clients of two classes with 12 examples each, in three rounds of two seeds.
+    #[test]
+    fn work_is_of_all_rounds_and_seeds_and_a_search_sees_its_class() {
+        let text = r#"
+            name = "work"
+            seeds = [3, 4]
+            rounds = 3
+            data = { source = "digits", train_examples = 120, test_examples = 40 }
+            partition = { kind = "by_class", classes = [[0, 1], [2, 3]] }
+            training = { local_epochs = 2, batch_size = 32 }
+            circuits = { steps = 5, every = 2 }
+            [model]
+            layers = [{ kind = "conv", channels = 4, pool = 2 }, { kind = "linear", features = 10 }]
+        "#;
+        let experiment = config::load(text, "work.toml", &[]).unwrap().variants.remove(0).experiment;
+        let (dataset, cpu) = (blank_dataset(&experiment.data), Cpu::new(Some(1)).unwrap());
+        let federation = Federation::new(&cpu, &experiment, &dataset).unwrap();
+        let found = work(&cpu, &experiment, &dataset, &federation);
+        // A batch an epoch: two steps for each client in each round. Circuits of rounds 2 and 3, of four pairs in two models.
+        assert_eq!((found.steps, found.searches), (2.0 * 2.0 * 3.0 * 2.0, 2.0 * 8.0 * 2.0));
+        // Half of a batch is of the class.
+        assert_eq!((found.searched, found.images), (16.0 * found.searches * 5.0, 3.0 * 40.0 * 2.0));
+        assert!(found.bytes > federation.plan().total() + federation.search_bytes());
+        assert_eq!(classes_of_a_client(&federation), 2.0);
+    }
+}

@@ -170,4 +170,15 @@ mod tests {
         assert_eq!(steps(5923 + 6742, 256, 5), 250);
         assert_eq!(steps(5923 + 6742 + 5958, 256, 5), 365);
     }
+
+    #[test]
+    fn half_of_a_wave_is_rounded_up_and_one_client_has_no_half() {
+        let member =
+            |client| Member { replicate: 0, seed: 1, client, examples: OwnExamples::Listed(&[]), steps: 1, longest: 1 };
+        let half = |clients, size| Waves::new((0..clients).map(member).collect(), size, false).half();
+        assert_eq!(
+            [half(9, 5), half(4, 4), half(2, 9), half(1, 9), half(0, 9)],
+            [Some(3), Some(2), Some(1), None, None]
+        );
+    }
 }

@@ -101,3 +101,46 @@ impl Evaluation {
         self.parts.iter().flat_map(|part| [part.counters.all(), part.losses.all()])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Examples;
+    use super::super::local::tests::{Counting, network};
+    use super::*;
+    use crate::data::blank;
+    use crate::model::SpecKind;
+
+    /// What is planned for it is what its buffers take, of as many models at once as fit.
+    #[test]
+    fn an_evaluation_takes_what_it_says() {
+        let (device, dataset) = (Counting::new(), blank(1, 600, 10));
+        let network = network(&[SpecKind::Linear { features: 20 }, SpecKind::Linear { features: 10 }]);
+        let test = Examples::upload(&device, &dataset, &dataset.test).unwrap();
+        let (space, _) = network.workspace_words(256, Depth::Forward);
+        for (room, most) in [(1, 1), (2, 2), (9, 3)] {
+            let bytes = 4 * (room * (space + 600 + BATCH)) as u64;
+            let budget = Budget { bytes, binding: 1 << 30, max_wave: 100, models: 0, cache: None };
+            let global = upload(&device, "global", &vec![0; 3 * network.layout.words]).unwrap();
+            device.words.lock().unwrap().clear();
+            let evaluation = Evaluation::new(&device, &network, 600, 3, budget).unwrap();
+            assert_eq!(evaluation.most, most);
+            let stage = Stage { device: &device, network: &network, train: &test, test: &test, budget, replicates: 3 };
+            evaluation.run(stage, global.all().into()).unwrap();
+            let words: usize = device.words.lock().unwrap().iter().sum();
+            // Beside the number of each model.
+            assert_eq!(evaluation.bytes(&network), 4 * (words as u64 - 3), "{most} at once");
+            let views: Vec<_> = evaluation.results().collect();
+            assert_eq!(views.iter().map(|view| view.words).sum::<usize>(), Evaluation::words(&network, 3));
+            // All 600 images are seen, each once, by each model: a network of zeros takes all for the first class.
+            let words = pollster::block_on(device.read(&views)).unwrap();
+            let counts: Vec<u32> = words.iter().step_by(2).flatten().copied().collect();
+            for counts in counts.chunks(100) {
+                let first: Vec<u32> = counts.iter().step_by(10).copied().collect();
+                assert_eq!((first, counts.iter().sum::<u32>()), (vec![60; 10], 600));
+            }
+            for loss in words.iter().skip(1).step_by(2).flatten().map(|loss| f32::from_bits(*loss)) {
+                assert!((loss / 600.0 - 10f32.ln()).abs() < 1e-4, "{loss}");
+            }
+        }
+    }
+}

@@ -199,3 +199,68 @@ pub(crate) fn upload(device: &dyn Device, label: &str, words: &[u32]) -> Result<
     }
     Ok(buffer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::blank;
+    use crate::device::{Cpu, f32s};
+
+    fn words(cpu: &Cpu, buffer: &Buffer) -> Vec<u32> {
+        pollster::block_on(cpu.read(&[buffer.all()])).unwrap().remove(0)
+    }
+
+    /// More images than four parts hold, none of which fills a part to its end.
+    #[test]
+    fn images_of_many_parts_lie_where_they_belong() {
+        let cpu = Cpu::new(Some(1)).unwrap();
+        let (images, image_words) = (5500usize, 196usize);
+        assert!(images * image_words > 4 * PART && !PART.is_multiple_of(image_words));
+        let mut dataset = blank(images, 1, 10);
+        for (n, image) in dataset.train.pixels.chunks_exact_mut(784).enumerate() {
+            image[..4].copy_from_slice(&(n as u32).to_le_bytes());
+            image[783] = (n % 251) as u8;
+        }
+        let examples = Examples::upload(&cpu, &dataset, &dataset.train).unwrap();
+        let pixels = words(&cpu, &examples.pixels);
+        assert_eq!(pixels.len(), images * image_words);
+        for (n, image) in pixels.chunks_exact(image_words).enumerate() {
+            assert_eq!((image[0], image[195] >> 24), (n as u32, n as u32 % 251), "image {n}");
+        }
+        assert_eq!(words(&cpu, &examples.labels), (0..images as u32).map(|n| n % 10).collect::<Vec<_>>());
+        assert_eq!(examples.bytes(), 4 * (pixels.len() + images + 2) as u64);
+    }
+
+    /// A byte p becomes (p / 255 - mean) / std: what the device multiplies it by, and adds.
+    #[test]
+    fn normalisation_is_a_factor_and_a_summand_of_a_byte() {
+        let cpu = Cpu::new(Some(1)).unwrap();
+        let dataset = Dataset { mean: vec![0.25], std: vec![0.5], ..blank(1, 1, 10) };
+        let norm = words(&cpu, &Examples::upload(&cpu, &dataset, &dataset.train).unwrap().norm);
+        let [factor, summand] = f32s(&norm)[..] else { panic!("one channel") };
+        assert!((factor * 127.5 - 1.0).abs() < 1e-6 && summand == -0.5, "{factor} {summand}");
+    }
+
+    /// Slots of different numbers of steps, over several parts: what is missing counts nothing, and moves nobody's place.
+    #[test]
+    fn batches_of_slots_of_unequal_length_lie_in_rows_of_their_own() {
+        let cpu = Cpu::new(Some(1)).unwrap();
+        // Whole rows that no part ends with.
+        let (stride, steps) = (1000, [700, 2, 0, 699]);
+        let batch = |slot: usize, step: usize| vec![(1000 * slot + step) as u32 + 1; if step == 1 { 3 } else { 1000 }];
+        let batches: Vec<Vec<Vec<u32>>> =
+            steps.iter().enumerate().map(|(slot, n)| (0..*n).map(|step| batch(slot, step)).collect()).collect();
+        let orders = Orders::upload(&cpu, &batches, stride).unwrap();
+        assert_eq!((orders.steps, orders.slots), (700, 4));
+        let (order, counts) = (words(&cpu, &orders.order), words(&cpu, &orders.counts));
+        assert!(order.len() > 10 * PART);
+        for (slot, rows) in order.chunks_exact(700 * stride).enumerate() {
+            for (step, row) in rows.chunks_exact(stride).enumerate() {
+                let mut want = if step < steps[slot] { batch(slot, step) } else { Vec::new() };
+                assert_eq!(counts[step * 4 + slot] as usize, want.len(), "slot {slot}, step {step}");
+                want.resize(stride, 0);
+                assert!(row == want, "slot {slot}, step {step}");
+            }
+        }
+    }
+}

@@ -368,3 +368,6 @@ fn pruning_tables(network: &Network, min_alive: usize) -> (Vec<u32>, Vec<u32>) {
     }
     (table, filters)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -191,4 +191,20 @@ mod tests {
         let error = Budget { bytes: 3 << 20, ..budget }.beside_models(4, words, 1).unwrap_err().to_string();
         assert!(error.contains("needs 3.0 MiB, but device.memory allows 3.0 MiB") && error.contains("fewer seeds"));
     }
+
+    /// What just fits is taken, and what nobody limits is limited by the device and the grid.
+    #[test]
+    fn limits_may_be_met_exactly() {
+        let budget = Budget { bytes: 400, binding: 200, max_wave: 100, models: 0, cache: None };
+        assert_eq!(slots_that_fit(budget, 9, 100, 50, "a client").unwrap(), 1);
+        assert!(slots_that_fit(budget, 9, 101, 1, "a client").is_err());
+        assert!(slots_that_fit(budget, 9, 100, 51, "a client").is_err());
+        let cpu = crate::device::Device::info(&crate::device::Cpu::new(Some(1)).unwrap()).clone();
+        let info = DeviceInfo { max_binding_bytes: 3000, max_buffer_bytes: 2000, ..cpu };
+        assert_eq!(Budget::new(&info, None, None).binding, 2000);
+        assert_eq!(Budget::new(&DeviceInfo { max_buffer_bytes: 5000, ..info.clone() }, None, None).binding, 3000);
+        let wave = |max_wave| Budget::new(&info, None, max_wave).max_wave;
+        assert_eq!([wave(None), wave(Some(100_000)), wave(Some(7))], [65_535, 65_535, 7]);
+        assert_eq!((Budget::new(&info, None, None).bytes, Budget::new(&info, Some(5), None).bytes), (1 << 30, 5));
+    }
 }

@@ -34,3 +34,24 @@ impl RoundPlan {
         self.wave() + self.images + self.models + self.evaluation + self.kept
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_takes_one_full_wave_and_what_stays_beside_it() {
+        let plan = RoundPlan {
+            clients: 30,
+            waves: 3,
+            wave_size: 10,
+            client_bytes: 100,
+            budget: 5000,
+            images: 2,
+            models: 30,
+            evaluation: 400,
+            kept: 50_000,
+        };
+        assert_eq!((plan.wave(), plan.total()), (1000, 51_432));
+    }
+}

@@ -116,6 +116,7 @@ impl Ramps<'_> {
 mod tests {
     use super::super::OwnExamples;
     use super::*;
+    use crate::model::{Input, LayerSpec, SpecKind, chain};
 
     fn recipes() -> Recipes {
         let recipe = |lr, target, anneal| Recipe { lr, sparsity: Sparsity { target, anneal, min_alive: 4 } };
@@ -158,5 +159,62 @@ mod tests {
         let recipes = recipes();
         let count = |of| recipes.ramps(&wave(of)).0.len();
         assert_eq!((count(&[(1, 4), (1, 4)]), count(&[(1, 4), (2, 4), (1, 6)]), count(&[])), (1, 3, 0));
+    }
+
+    /// s_t = S (t / A) for t < A = int(anneal T), then S, by each client's own T; and at least one weight stays.
+    #[test]
+    fn a_client_is_pruned_along_the_ramp_of_its_own_steps() {
+        let recipe = Recipe { lr: 0.1, sparsity: Sparsity { target: 0.8, anneal: 0.5, min_alive: 4 } };
+        // Of 7 steps the ramp takes int(3.5) = 3, of 3 steps one.
+        let ramp = |steps| -> Vec<f64> { (0..=4).map(|step| recipe.scheduled(steps, step)).collect() };
+        let near = |got: Vec<f64>, want: [f64; 5]| got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-12);
+        assert!(near(ramp(7), [0.0, 0.8 / 3.0, 1.6 / 3.0, 0.8, 0.8]), "{:?}", ramp(7));
+        assert!(near(ramp(3), [0.0, 0.8, 0.8, 0.8, 0.8]), "{:?}", ramp(3));
+        let mut wave = wave(&[(0, 7), (0, 3)]);
+        wave.iter_mut().for_each(|member| member.longest = 7);
+        let keeps = Recipes::new(vec![recipe]).keeps(&wave, 7, &[3]);
+        // int(3), int(2.2), int(1.4), and of 0.6 one; the shorter client's after its first step.
+        assert_eq!(keeps[..8], [3, 3, 2, 1, 1, 1, 1, 1]);
+    }
+
+    /// Where one of several federations prunes, all are gone through; and the densest says what may be left.
+    #[test]
+    fn the_federation_that_keeps_most_decides_what_a_wave_may_hold() {
+        let network = network();
+        let recipe = |target| Recipe { lr: 0.1, sparsity: Sparsity { target, anneal: 0.5, min_alive: 0 } };
+        for order in [[0.9, 0.99, 0.995], [0.995, 0.9, 0.99], [0.99, 0.995, 0.9]] {
+            let recipes = Recipes::new(order.map(recipe).to_vec());
+            assert_eq!(recipes.trained(&network), Density::pruned(&network, 0.9, 0), "{order:?}");
+            let all = wave(&[(0, 4), (1, 4), (2, 4)]);
+            assert_eq!(recipes.ramps(&all).before(&network, 3), Some(Density::pruned(&network, 0.9, 0)), "{order:?}");
+            assert_eq!(recipes.ramps(&all).before(&network, 0), None);
+        }
+        assert!(Recipes::new([0.0, 0.9].map(recipe).to_vec()).prune());
+        assert!(Recipes::new([0.9, 0.0].map(recipe).to_vec()).prune());
+        assert!(!Recipes::new([0.0, 0.0].map(recipe).to_vec()).prune());
+    }
+
+    /// The ramp is that of the replicate's longest client, whether that is in the wave or not.
+    #[test]
+    fn a_wave_without_its_longest_client_waits_for_it() {
+        let (network, recipe) =
+            (network(), |target| Recipe { lr: 0.1, sparsity: Sparsity { target, anneal: 1.0, min_alive: 0 } });
+        let recipes = Recipes::new(vec![recipe(0.8)]);
+        let mut wave = wave(&[(0, 2)]);
+        wave[0].longest = 8;
+        // After step 1 a client of 8 steps has a sparsity of 0.8 / 8.
+        assert_eq!(recipes.ramps(&wave).before(&network, 2), Some(Density::pruned(&network, 0.1, 0)));
+    }
+
+    fn network() -> Network {
+        let kinds = [
+            SpecKind::Conv { channels: 32, kernel: 3, padding: 1, pool: 2 },
+            SpecKind::Conv { channels: 64, kernel: 3, padding: 1, pool: 2 },
+            SpecKind::Linear { features: 10 },
+        ];
+        let spec = |(i, kind)| LayerSpec { name: format!("l{i}"), kind, relu: i < 2 };
+        let specs: Vec<LayerSpec> = kinds.into_iter().enumerate().map(spec).collect();
+        let input = Input { channels: 1, height: 28, width: 28 };
+        Network::new(chain(&specs, input, 10).unwrap(), input, 10)
     }
 }

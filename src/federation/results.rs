@@ -203,3 +203,85 @@ fn realised(tensors: &[(String, usize)], places: &[usize], alive: &[u32]) -> Vec
     };
     tensors.iter().enumerate().map(share).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{OwnExamples, Recipe};
+    use super::*;
+    use crate::config::Sparsity;
+    use crate::data::Population;
+
+    fn replicate() -> Replicate {
+        let sparsity = Sparsity { target: 0.0, anneal: 0.5, min_alive: 4 };
+        let recipe = Recipe { lr: 0.25, sparsity };
+        let clients = Population::from(Vec::<Vec<u32>>::new());
+        Replicate { experiment: 3, named: "with seed 5, ".into(), seed: 5, clients, recipe }
+    }
+
+    fn member(replicate: usize, client: usize) -> Member<'static> {
+        Member { replicate, seed: 5, client, examples: OwnExamples::Listed(&[0; 8]), steps: 2, longest: 2 }
+    }
+
+    /// A loss, right answers, images, and the zero-based step that diverged, as the kernel leaves them.
+    fn summary(loss: f32, right: u32, images: u32, diverged: u32) -> [u32; SUMMARY_WORDS] {
+        [loss.to_bits(), right, images, diverged]
+    }
+
+    #[test]
+    fn accuracies_are_shares_of_the_images_and_the_mean_loss_is_of_all() {
+        let of = replicate();
+        let at = Place { round: 4, of: &of };
+        // Rows are true classes: 3 of 4 right, 1 of 2, no image, 0 of 2.
+        let counters = [3, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 2, 0, 0, 0];
+        let global = Global::new(&counters, 10.0, &[true, false, true, true], at).unwrap();
+        assert_eq!((global.loss, global.accuracy, global.trained_accuracy), (1.25, 0.5, 0.5));
+        assert_eq!(global.per_class_accuracy, [Some(0.75), Some(0.5), None, Some(0.0)]);
+        let first = Global::new(&counters, 10.0, &[true, false, false, false], at).unwrap();
+        assert_eq!((first.accuracy, first.trained_accuracy), (0.5, 0.75));
+        assert!(Global::new(&counters, 10.0, &[false; 4], at).unwrap().trained_accuracy.is_nan(), "nothing is known");
+    }
+
+    #[test]
+    fn a_loss_that_is_not_finite_names_the_round_the_seed_and_the_rate() {
+        let of = replicate();
+        for loss in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let error = Global::new(&[1], loss, &[true], Place { round: 4, of: &of }).unwrap_err();
+            let Error::Diverged { experiment: 3, round: 4, place, lr: 0.25 } = error else { panic!("{error}") };
+            assert_eq!(place, "with seed 5, in the averaged model");
+        }
+    }
+
+    #[test]
+    fn clients_are_summed_up_by_number() {
+        let of = replicate();
+        let members = [member(0, 7), member(1, 1), member(0, 2)];
+        let never = u32::MAX;
+        let words = [summary(0.5, 3, 4, never), summary(9.0, 0, 1, never), summary(0.25, 1, 8, never)].concat();
+        let clients = summarise(&members, &[0, 2], &words, Place { round: 1, of: &of }).unwrap();
+        let found: Vec<_> = clients.iter().map(|c| (c.client, c.summary.loss, c.summary.accuracy)).collect();
+        assert_eq!(found, [(2, 0.25, 0.125), (7, 0.5, 0.75)]);
+    }
+
+    /// Whatever the order of the wave, and although others diverged later or at the same step.
+    #[test]
+    fn the_first_step_that_diverged_is_named_and_of_its_clients_the_first() {
+        let of = replicate();
+        let members = [member(0, 1), member(0, 9), member(0, 5)];
+        let words = [summary(0.5, 0, 4, 6), summary(0.5, 0, 4, 2), summary(0.5, 0, 4, 2)].concat();
+        let error = summarise(&members, &[0, 1, 2], &words, Place { round: 8, of: &of }).unwrap_err();
+        let Error::Diverged { round: 8, place, .. } = error else { panic!("{error}") };
+        assert_eq!(place, "with seed 5, at client 5, step 3");
+    }
+
+    #[test]
+    fn sparsity_is_the_mean_share_of_zeros_over_a_replicates_own_clients() {
+        let tensors = [("conv".to_string(), 10), ("fc".to_string(), 100)];
+        // Nonzero weights of three members, of whom the second is another federation's.
+        let alive = [4, 50, 10, 100, 2, 25];
+        let share =
+            |places: &[usize]| realised(&tensors, places, &alive).into_iter().map(|(_, s)| s).collect::<Vec<_>>();
+        let found = share(&[0, 2]);
+        assert!((found[0] - 0.7).abs() < 1e-12 && (found[1] - 0.625).abs() < 1e-12, "{found:?}");
+        assert!(share(&[]).iter().all(|s| s.is_nan()), "of nobody nothing is known");
+    }
+}

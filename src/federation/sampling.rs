@@ -325,4 +325,61 @@ mod tests {
             }
         }
     }
+
+    /// Whoever else is drawn, and in whichever place: a straggler's epochs and a drop-out are the client's own, and of one
+    /// round.
+    #[test]
+    fn what_befalls_a_client_hangs_on_its_own_number() {
+        let epochs = |drawn: &[usize], round| key(round).epochs(drawn, drawn.len(), 1000);
+        let [all, few] = [epochs(&[3, 8, 20, 41], 2), epochs(&[20, 41], 2)];
+        assert_eq!(all[2..], few);
+        assert_ne!(all[2..], epochs(&[20, 41], 3));
+        assert!(all[0] != all[1] && all[1] != all[2], "{all:?}");
+        let lost = |round| (0..200).filter(|client| key(round).drops(*client, 0.5)).collect::<Vec<_>>();
+        assert!(lost(1) != lost(2) && (60..140).contains(&lost(1).len()));
+        // Neither says anything of the other, nor of who is drawn.
+        let late = |round: u64| -> Vec<usize> {
+            let epochs = key(round).epochs(&(0..200).collect::<Vec<_>>(), 100, 2);
+            (0..200).filter(|client| epochs[*client] == 1).collect()
+        };
+        let both = |round| late(round).iter().filter(|client| lost(round).contains(client)).count();
+        let shares: Vec<usize> = (1..=40).map(both).collect();
+        // A quarter of the clients makes one epoch of two, and half of those drop out: 25 of 200, 1000 of 8000.
+        let total: usize = shares.iter().sum();
+        assert!((850..1150).contains(&total), "{total}");
+    }
+
+    /// Rounds are drawn by number, stragglers among them: the second round of a run is not its first once more.
+    #[test]
+    fn stragglers_are_others_in_each_round() {
+        let drawn: Vec<usize> = (0..100).collect();
+        let slow = |round| {
+            let epochs = key(round).epochs(&drawn, 30, 1000);
+            drawn.iter().filter(|client| epochs[**client] < 1000).copied().collect::<Vec<_>>()
+        };
+        assert!(slow(1) != slow(2) && slow(1) == slow(1));
+        // Who is slow is not who would be drawn: those 30 of 100.
+        assert_ne!(slow(1), key(1).clients(&population(&[1; 100]), Sampling::Uniform, 30));
+    }
+
+    /// Results of a seed hold only while its draws stay what they are, on every machine and with every version of a crate.
+    #[test]
+    fn the_draws_of_a_round_are_these() {
+        let clients = key(3).clients(&population(&[1; 1000]), Sampling::Uniform, 6);
+        let epochs = key(3).epochs(&[0, 1, 2, 3, 4, 5, 6, 7], 5, 9);
+        let dropped: Vec<usize> = (0..30).filter(|client| key(3).drops(*client, 0.2)).collect();
+        let (replicates, asked) = (
+            [replicate(5, population(&[1; 1000]))],
+            config::Cohort { clients_per_round: Some(6), ..config::Cohort::default() },
+        );
+        let cohort = Cohort::draw(&replicates, &asked, &training(1), 3);
+        assert!(
+            cohort.participants.iter().map(|p| p.client).eq(clients.iter().copied()),
+            "the third round is the third"
+        );
+        assert_eq!(
+            (clients, epochs, dropped),
+            (vec![6, 213, 310, 441, 894, 997], vec![9, 6, 2, 7, 9, 9, 1, 6], vec![4, 5, 6, 19, 24])
+        );
+    }
 }

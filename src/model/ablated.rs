@@ -199,3 +199,33 @@ impl Network {
         self.layout.gates.iter().map(|g| plane(&self.layers[g.layer])).map(|p| p.height * p.width).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Cpu;
+    use crate::model::{Input, LayerSpec, SpecKind, chain};
+
+    /// What searches are planned by is what these buffers take: values before pooling, codes of fully connected layers, and
+    /// codes that nobody reads.
+    #[test]
+    fn the_words_of_values_before_the_activation_are_those_of_their_buffers() {
+        let kinds = [
+            SpecKind::Conv { channels: 8, kernel: 3, padding: 1, pool: 2 },
+            SpecKind::Linear { features: 40 },
+            SpecKind::Linear { features: 10 },
+        ];
+        let spec = |(i, kind)| LayerSpec { name: format!("l{i}"), kind, relu: i < 2 };
+        let specs: Vec<LayerSpec> = kinds.into_iter().enumerate().map(spec).collect();
+        let input = Input { channels: 1, height: 12, width: 12 };
+        let network = Network::new(chain(&specs, input, 10).unwrap(), input, 10);
+        let before = network.pre_activations(&Cpu::new(Some(1)).unwrap(), 3, 8).unwrap();
+        let (total, largest) = network.pre_activation_words(8);
+        let z: Vec<usize> = before.z.iter().map(Buffer::words).collect();
+        // 8 channels of 12 x 12, and 40 units, of 3 slots with 8 images.
+        assert_eq!(z, [3 * 8 * 144 * 8, 3 * 40 * 8]);
+        assert_eq!(largest, z[0] / 3);
+        let codes: usize = before.codes.iter().flatten().map(Buffer::words).sum::<usize>() + before.scratch.words();
+        assert!(3 * total >= z.iter().sum::<usize>() + codes, "{total} words planned");
+    }
+}

@@ -49,4 +49,34 @@ mod tests {
             );
         }
     }
+
+    /// Biases too: PyTorch draws them within the bound of the weights beside them.
+    #[test]
+    fn biases_are_drawn_within_the_bound_of_their_layer() {
+        let layout = Layout::new(&super::super::layers::tests::simple_cnn());
+        for (weight, bias) in [(0, 1), (2, 3), (4, 5), (6, 7)] {
+            let (bound, bias) = (1.0 / (layout.tensors[weight].fan_in as f64).sqrt(), &layout.tensors[bias]);
+            assert!(bias.is_bias());
+            let values: Vec<f64> = (0..200)
+                .flat_map(|seed| initial_weights(&layout, seed)[bias.at..][..bias.words()].to_vec())
+                .map(f64::from)
+                .collect();
+            let n = values.len() as f64;
+            let variance = values.iter().map(|v| v * v).sum::<f64>() / n;
+            assert!(values.iter().all(|v| v.abs() <= bound), "{}", bias.name);
+            // A uniform's mean square is a third of its bound's square, give or take five standard errors.
+            assert!(
+                (3.0 * variance / (bound * bound) - 1.0).abs() < 5.0 * (0.8 / n).sqrt(),
+                "{}: {variance}",
+                bias.name
+            );
+        }
+    }
+
+    /// Results of a seed hold only while its first weights stay what they are, on every machine.
+    #[test]
+    fn the_first_weights_are_these() {
+        let layout = Layout::new(&super::super::layers::tests::simple_cnn());
+        assert_eq!(initial_weights(&layout, 7)[..3], [0.220_846_35, -0.077_046_68, -0.204_189_58]);
+    }
 }

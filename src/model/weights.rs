@@ -107,4 +107,29 @@ mod tests {
         let error = load(written(&other, &row).path(), &three).unwrap_err();
         assert!(error.to_string().contains("extra.weight"), "{error}");
     }
+
+    /// As many numbers in another shape would load in a wrong order, and half as many bytes each are other numbers.
+    #[test]
+    fn another_shape_another_type_and_infinities_are_refused() {
+        let three = layout(3);
+        let row = super::super::initial_weights(&three, 1);
+        let mut turned = three.clone();
+        turned.tensors[0].shape.reverse();
+        let error = load(written(&turned, &row).path(), &three).unwrap_err().to_string();
+        assert!(error.contains("fc.weight has shape [6, 3], the model [3, 6]"), "{error}");
+        for infinite in [f32::INFINITY, f32::NEG_INFINITY] {
+            let mut row = row.clone();
+            row[17] = infinite;
+            let error = load(written(&three, &row).path(), &three).unwrap_err().to_string();
+            assert!(error.contains("inf at element 17"), "{error}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (weight, bias) = ([0u8; 72], [0u8; 12]);
+        let view = |dtype, shape: &[usize], data| TensorView::new(dtype, shape.to_vec(), data).unwrap();
+        let tensors =
+            [("fc.weight", view(Dtype::I32, &[3, 6], &weight[..])), ("fc.bias", view(Dtype::F32, &[3], &bias[..]))];
+        std::fs::write(file.path(), safetensors::serialize(tensors, None).unwrap()).unwrap();
+        let error = load(file.path(), &three).unwrap_err().to_string();
+        assert!(error.contains("fc.weight is I32, not float32"), "{error}");
+    }
 }

@@ -134,3 +134,30 @@ impl Workspace {
         self.layers[layer].output_grad.as_ref().expect("the workspace holds gradients").all()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Cpu;
+    use crate::model::Input;
+    use crate::model::layers::tests::simple_cnn;
+
+    /// What a wave is planned by is what its buffers take.
+    #[test]
+    fn the_words_of_a_workspace_are_those_of_its_buffers() {
+        let (cpu, input) = (Cpu::new(Some(1)).unwrap(), Input { channels: 1, height: 28, width: 28 });
+        let network = Network::new(simple_cnn(), input, 10);
+        for depth in [Depth::Forward, Depth::Gates, Depth::Weights] {
+            for (slots, stride) in [(1, 8), (3, 36)] {
+                let space = network.workspace(&cpu, slots, stride, depth).unwrap();
+                let layers =
+                    space.layers.iter().flat_map(|l| [Some(&l.output), l.codes.as_ref(), l.output_grad.as_ref()]);
+                let all = layers.chain([Some(&space.input), Some(&space.targets), space.partials.as_ref()]).flatten();
+                let sizes: Vec<usize> = all.map(Buffer::words).collect();
+                let (total, largest) = network.workspace_words(stride, depth);
+                assert_eq!(sizes.iter().sum::<usize>(), slots * total, "{depth:?}, {stride} images");
+                assert_eq!(sizes.iter().max(), Some(&(slots * largest)), "{depth:?}, {stride} images");
+            }
+        }
+    }
+}

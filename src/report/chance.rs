@@ -97,6 +97,28 @@ mod tests {
         assert_eq!(expected_iou(&[]), None);
     }
 
+    /// The same by counting: C(n, k) as a float, exact for these.
+    fn choose(n: usize, k: usize) -> f64 {
+        (0..k).fold(1.0, |product, i| product * (n - i) as f64 / (i + 1) as f64)
+    }
+
+    /// Sizes that differ within a layer and between layers, so that no two overlaps are equally likely; and layers large enough
+    /// that most overlaps are unlikely, and still count.
+    #[test]
+    fn unequal_layers_equal_the_sum_over_all_their_overlaps() {
+        let likely = |(a, b, n): Sizes, k: usize| {
+            if k > a || k > b || b - k > n - a { 0.0 } else { choose(a, k) * choose(n - a, b - k) / choose(n, b) }
+        };
+        for [one, two] in [[(3, 5, 9), (7, 2, 11)], [(2, 2, 3), (0, 4, 6)], [(40, 25, 100), (12, 30, 64)]] {
+            let mut sum = 0.0;
+            for (k, l) in (0..=one.0).flat_map(|k| (0..=two.0).map(move |l| (k, l))) {
+                let union = one.0 + one.1 + two.0 + two.1 - k - l;
+                sum += likely(one, k) * likely(two, l) * (k + l) as f64 / union as f64;
+            }
+            close(expected_iou(&[one, two]), sum);
+        }
+    }
+
     #[test]
     fn large_sets_neither_overflow_nor_vanish() {
         // Half of 73,728 edges twice: the overlap concentrates on a quarter, and 1/4 over 3/4 is 1/3.

@@ -206,6 +206,8 @@ mod tests {
         assert_eq!(mark.length as usize, read().len());
         events.write_round(&RoundRows::of(&rounds[1])).unwrap();
         let whole = read();
+        // Behind the record's length and checksum, and the event's clock, is its step: the round.
+        assert_eq!(whole[mark.length as usize + 12 + 9..][..2], [2 << 3 | VARINT, 2]);
         // Others' marks come first.
         let marks = [Mark::default(), Mark { length: 9, sum: 7 }, mark];
         Events::check(folder.path(), &marks).unwrap();

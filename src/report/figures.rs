@@ -281,6 +281,9 @@ mod tests {
         circuits[0].necessity = f64::NAN;
         circuits[1].necessity = 0.25;
         circuits[2].cross = Some(0.5);
+        circuits[2].ceiling = Some(0.875);
+        let drifted = Some(Diagnosis::StructuralDrift);
+        circuits.push(CircuitRecord { diagnosis: drifted, ..circuit(ModelSide::Global, 0, 1, nodes(0)) });
         let one_class = OverlapMean { class: Some(4), ..overlap(3, "conv1", Some(0.75), Some(0.5)) };
         let overlaps = [overlap(3, "conv1", Some(0.5), Some(0.25)), one_class, overlap(3, "conv2", None, None)];
         let control = |iou, sufficiency| ControlRecord {
@@ -293,9 +296,10 @@ mod tests {
             sufficiency,
             false_positive: f64::NAN,
             iou,
-            chance: iou,
+            chance: iou.map(|iou: f64| iou / 2.0),
         };
-        let controls = [control(Some(0.25), 1.0), control(None, 0.5)];
+        let repeat = ControlRecord { control: Control::Repeat, ..control(Some(0.75), 0.0) };
+        let controls = [control(Some(0.25), 1.0), repeat, control(None, 0.5)];
         let found = figures(&record, &circuits, &controls, &overlaps);
         let named = named(&found);
         for (name, value) in [
@@ -309,11 +313,17 @@ mod tests {
             ("circuits.local.necessity", 0.25),
             ("circuits.global.size_all", 1.0),
             ("circuits.global.cross", 0.5),
+            ("circuits.global.ceiling", 0.875),
             ("overlap.local_global.node.conv1.iou", 0.5),
             ("overlap.local_global.node.conv1.chance", 0.25),
             ("diagnoses.preserved", 1.0),
+            ("diagnoses.structural_drift", 1.0),
+            ("diagnoses.destructive_interference", 0.0),
             ("diagnoses.not_learned", 0.0),
+            ("controls.repeat.iou", 0.75),
+            ("controls.repeat.chance", 0.375),
             ("controls.shuffled.iou", 0.25),
+            ("controls.shuffled.chance", 0.125),
             ("controls.shuffled.sufficiency", 0.75),
         ] {
             assert_eq!(named.get(name), Some(&value), "{name}");

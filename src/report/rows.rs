@@ -305,7 +305,18 @@ mod tests {
             iou: None,
             chance: None,
         };
-        assert_eq!(overlaps(&[overlap]).unwrap(), b"3,inter_class_global,edge,all,0,1,0,2,0,0,,\n");
+        let empty = overlap.clone();
+        assert_eq!(overlaps(&[empty]).unwrap(), b"3,inter_class_global,edge,all,0,1,0,2,0,0,,\n");
+        let overlap = OverlapRecord {
+            client_a: 4,
+            client_b: 5,
+            size_a: 6,
+            size_b: 7,
+            iou: Some(0.5),
+            chance: Some(0.25),
+            ..overlap
+        };
+        assert_eq!(overlaps(&[overlap]).unwrap(), b"3,inter_class_global,edge,all,4,1,5,2,6,7,0.5,0.25\n");
         let mean = OverlapMean {
             round: 3,
             comparison: Comparison::InterClientLocal,
@@ -320,6 +331,9 @@ mod tests {
         let overall = OverlapMean { class: None, iou: None, ..mean.clone() };
         let expected = b"3,inter_client_local,node,all,4,3,1,0.5,\n3,inter_client_local,node,all,,3,1,,\n";
         assert_eq!(overlap_means(&[mean, overall]).unwrap(), expected);
-        assert_eq!(partition([vec![5, 0], vec![0, 7]].into_iter()).unwrap(), b"client,class,examples\n0,0,5\n1,1,7\n");
+        assert_eq!(
+            partition([vec![5, 0], vec![1, 7]].into_iter()).unwrap(),
+            b"client,class,examples\n0,0,5\n1,0,1\n1,1,7\n"
+        );
     }
 }

@@ -134,6 +134,7 @@ fn by_name<S: Serializer>(figures: &&[(Figure, Estimate)], serializer: S) -> std
 
 #[cfg(test)]
 mod tests {
+    use super::super::records::GlobalRecord;
     use super::*;
 
     fn round(number: usize) -> RoundFigures {
@@ -169,5 +170,26 @@ mod tests {
         assert_eq!((&summary["confidence"], &summary["figures"]["loss"]["undefined"]), (&0.95.into(), &1.into()));
         assert_eq!(seed_folder(&path, 9), path.join("seed_9"));
         SeedsFolder::create(&path, "", Begin::New).err().unwrap();
+    }
+
+    #[test]
+    fn the_summary_has_the_figures_of_the_last_round_and_the_time_and_reads_of_all() {
+        let figures = |number, accuracy| RoundFigures::new(number, 1.5, &[vec![(Figure::Accuracy, accuracy)]]);
+        let rounds = [figures(1, 0.25), figures(2, 0.75)];
+        let record = |number, total| RoundRecord {
+            round: number,
+            seconds: Seconds { total, ..Seconds::default() },
+            global: GlobalRecord::default(),
+            clients: vec![],
+            dropped: vec![],
+            sparsity: vec![],
+            readbacks: number as u64,
+            bytes_read_back: 64 * number as u64,
+        };
+        let records = [record(1, 1.5), record(2, 2.0)];
+        let summary = SeedsSummary::new("a", &[1], &records, &rounds);
+        let [(Figure::Accuracy, accuracy)] = summary.figures else { panic!("{:?}", summary.figures) };
+        assert_eq!((accuracy.mean, summary.seconds.total), (0.75, 3.5));
+        assert_eq!((summary.readbacks, summary.bytes_read_back), (3, 192));
     }
 }

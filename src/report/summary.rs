@@ -186,17 +186,18 @@ mod tests {
     fn totals_are_over_all_rounds_and_figures_the_last_ones() {
         let round = |round, accuracy| RoundRecord {
             round,
-            seconds: Seconds { train: 1.5, total: 2.0, ..Seconds::default() },
+            seconds: Seconds { train: 1.5, centralised: 0.25, circuits: 3.0, evaluate: 0.5, total: 6.0 },
             global: GlobalRecord { accuracy, ..GlobalRecord::default() },
             clients: vec![],
             dropped: vec![],
             sparsity: vec![],
-            readbacks: 1,
+            readbacks: round as u64,
             bytes_read_back: 64,
         };
         let summary = Summary::new("a", 3, &[round(1, 0.25), round(2, 0.5)], &[], &[]);
-        assert_eq!((summary.rounds, summary.readbacks, summary.bytes_read_back), (2, 2, 128));
-        assert_eq!((summary.seconds.train, summary.seconds.total, summary.global.accuracy), (3.0, 4.0, 0.5));
+        assert_eq!((summary.rounds, summary.readbacks, summary.bytes_read_back), (2, 3, 128));
+        let seconds = Seconds { train: 3.0, centralised: 0.5, circuits: 6.0, evaluate: 1.0, total: 12.0 };
+        assert_eq!((summary.seconds, summary.global.accuracy), (seconds, 0.5));
     }
 
     #[test]

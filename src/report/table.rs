@@ -263,7 +263,9 @@ local global  1.00 (0.12)  0.50 (0.12)
         let mut last = seed(0.5);
         last.extend(control(Control::Repeat, [0.9375, 0.125, 1.0, 0.5]));
         last.extend(control(Control::Shuffled, [f64::NAN, f64::NAN, 0.25, 0.0]));
-        let rounds = [round(1, &[last])];
+        let mut first = seed(0.25);
+        first.extend(control(Control::Repeat, [0.25, 0.5, 0.0, 0.0]));
+        let rounds = [round(1, &[first]), round(2, &[last])];
         let table = closing_table(&[RunView { label: "a", seeds: 1, rounds: &rounds }]);
         let rows: Vec<&str> = table.lines().skip_while(|line| !line.starts_with("Controls")).skip(2).collect();
         let expected = [

@@ -1,11 +1,12 @@
 //! The analyses after the last round, each computed again in float64 from the weights and circuits that the run saved.
 
+mod neurons;
 mod tally;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 
-use fedcircuit::circuits::analyses::{Analysed, Centroids, Dominators, Findings, Patching, SharedNeurons};
+use fedcircuit::circuits::analyses::{Analysed, Centroids, DominatorRow, Dominators, Findings};
 use fedcircuit::config::Experiment;
 use fedcircuit::data::Dataset;
 use fedcircuit::device::{Cpu, Device};
@@ -13,6 +14,7 @@ use fedcircuit::experiment::{Federation, Outcome};
 use fedcircuit::model::Layout;
 use fedcircuit::report::{CircuitRecord, ModelSide};
 
+use neurons::{patching, shared_neurons};
 use tally::{NEAR, Tally, best};
 
 use crate::reference::{judge, pass, picture};
@@ -104,6 +106,10 @@ impl Run {
         own.flat_map(nodes).collect()
     }
 
+    fn has_circuits(&self, client: usize) -> bool {
+        self.outcome.circuits.iter().any(|circuit| circuit.client == client)
+    }
+
     /// Where the weights and the bias of a channel lie in a row.
     fn places(&self, layer: usize, channel: usize) -> Vec<usize> {
         let (weight, bias) = (&self.layout.tensors[2 * layer], &self.layout.tensors[2 * layer + 1]);
@@ -164,6 +170,9 @@ fn dominators(run: &Run, found: &Dominators) {
         }
     }
     assert_eq!((found.accuracy, found.rows.len()), (most, 10));
+    let of_experts = |row: &&DominatorRow| experts.iter().any(|(class, ..)| *class == row.class);
+    let first = found.rows.iter().filter(of_experts).find(|row| row.top1_before == most).unwrap();
+    assert_eq!(found.class, first.class, "the lowest class of those that are right most often");
 }
 
 /// The ensemble and the cascade: how often `scores` of the experts' classes, and the global logits, choose right. `rows`
@@ -261,69 +270,6 @@ fn centroids(run: &Run, found: &Centroids) {
     }
 }
 
-fn shared_neurons(run: &Run, found: &SharedNeurons) {
-    let global = run.global();
-    assert_eq!((found.clients.len(), found.pairs), (5, 20));
-    for rows in found.rows.chunk_by(|a, b| (a.from, a.with) == (b.from, b.with)).step_by(6) {
-        let shared: Vec<_> = run.channels(rows[0].from).intersection(&run.channels(rows[0].with)).copied().collect();
-        let (mut after, local) = (global.clone(), run.local(rows[0].from));
-        for (layer, channel) in &shared {
-            run.places(*layer, *channel as usize).iter().for_each(|i| after[*i] = local[*i]);
-        }
-        assert_eq!(rows.len(), 10);
-        for row in rows {
-            assert_eq!(row.channels, shared.len());
-            for (weights, share) in [(&global, row.accuracy_before), (&after, row.accuracy_after)] {
-                let mut tally = Tally::default();
-                for image in run.images(row.class) {
-                    tally.add(best(&run.logits(weights, image, &every)), row.class as usize);
-                }
-                tally.expect(share, "accuracy");
-            }
-        }
-    }
-}
-
-fn patching(run: &Run, found: &Patching) {
-    let global = run.global();
-    let names: Vec<&String> = run.outcome.circuits[0].active_nodes.iter().map(|(name, _)| name).collect();
-    for row in found.rows.iter().step_by(3).chain(found.rows.iter().filter(|r| r.channel.is_none())) {
-        assert_eq!(Some(row.source_client), run.specialist(row.class));
-        let (source, at) = (run.local(row.source_client), names.iter().position(|n| **n == row.layer).unwrap());
-        let users = run.outcome.circuits.iter().filter(|c| c.model == ModelSide::Global);
-        let users = users.filter(|c| row.channel.is_some_and(|ch| c.active_nodes[at].1.contains(&ch)));
-        let users: BTreeSet<usize> = users.map(|c| c.client).collect();
-        assert!(row.users.is_none_or(|n| n == users.len() && n > 1));
-        let (mut tally, channels) = (Tally::default(), run.layout.gates[at].channels);
-        for image in run.images(row.class) {
-            let (guess, unsure) = best(&run.logits(&global, image, &every));
-            assert!(!unsure, "this run has a prediction too near a tie to tell");
-            if guess == row.class as usize {
-                continue;
-            }
-            let mut taken = Vec::new();
-            pass(&run.layout, &source, &run.picture(image), &every, &mut |layer, values| {
-                if layer == at {
-                    taken = values.to_vec();
-                }
-            });
-            let patched = pass(&run.layout, &global, &run.picture(image), &every, &mut |layer, values| {
-                if layer == at {
-                    let pixels = values.len() / channels;
-                    let part = row.channel.map_or(0..values.len(), |c| c as usize * pixels..(c as usize + 1) * pixels);
-                    values[part.clone()].copy_from_slice(&taken[part]);
-                }
-            });
-            tally.add(best(&patched), row.class as usize);
-        }
-        assert_eq!(row.images as f64, tally.all);
-        tally.expect(row.rescue_rate, "rescue rate");
-    }
-    let rescued: usize = found.rows.iter().map(|r| r.rescued).sum();
-    let by_layer: usize = found.layers.iter().map(|l| l.channel_rescued + l.layer_rescued).sum();
-    assert!(rescued == by_layer && rescued > 0 && found.rows.len() > 10);
-}
-
 fn verify(run: &Run) {
     let global = run.global();
     for analysed in &run.analysed {
@@ -336,6 +282,12 @@ fn verify(run: &Run) {
             }
             Findings::Cascade(found) => {
                 let row = cascade_row(run);
+                let clients: Vec<usize> = (0..run.counts.len()).filter(|k| run.has_circuits(*k)).collect();
+                let used: BTreeSet<_> = clients.iter().flat_map(|k| run.channels(*k)).collect();
+                let count = |layer| used.iter().filter(|(of, _)| *of == layer).count();
+                let channels = found.channels.iter().enumerate();
+                assert!(channels.clone().all(|(layer, (_, n))| *n == count(layer)), "{:?}", found.channels);
+                assert_eq!((channels.count(), found.clients), (run.layout.gates.len(), clients.len()));
                 let scores = |image| {
                     let logits = run.logits(&row, image, &every);
                     run.experts().iter().map(|(c, ..)| logits[*c as usize]).collect()

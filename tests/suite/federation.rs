@@ -56,6 +56,15 @@ fn a_wave_of_unequal_clients_equals_each_client_trained_alone_in_float64() {
     });
 }
 
+/// More test pictures than are evaluated at once, and a last batch that is not full.
+#[test]
+fn a_large_test_set_is_evaluated_to_its_last_picture() {
+    on_each_device(|device| {
+        let experiment = linear(&["data.test_examples=700", "rounds=1"]);
+        against_float64(device, &experiment, "700 test pictures");
+    });
+}
+
 #[test]
 fn one_client_alone_equals_plain_training() {
     on_each_device(|device| {
@@ -230,13 +239,15 @@ fn a_round_reads_back_once_and_little() {
 #[test]
 fn local_models_are_as_sparse_as_asked() {
     on_each_device(|device| {
-        for target in [0.5, 0.97, 0.9999] {
-            let mut experiment = small(&[&format!("sparsity.target={target}"), "rounds=1"]);
+        // A ramp over all steps ends in what is asked for too.
+        for (target, anneal) in [(0.5, 0.5), (0.97, 0.5), (0.9999, 0.5), (0.9, 1.0)] {
+            let sparsity = [format!("sparsity.target={target}"), format!("sparsity.anneal={anneal}")];
+            let mut experiment = small(&[&sparsity[0], &sparsity[1], "rounds=1"]);
             experiment.circuits = None;
             let layout = Federation::new(device, &experiment, &data(&experiment)).unwrap().layout().clone();
             let outcome = run(device, &experiment).unwrap().remove(0);
             for (number, tensor) in layout.prunable().enumerate() {
-                let what = format!("{}, {target}, {}", device.info().kind, tensor.name);
+                let what = format!("{}, {target} after {anneal}, {}", device.info().kind, tensor.name);
                 let n = tensor.words();
                 let keep = (((1.0 - target) * n as f64) as usize).max(1);
                 let mut zeros = 0;
@@ -253,6 +264,27 @@ fn local_models_are_as_sparse_as_asked() {
             let biases = layout.tensors.iter().filter(|t| t.is_bias()).flat_map(|t| t.at..t.at + t.words());
             let row = &outcome.client_weights[0].1;
             assert!(biases.into_iter().all(|i| row[i] != 0.0), "biases are never pruned");
+        }
+    });
+}
+
+/// More survivors than a filter has weights are all of its weights.
+#[test]
+fn a_floor_above_a_filters_size_keeps_the_filter_whole() {
+    on_each_device(|device| {
+        let mut experiment = small(&["sparsity={ target = 0.97, min_alive = 12 }", "rounds=1"]);
+        experiment.circuits = None;
+        let layout = Federation::new(device, &experiment, &data(&experiment)).unwrap().layout().clone();
+        let outcome = run(device, &experiment).unwrap().remove(0);
+        for (_, row) in &outcome.client_weights {
+            let alive = |tensor: usize| -> Vec<usize> {
+                let tensor = &layout.tensors[tensor];
+                let filters = row[tensor.at..tensor.at + tensor.words()].chunks(tensor.words() / tensor.shape[0]);
+                filters.map(|f| f.iter().filter(|w| **w != 0.0).count()).collect()
+            };
+            // Filters of 9 weights, and of 36.
+            assert_eq!(alive(0), [9; 4], "{}", device.info().kind);
+            assert!(alive(2).iter().all(|n| *n >= 12) && alive(2).contains(&12), "{}", device.info().kind);
         }
     });
 }

@@ -1,10 +1,10 @@
 //! Many clients: more than the table of overlaps lists pairs of, and more than whose examples could be held.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fedcircuit::device::Cpu;
 use fedcircuit::experiment::Federation;
-use fedcircuit::report::{CircuitRecord, Comparison, Level, ModelSide, OverlapMean};
+use fedcircuit::report::{CircuitRecord, Comparison, Level, ModelSide, OverlapMean, expected_iou};
 
 use crate::small::{data, linear, run, small};
 
@@ -23,7 +23,7 @@ fn naive(sets: &[BTreeSet<(usize, u32, u32)>]) -> (u64, u64, f64) {
 }
 
 /// Channels or edges of a circuit in some layers.
-fn members(circuit: &CircuitRecord, level: Level, layers: std::ops::Range<usize>) -> BTreeSet<(usize, u32, u32)> {
+pub fn members(circuit: &CircuitRecord, level: Level, layers: std::ops::Range<usize>) -> BTreeSet<(usize, u32, u32)> {
     let of_layer = |l: usize| -> Vec<(usize, u32, u32)> {
         match level {
             Level::Node => circuit.active_nodes[l].1.iter().map(|channel| (l, *channel, 0)).collect(),
@@ -34,6 +34,28 @@ fn members(circuit: &CircuitRecord, level: Level, layers: std::ops::Range<usize>
         }
     };
     layers.flat_map(of_layer).collect()
+}
+
+/// Mean of what chance gives every two circuits whose overlap is defined, from their sizes in some layers; a layer has so many
+/// channels or edges to choose from.
+fn naive_chance(
+    circuits: &[&CircuitRecord],
+    level: Level,
+    layers: std::ops::Range<usize>,
+    possible: [usize; 2],
+) -> f64 {
+    let sizes = |c: &&CircuitRecord| layers.clone().map(|l| members(c, level, l..l + 1).len()).collect::<Vec<_>>();
+    let sizes: Vec<Vec<usize>> = circuits.iter().map(sizes).collect();
+    let mut couples: BTreeMap<(&[usize], &[usize]), f64> = BTreeMap::new();
+    for (i, a) in sizes.iter().enumerate() {
+        sizes[i + 1..].iter().for_each(|b| *couples.entry((a.min(b), a.max(b))).or_default() += 1.0);
+    }
+    let chance = |(a, b): &(&[usize], &[usize])| {
+        expected_iou(&layers.clone().zip(a.iter().zip(*b)).map(|(l, (a, b))| (*a, *b, possible[l])).collect::<Vec<_>>())
+    };
+    let known = couples.iter().filter_map(|(couple, n)| Some((chance(couple)?, *n)));
+    let (sum, n) = known.fold((0.0, 0.0), |(sum, all), (chance, n)| (sum + chance * n, all + n));
+    sum / n
 }
 
 #[test]
@@ -55,7 +77,8 @@ fn means_are_over_all_pairs_of_clients() {
         let clients = circuits.len() as u64;
         let listed =
             outcome.overlaps.iter().filter(|o| (o.comparison, o.level) == (comparison, Level::Node)).count() / 3;
-        for level in [Level::Node, Level::Edge] {
+        // Of one input channel, and of the first layer's four.
+        for (level, possible) in [(Level::Node, [4, 6]), (Level::Edge, [4, 24])] {
             for (layer, range) in [("conv1", 0..1), ("conv2", 1..2), ("all", 0..2)] {
                 let sets: Vec<_> = circuits.iter().map(|c| members(c, level, range.clone())).collect();
                 let (pairs, undefined, iou) = naive(&sets);
@@ -69,7 +92,9 @@ fn means_are_over_all_pairs_of_clients() {
                     assert_eq!((mean.pairs, mean.undefined), (pairs, undefined), "{comparison:?}, {level:?}, {layer}");
                     let found = mean.iou.unwrap();
                     assert!((found - iou).abs() < 1e-7, "{comparison:?}, {level:?}, {layer}: {found}, not {iou}");
-                    assert!(mean.chance.is_some_and(|c| (0.0..=1.0).contains(&c)));
+                    let (found, chance) =
+                        (mean.chance.unwrap(), naive_chance(&circuits, level, range.clone(), possible));
+                    assert!((found - chance).abs() < 1e-9, "{comparison:?}, {level:?}, {layer}: {found}, not {chance}");
                 }
             }
         }

@@ -122,3 +122,17 @@ fn row(
         p_change: after.probability - before.probability,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_after_less_before_each_of_its_own_figure() {
+        let before = Standing { top1: 0.75, top3: 1.0, probability: 0.5 };
+        let after = Standing { top1: 0.25, top3: 0.875, probability: 0.625 };
+        let row = row(4, 7, 3, 20, before, after);
+        assert_eq!((row.class, row.dominator, row.channels_silenced, row.images), (4, 7, 3, 20));
+        assert_eq!([row.top1_change, row.top3_change, row.p_change], [-0.5, -0.125, 0.125]);
+    }
+}

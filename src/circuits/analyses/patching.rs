@@ -287,3 +287,42 @@ impl<'a> Trial<'a> {
         gates
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_counts_its_channels_and_the_whole_of_it_apart() {
+        let row = |layer: &str, channel: Option<u32>, images: usize, rescued: usize| PatchRow {
+            layer: layer.into(),
+            channel,
+            class: 3,
+            users: channel.map(|_| 2),
+            source_client: 1,
+            images,
+            rescued,
+            rescue_rate: rescued as f64 / images as f64,
+        };
+        let rows = [
+            row("conv1", Some(4), 10, 1),
+            row("conv1", Some(6), 10, 4),
+            row("conv2", Some(4), 10, 9),
+            row("conv1", None, 10, 8),
+            row("conv2", None, 5, 5),
+        ];
+        let want = LayerRescues {
+            layer: "conv1".into(),
+            channel_trials: 20,
+            channel_rescued: 5,
+            channel_rate: Some(0.25),
+            layer_trials: 10,
+            layer_rescued: 8,
+            layer_rate: Some(0.8),
+        };
+        assert_eq!(by_layer("conv1", &rows), want);
+        // Of a layer without shared channels, only the whole is tried.
+        let whole = by_layer("conv2", &rows[4..]);
+        assert_eq!((whole.channel_trials, whole.channel_rate, whole.layer_rate), (0, None, Some(1.0)));
+    }
+}

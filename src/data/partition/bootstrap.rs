@@ -213,4 +213,23 @@ mod tests {
         }
         refused(bootstrap(&[], 2, &PLAIN, 1), "data.train_examples", "no examples");
     }
+
+    /// Results of a seed hold only while its draws stay what they are, on every machine and with every version of a crate.
+    #[test]
+    fn the_draws_of_a_client_are_these() {
+        let split = Bootstrap { num_clients: 10, examples_per_client: 8, alpha: None };
+        let drawn = clients(&labels(1000, 10), &split, 9);
+        assert_eq!(drawn.examples(7), [948, 723, 628, 221, 936, 919, 40, 659]);
+    }
+
+    /// Classes that the data lack are not drawn, and have no part in the shares.
+    #[test]
+    fn a_class_without_examples_is_no_class() {
+        let (gaps, none) = ([0, 9, 0, 9, 0, 9], [0, 1, 0, 1, 0, 1]);
+        let split = Bootstrap { num_clients: 10, examples_per_client: 50, alpha: Some(0.5) };
+        let [with, without] =
+            [bootstrap(&gaps, 10, &split, 4), bootstrap(&none, 2, &split, 4)].map(|drawn| drawn.unwrap());
+        (0..10).for_each(|client| assert_eq!(with.examples(client), without.examples(client)));
+        assert_eq!(with.classes(), [[0, 2, 4], [1, 3, 5]]);
+    }
 }

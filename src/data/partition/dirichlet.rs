@@ -248,4 +248,59 @@ mod tests {
         let hopeless = Dirichlet { num_clients: 10, alpha: 0.01, ..PLAIN };
         refused(deal(hopeless), "partition.alpha", "partition.self_balancing = true");
     }
+
+    /// The first of ten draws that leaves nobody with too few, whichever that is; and after ten, none.
+    #[test]
+    fn all_is_drawn_again_until_the_tenth_time() {
+        let labels = labels(200, 10);
+        let members = indices_by_class(&labels, 10);
+        let split = Dirichlet { num_clients: 10, alpha: 0.3, min_partition_size: 7, ..PLAIN };
+        let (mut taken, mut refusals) = ([0; 10], 0);
+        for case in 0..1000 {
+            let mut own = rng(case);
+            let smallest = |clients: &[Vec<u32>]| clients.iter().map(Vec::len).min().unwrap();
+            let draws: Vec<_> = (0..10).map(|_| draw(&members, 200, &split, &mut own)).collect();
+            let dealt = dirichlet(&labels, 10, &split, &mut rng(case));
+            match draws.iter().position(|clients| smallest(clients) >= 7) {
+                Some(first) => {
+                    assert!(dealt.unwrap() == draws[first], "case {case}, draw {first}");
+                    taken[first] += 1;
+                }
+                None => {
+                    let best = draws.iter().map(|clients| smallest(clients)).max().unwrap();
+                    refused(dealt, "partition.alpha", &format!("fewer than 7 examples (at best {best})"));
+                    refusals += 1;
+                }
+            }
+        }
+        assert!(taken.iter().all(|n| *n > 0) && refusals > 0, "{taken:?}, {refusals} refused: this tests little");
+    }
+
+    #[test]
+    fn a_client_of_the_smallest_size_allowed_is_large_enough() {
+        let split = Dirichlet { num_clients: 1, min_partition_size: 10, ..PLAIN };
+        assert_eq!(dirichlet(&[0; 10], 1, &split, &mut rng(0)).unwrap()[0].len(), 10);
+    }
+
+    /// Which examples of a class a client gets is drawn too: not the first ones of the data.
+    #[test]
+    fn the_examples_of_a_class_are_shuffled() {
+        let split = Dirichlet { num_clients: 2, alpha: f64::MAX, min_partition_size: 1, ..PLAIN };
+        let clients = dirichlet(&[0; 100], 1, &split, &mut rng(5)).unwrap();
+        assert!(clients.iter().all(|client| !client.is_sorted()));
+        let late = clients[0].iter().filter(|example| **example >= 50).count();
+        assert!((10..40).contains(&late), "{late} of the first client's are from the second half");
+    }
+
+    /// At exactly the mean a client is not yet closed.
+    #[test]
+    fn a_client_at_the_mean_is_open() {
+        let labels: Vec<u8> = (0..400).map(|i| (i % 4) as u8).collect();
+        let split = Dirichlet { num_clients: 4, alpha: 1e-6, min_partition_size: 1, self_balancing: true };
+        let members = indices_by_class(&labels, 4);
+        let largest = |case| draw(&members, 400, &split, &mut rng(case)).iter().map(Vec::len).max().unwrap();
+        // Four classes that are thrown at four clients fall on four different ones in 4! / 4^4 of all cases.
+        let twice = (0..200).filter(|case| largest(*case) == 200).count();
+        assert!((150..200).contains(&twice), "{twice} of 200");
+    }
 }

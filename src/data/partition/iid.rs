@@ -46,4 +46,11 @@ mod tests {
         refused(iid(&[0, 1], 0, &mut rng(0)), "partition.num_clients", "at least 1");
         refused(iid(&[0, 1], 3, &mut rng(0)), "partition.num_clients", "at most 2");
     }
+
+    /// Results of a seed hold only while its draws stay what they are, on every machine and with every version of a crate.
+    #[test]
+    fn the_parts_are_these() {
+        let parts = iid(&[0; 20], 2, &mut rng(1)).unwrap();
+        assert_eq!(parts, [[16, 19, 5, 15, 4, 14, 11, 8, 10, 0], [6, 9, 3, 1, 7, 13, 2, 18, 12, 17]]);
+    }
 }

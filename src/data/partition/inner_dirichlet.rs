@@ -172,4 +172,45 @@ mod tests {
             refused(deal(split), "partition.examples_per_client", "give 1 to 14");
         }
     }
+
+    /// Which examples of a class a client gets is drawn too: not the last ones of the data.
+    #[test]
+    fn the_examples_of_a_class_are_shuffled() {
+        let split = InnerDirichlet { num_clients: 1, alpha: 1.0, examples_per_client: Some(50) };
+        let client = inner_dirichlet(&[0; 100], 1, &split, &mut rng(5)).unwrap().remove(0);
+        let late = client.iter().filter(|example| **example >= 50).count();
+        assert!((10..40).contains(&late), "{late} of 50 are from the second half");
+    }
+
+    /// Of the classes that are left, in proportion to what the client wants of each.
+    #[test]
+    fn classes_that_are_used_up_leave_the_others_their_proportions() {
+        let (left, mut rng) = ([vec![], vec![0], vec![1], vec![2]], rng(2));
+        let mut counts = [0; 4];
+        for _ in 0..8000 {
+            let mut wanted = vec![0.8, 0.1, 0.05, 0.05];
+            counts[draw(&mut wanted, &left, 0.5, &mut rng)] += 1;
+            assert_eq!(wanted, [0.8, 0.1, 0.05, 0.05]);
+        }
+        let near = |n: i32, want: i32| (n - want).abs() < 250;
+        assert!(
+            counts[0] == 0 && near(counts[1], 4000) && near(counts[2], 2000) && near(counts[3], 2000),
+            "{counts:?}"
+        );
+    }
+
+    /// A client that wants nothing of what is left draws anew from Dir(alpha) over that, and keeps to it.
+    #[test]
+    fn a_client_whose_classes_are_used_up_has_new_shares() {
+        let (left, mut rng) = ([vec![], vec![0], vec![1]], rng(2));
+        let mut first = 0;
+        for _ in 0..400 {
+            let mut wanted = vec![1.0, 0.0, 0.0];
+            let class = draw(&mut wanted, &left, 1e-3, &mut rng);
+            assert_eq!(wanted[0], 0.0);
+            // So small an alpha gives one class nearly all, and that is the one that is taken.
+            first += usize::from(wanted[class] > 0.99 && wanted[3 - class] < 0.01);
+        }
+        assert!(first > 380, "{first} of 400");
+    }
 }

@@ -188,4 +188,13 @@ mod tests {
         assert_eq!(spelled(FirstDeterministic), "\"first_deterministic\"");
         assert_eq!((spelled(Random), spelled(Deterministic)), ("\"random\"".into(), "\"deterministic\"".into()));
     }
+
+    /// Which examples of a class a client gets is drawn too: not the first ones of the data.
+    #[test]
+    fn the_examples_of_a_class_are_shuffled() {
+        let split = Pathological { num_clients: 2, classes_per_client: 1, mode: Deterministic };
+        let clients = pathological(&[0; 100], 1, &split, &mut rng(5)).unwrap();
+        let late = clients[0].iter().filter(|example| **example >= 50).count();
+        assert!(clients[0].len() == 50 && (10..40).contains(&late), "{late} of 50 are from the second half");
+    }
 }

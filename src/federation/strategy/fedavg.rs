@@ -246,6 +246,38 @@ mod tests {
         }
     }
 
+    /// Blocks begin anew in each round, as they do in a run that is gone on with.
+    #[test]
+    fn a_mean_is_the_same_bits_whatever_rounds_were_before_it() {
+        let cpu = Cpu::new(Some(1)).unwrap();
+        // 100 models are a block and a part of one.
+        let model =
+            |seed: usize| -> Vec<f32> { (0..8).map(|i| ((seed * 37 + i * 11) % 101) as f32 / 7.0 - 5.0).collect() };
+        let clients: Vec<(usize, usize, Vec<f32>)> = (0..100).map(|n| (0, n % 9 + 1, model(n))).collect();
+        let examples = [0; 50];
+        let member = |(client, (replicate, n, _)): (usize, &(usize, usize, Vec<f32>))| Member {
+            replicate: *replicate,
+            seed: 1,
+            client,
+            examples: OwnExamples::Listed(&examples[..*n]),
+            steps: 1,
+            longest: 1,
+        };
+        let members: Vec<Member<'_>> = clients.iter().enumerate().map(member).collect();
+        let rows: Vec<f32> = clients.iter().flat_map(|(.., model)| model).copied().collect();
+        let rows = upload(&cpu, "rows", bytemuck::cast_slice(&rows)).unwrap();
+        let mut fedavg = FedAvg::new(&cpu, Weighting::Examples, 100, (1, 8)).unwrap();
+        let global = cpu.alloc("global", 8).unwrap();
+        let mut means = Vec::new();
+        for of in [100, 30, 100] {
+            fedavg.begin(&cpu, &members[..of]).unwrap();
+            fedavg.add(&cpu, rows.view(0, 8 * of), &members[..of]).unwrap();
+            fedavg.finish(&cpu, &global).unwrap();
+            means.push(pollster::block_on(cpu.read(&[global.all()])).unwrap().remove(0));
+        }
+        assert!(means[0] == means[2] && means[0] != means[1], "{means:?}");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig {
             cases: 100, rng_seed: RngSeed::Fixed(20), failure_persistence: None, ..ProptestConfig::default()

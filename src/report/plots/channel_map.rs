@@ -111,13 +111,14 @@ mod tests {
             circuit(ModelSide::Global, 0, 1, conv1(&[2, 3])),
             circuit(ModelSide::Local, 0, 1, conv1(&[1, 3])),
             circuit(ModelSide::Local, 0, 0, conv1(&[])),
+            circuit(ModelSide::Global, 1, 0, conv1(&[])),
         ];
         let channels = [("conv1".to_string(), 4)];
         let run = RunFigures { name: "", rounds: &[], circuits: &circuits, channels: &channels };
         let map = ChannelMap::new(&run);
         let kept = vec![vec![(1, Kept::Local), (2, Kept::Global), (3, Kept::Both)]];
         assert_eq!(map.rows, [Row { client: 0, class: "one".into(), kept }]);
-        assert_eq!((map.round, map.single, &map.layers[..]), (1, 1, &channels[..]));
+        assert_eq!((map.round, map.single, &map.layers[..]), (1, 2, &channels[..]));
         let blind = ChannelMap::new(&RunFigures { channels: &[], ..run });
         assert_eq!(blind.layers, channels);
     }

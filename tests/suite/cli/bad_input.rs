@@ -136,7 +136,7 @@ fn experiments_devices_and_folders() {
         (vec!["tiny.toml", "--set", "compare=[]"], ["--set compare: cannot be set", "keys of the experiments"]),
         (
             vec!["tiny.toml", "--set", "model.init=none.safetensors"],
-            ["model.init: /", "none.safetensors cannot be read"],
+            ["model.init: ", "none.safetensors cannot be read"],
         ),
         (vec!["tiny.toml", "--sed", "1"], ["--sed", "--seed"]),
     ] {
