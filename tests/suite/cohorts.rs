@@ -172,3 +172,23 @@ fn the_cost_is_that_of_the_cohort() {
         assert_eq!(told, cost);
     }
 }
+
+/// What is told before a run is what its waves are cut by: all steps of a client, all clients, though most of them will drop
+/// out, and beside the wave the images of both sets, the global model and its running sums.
+#[test]
+fn a_plan_is_of_all_steps_clients_images_and_models() {
+    let cpu = Cpu::new(Some(1)).unwrap();
+    let plan = |set: &[&str]| {
+        // Ten thousand steps, whose examples and losses take more than a model of 7,850 weights.
+        let clients = "partition={ kind = \"iid\", num_clients = 12 }";
+        let base = [clients, "training.batch_size=1", "training.local_epochs=500", "device.memory=2MiB"];
+        let experiment = linear(&[&base, set].concat());
+        Federation::new(&cpu, &experiment, &data(&experiment)).unwrap().plan()
+    };
+    let all = plan(&[]);
+    assert!(all.client_bytes > 4 * (10_000 * (4 + 2) + 3 * 7850), "{all:?}");
+    assert_eq!((all.clients, all.wave_size as u64), (12, all.budget / all.client_bytes), "{all:?}");
+    assert_eq!(plan(&["cohort.dropout_rate=0.9"]), all);
+    let fewer = plan(&["data.test_examples=60"]);
+    assert!(all.images - fewer.images >= 60 * 784 && all.models >= 2 * 4 * 7850, "{all:?}, {fewer:?}");
+}
