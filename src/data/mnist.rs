@@ -190,8 +190,11 @@ mod tests {
         assert_eq!((data.train.len(), data.test.len()), (60_000, 10_000));
         let counts: Vec<usize> = data.train.by_class(10).iter().map(Vec::len).collect();
         assert_eq!(counts, [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]);
-        let mean = data.train.pixels.iter().map(|&p| f64::from(p)).sum::<f64>() / (255.0 * 47_040_000.0);
-        assert!((mean - 0.1307).abs() < 1e-4, "{mean}");
+        let moment = |power| data.train.pixels.iter().map(|p| (f64::from(*p) / 255.0).powi(power)).sum::<f64>();
+        let [mean, square] = [1, 2].map(|power| moment(power) / 47_040_000.0);
+        let found = [mean, (square - mean * mean).sqrt()];
+        let near = |found: f64, told: f32| (found - f64::from(told)).abs() < 1e-4;
+        assert!(near(found[0], data.mean[0]) && near(found[1], data.std[0]), "{found:?}");
         assert_eq!(data.test.labels[..5], [7, 2, 1, 0, 4]);
     }
 
