@@ -11,17 +11,7 @@ use fedcircuit::model::Layout;
 use fedcircuit::report::{CircuitRecord, Comparison, Level, ModelSide, OverlapRecord};
 
 use crate::reference::{judge, logits, picture};
-use crate::small::{assert_same, data, on_each_device, run, small};
-
-/// A network that has learned enough for circuits of many sizes, and is pruned until channels lack edges between them.
-const SET: [&str; 6] = [
-    "sparsity.target=0.9",
-    "training.local_epochs=8",
-    "circuits.classes=owned",
-    "circuits.steps=15",
-    "circuits.lr=0.2",
-    "circuits.l0=0.05",
-];
+use crate::small::{LEARNED, assert_same, data, on_each_device, run, small};
 
 /// A round of one device, and what it takes to compute it again.
 struct Studied {
@@ -35,7 +25,7 @@ struct Studied {
 fn rounds() -> &'static (Dataset, Vec<Studied>) {
     static ROUNDS: OnceLock<(Dataset, Vec<Studied>)> = OnceLock::new();
     ROUNDS.get_or_init(|| {
-        let experiment = small(&SET);
+        let experiment = small(&LEARNED);
         let (dataset, studied) = (data(&experiment), RefCell::new(Vec::new()));
         on_each_device(|device| {
             let mut federation = Federation::new(device, &experiment, &dataset).unwrap();
@@ -179,7 +169,7 @@ fn edges_equal_a_reading_of_the_saved_weights() {
 #[test]
 fn edges_by_position_equal_sets_of_the_saved_weights() {
     let (dataset, studied) = rounds();
-    let experiment = small(&[&SET[..], &["circuits.edges=position"]].concat());
+    let experiment = small(&[&LEARNED[..], &["circuits.edges=position"]].concat());
     let by_channel = RefCell::new(studied.iter());
     on_each_device(|device| {
         let mut federation = Federation::new(device, &experiment, dataset).unwrap();
@@ -249,7 +239,8 @@ fn circuits_do_not_depend_on_how_many_are_searched_at_once() {
     on_each_device(|device| {
         let dispatches = |set: &[&str]| {
             let before = device.traffic().dispatches;
-            let outcomes = run(device, &small(&[&SET[..], &["rounds=1", "circuits.steps=4"], set].concat())).unwrap();
+            let outcomes =
+                run(device, &small(&[&LEARNED[..], &["rounds=1", "circuits.steps=4"], set].concat())).unwrap();
             (outcomes, device.traffic().dispatches - before)
         };
         let (want, least) = dispatches(&[]);

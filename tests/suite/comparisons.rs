@@ -8,17 +8,7 @@ use fedcircuit::experiment::Outcome;
 use fedcircuit::report::{CircuitRecord, Comparison, Level, ModelSide, OverlapRecord, expected_iou};
 
 use crate::many_clients::members;
-use crate::small::{run, small};
-
-/// Circuits of many sizes, of clients with several classes, in two rounds.
-const SET: [&str; 6] = [
-    "sparsity.target=0.9",
-    "training.local_epochs=8",
-    "circuits.classes=owned",
-    "circuits.steps=15",
-    "circuits.lr=0.2",
-    "circuits.l0=0.05",
-];
+use crate::small::{LEARNED, run, small};
 
 /// Channels of each gated layer, and possible edges: of one input channel, and of all channels of the layer before.
 const NODES: [usize; 2] = [4, 34];
@@ -56,7 +46,7 @@ fn runs() -> &'static [Vec<Outcome>] {
     static RUNS: OnceLock<Vec<Vec<Outcome>>> = OnceLock::new();
     RUNS.get_or_init(|| {
         let sets = [&[][..], &["cohort.clients_per_round=3", "rounds=3"]];
-        let all = |set: &[&str]| run(&Cpu::new(Some(2)).unwrap(), &small(&[&SET[..], set].concat())).unwrap();
+        let all = |set: &[&str]| run(&Cpu::new(Some(2)).unwrap(), &small(&[&LEARNED[..], set].concat())).unwrap();
         sets.map(all).to_vec()
     })
 }

@@ -30,6 +30,16 @@ layers = [
 ]
 "#;
 
+/// A network that has learned enough for circuits of many sizes, and is pruned until channels lack edges between them.
+pub const LEARNED: [&str; 6] = [
+    "sparsity.target=0.9",
+    "training.local_epochs=8",
+    "circuits.classes=owned",
+    "circuits.steps=15",
+    "circuits.lr=0.2",
+    "circuits.l0=0.05",
+];
+
 /// The base with some keys changed, each given as `key.path=value`.
 pub fn small(set: &[&str]) -> Experiment {
     let set: Vec<_> = set.iter().map(|s| Override::parse(s).unwrap()).collect();

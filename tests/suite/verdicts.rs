@@ -13,16 +13,10 @@ use fedcircuit::rng::{NO_CLIENT, Purpose, stream};
 use rand::Rng;
 
 use crate::reference::{judge, logits, picture};
-use crate::small::{data, small};
+use crate::small::{LEARNED, data, small};
 
-const SET: [&str; 10] = [
+const SET: [&str; 4] = [
     "rounds=1",
-    "sparsity.target=0.9",
-    "training.local_epochs=8",
-    "circuits.classes=owned",
-    "circuits.steps=15",
-    "circuits.lr=0.2",
-    "circuits.l0=0.05",
     "circuits.other_images=5",
     "circuits.diagnosis={accuracy=0.25,iou=0.5}",
     "circuits.controls={random=6,random_images=7,repeat=true,untrained=true,permuted=true,shuffled=true}",
@@ -42,7 +36,7 @@ struct Run {
 fn shared() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
     RUN.get_or_init(|| {
-        let experiment = small(&SET);
+        let experiment = small(&[&LEARNED[..], &SET].concat());
         let (dataset, device) = (data(&experiment), Cpu::new(Some(2)).unwrap());
         let mut federation = Federation::new(&device, &experiment, &dataset).unwrap();
         let outcome = federation.round().unwrap().remove(0);

@@ -207,19 +207,22 @@ mod tests {
         prop::collection::vec((0..3usize, 1..50usize, model), 1..400)
     }
 
-    /// The sums of three federations after waves of at most `wave` clients, from other weights than zero.
-    fn averaged(clients: &[(usize, usize, Vec<f32>)], weighting: Weighting, wave: usize) -> Vec<f32> {
-        let cpu = Cpu::new(Some(1)).unwrap();
-        let examples = [0; 50];
+    fn members(clients: &[(usize, usize, Vec<f32>)]) -> Vec<Member<'static>> {
         let member = |(client, (replicate, n, _)): (usize, &(usize, usize, Vec<f32>))| Member {
             replicate: *replicate,
             seed: 1,
             client,
-            examples: OwnExamples::Listed(&examples[..*n]),
+            examples: OwnExamples::Listed(&[0; 50][..*n]),
             steps: 1,
             longest: 1,
         };
-        let members: Vec<Member<'_>> = clients.iter().enumerate().map(member).collect();
+        clients.iter().enumerate().map(member).collect()
+    }
+
+    /// The sums of three federations after waves of at most `wave` clients, from other weights than zero.
+    fn averaged(clients: &[(usize, usize, Vec<f32>)], weighting: Weighting, wave: usize) -> Vec<f32> {
+        let cpu = Cpu::new(Some(1)).unwrap();
+        let members = members(clients);
         let mut fedavg = FedAvg::new(&cpu, weighting, clients.len(), (3, 8)).unwrap();
         let global = upload(&cpu, "global", bytemuck::cast_slice(&[0.5f32; 24])).unwrap();
         fedavg.begin(&cpu, &members).unwrap();
@@ -254,16 +257,7 @@ mod tests {
         let model =
             |seed: usize| -> Vec<f32> { (0..8).map(|i| ((seed * 37 + i * 11) % 101) as f32 / 7.0 - 5.0).collect() };
         let clients: Vec<(usize, usize, Vec<f32>)> = (0..100).map(|n| (0, n % 9 + 1, model(n))).collect();
-        let examples = [0; 50];
-        let member = |(client, (replicate, n, _)): (usize, &(usize, usize, Vec<f32>))| Member {
-            replicate: *replicate,
-            seed: 1,
-            client,
-            examples: OwnExamples::Listed(&examples[..*n]),
-            steps: 1,
-            longest: 1,
-        };
-        let members: Vec<Member<'_>> = clients.iter().enumerate().map(member).collect();
+        let members = members(&clients);
         let rows: Vec<f32> = clients.iter().flat_map(|(.., model)| model).copied().collect();
         let rows = upload(&cpu, "rows", bytemuck::cast_slice(&rows)).unwrap();
         let mut fedavg = FedAvg::new(&cpu, Weighting::Examples, 100, (1, 8)).unwrap();
