@@ -116,7 +116,7 @@ impl Ramps<'_> {
 mod tests {
     use super::super::OwnExamples;
     use super::*;
-    use crate::model::{Input, LayerSpec, SpecKind, chain};
+    use crate::model::SpecKind;
 
     fn recipes() -> Recipes {
         let recipe = |lr, target, anneal| Recipe { lr, sparsity: Sparsity { target, anneal, min_alive: 4 } };
@@ -207,14 +207,10 @@ mod tests {
     }
 
     fn network() -> Network {
-        let kinds = [
+        super::super::local::tests::network(&[
             SpecKind::Conv { channels: 32, kernel: 3, padding: 1, pool: 2 },
             SpecKind::Conv { channels: 64, kernel: 3, padding: 1, pool: 2 },
             SpecKind::Linear { features: 10 },
-        ];
-        let spec = |(i, kind)| LayerSpec { name: format!("l{i}"), kind, relu: i < 2 };
-        let specs: Vec<LayerSpec> = kinds.into_iter().enumerate().map(spec).collect();
-        let input = Input { channels: 1, height: 28, width: 28 };
-        Network::new(chain(&specs, input, 10).unwrap(), input, 10)
+        ])
     }
 }
